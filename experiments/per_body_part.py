@@ -1,0 +1,176 @@
+"""Which body parts can the network read? One model per study type, side by side in MLflow.
+
+python experiments/per_body_part.py                             # phantoms, minutes on two cores
+python experiments/per_body_part.py --data MURA-v1.1 --pooled   # hours on a GPU
+"""
+
+import argparse
+import os
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+
+from mura_skorch import MuraClassifier, StudyDenseNet, read_studies, write_phantoms
+from mura_skorch.callbacks import EpochLine, format_seconds
+from mura_skorch.predictions import join_notes, prediction_table
+from mura_skorch.published import format_scores, is_mura
+from mura_skorch.report import final_metrics, score_predictions, write_results
+from mura_skorch.runs import Run, end_children, runs_link, use_experiment
+
+POOLED = "all"
+NO_STUDIES = pd.DataFrame(columns=["study", "study_type", "patient", "label", "views"])
+NO_SCORES = pd.DataFrame({"study": [], "score": []})
+PHANTOMS = Path("phantoms")
+# Weights, pixels, epochs, studies, learning rate, CPU threads of one training.
+PAPER = {
+    "weights": "IMAGENET1K_V1",
+    "image_size": 224,
+    "max_epochs": 10,
+    "batch_size": 8,
+    "lr": 1e-4,
+    "threads": os.cpu_count(),
+}
+SMALL = {
+    "weights": "none",
+    "image_size": 96,
+    "max_epochs": 8,
+    "batch_size": 8,
+    "lr": 3e-4,
+    "threads": 1,
+}
+
+
+def main(argv=None):
+    """Train, judge and tabulate; return 0, or 1 when a type failed, or 130 after Ctrl-C."""
+    args = parse(argv)
+    try:
+        studies = read(args)
+        StudyDenseNet(None if args.weights == "none" else args.weights)  # fails here or never
+    except (OSError, ValueError) as error:
+        sys.exit(f"per_body_part: {error}")
+    note = join_notes(studies)
+    print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
+    experiment_id = use_experiment(args.experiment, note=note)
+    names = args.study_types + [POOLED] * args.pooled
+    tables, failed, interrupted, begin = {}, {}, False, time.time()
+    with Run(name="per_body_part", tags={"note": note} if note else None) as parent:
+        parent.log_params(vars(args) | {"study_types": ",".join(args.study_types)})
+        try:
+            pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
+            for name, table, error in pool(delayed(train)(n, studies, args, parent) for n in names):
+                (failed if error else tables)[name] = error or table
+                n_done = len(tables) + len(failed)
+                left = format_seconds((time.time() - begin) / n_done * (len(names) - n_done))
+                state = f"{n_done} of {len(names)} models, about {left} left"
+                print(f"{name:<12} {error or 'done'}; {state}", flush=True)
+        except KeyboardInterrupt:
+            interrupted = True
+            end_children(parent, "KILLED")
+            failed |= {name: "stopped by Ctrl-C" for name in names if name not in tables}
+        predictions = join(tables)
+        scores = write_results(predictions, args.out, published=is_mura(studies), failed=failed)
+        parent.log_folder(args.out)
+        parent.log_metrics(final_metrics(scores))
+        if interrupted or failed:
+            parent.status = "KILLED" if interrupted else "FAILED"
+    print(f"\n{format_scores(scores)}\n{note or ''}\n\nResults: {args.out}/")
+    print(f"Runs: mlflow ui, then open {runs_link(experiment_id)}")
+    return 130 if interrupted else int(bool(failed))
+
+
+def train(name, studies, args, parent):
+    """Train on one type's train split and judge on its valid split; return what went wrong, too."""
+    torch.set_num_threads(args.threads)
+    own = studies if name == POOLED else studies[studies.study_type == name]
+    train, valid = own[own.split == "train"], own[own.split == "valid"]
+    try:
+        with Run(name=name, parent_run_id=parent.run_id, unsent=parent.unsent) as run:
+            clf = MuraClassifier(
+                module__weights=None if args.weights == "none" else args.weights,
+                dataset__image_size=args.image_size,
+                criterion__level=args.level,
+                max_epochs=args.max_epochs,
+                batch_size=args.batch_size,
+                lr=args.lr,
+                device=args.device,
+                random_state=args.random_state,
+                callbacks__mlflow__run_id=run,
+                callbacks__print_log=EpochLine(name),
+            ).fit(train)
+            if clf.interrupted_:
+                raise KeyboardInterrupt
+            table = prediction_table(valid, clf.predict_proba(valid)[:, 1])
+            run.log_text(table.to_csv(index=False), "test_predictions.csv")
+            run.log_metrics(final_metrics(score_predictions(table)))
+    except Exception as error:
+        return name, None, f"FAILED: {error}"
+    return name, table, None
+
+
+def join(tables):
+    """Return one table of predictions; the pooled model's stand beside the seven models' own."""
+    pooled = tables.pop(POOLED, None)
+    if pooled is None:
+        return pd.concat(tables.values()) if tables else prediction_table(NO_STUDIES, [])
+    pooled = pooled.rename(columns={"score": "pooled_score"})
+    own = pd.concat([table[["study", "score"]] for table in tables.values()] or [NO_SCORES])
+    return pooled.merge(own, on="study", how="left")
+
+
+def read(args):
+    """Return the studies, and fill in the arguments that depend on them."""
+    if args.data is None:
+        args.data = PHANTOMS
+        if not PHANTOMS.exists():
+            print(f"No --data: drawing phantoms into {PHANTOMS}/ ...", flush=True)
+            write_phantoms(PHANTOMS)
+    studies = read_studies(args.data)
+    if not {"train", "valid"} <= set(studies.split):
+        found = sorted(set(studies.split))
+        raise ValueError(f"expected a train and a valid split in {args.data}, got {found}")
+    preset = SMALL if (join_notes(studies) or "").startswith("phantoms") else PAPER
+    for name, value in preset.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    present = sorted(studies.study_type.unique())
+    args.study_types = args.study_types or present
+    if unknown := sorted(set(args.study_types) - set(present)):
+        raise ValueError(f"expected --study-types among {present}, got {unknown}")
+    if args.jobs * args.threads > os.cpu_count():
+        print(f"{args.jobs} jobs of {args.threads} threads on {os.cpu_count()} cores wait for each "
+              "other: pass a smaller --threads (other numbers of threads give other roundings)")
+    return studies[studies.study_type.isin(args.study_types)]
+
+
+def parse(argv):
+    """Return the arguments; None where the data decide."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, help="MURA's folder or one like it (default: drawn phantoms)")
+    add("--study-types", nargs="+", metavar="TYPE", help="default: all in the data")
+    add("--weights", help="torchvision name, path, or none (default: ImageNet's; phantoms: none)")
+    add("--image-size", type=int, metavar="PIXELS")
+    add("--max-epochs", type=int)
+    add("--batch-size", type=int, metavar="STUDIES")
+    add("--lr", type=float)
+    add("--level", choices=["study", "view"], default="study", help="level of the loss")
+    add("--device", default="auto")
+    add("--jobs", type=int, default=1, help="types trained at a time")
+    add("--threads", type=int, help="CPU threads of one training; the numbers depend on it")
+    add("--random-state", type=int, default=0)
+    add("--experiment", default="per_body_part", help="name of the MLflow experiment")
+    add("--pooled", action="store_true", help="train one model on all types, too")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    add("--out", type=Path, default=Path("results") / stamp, help="folder of table and figure")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

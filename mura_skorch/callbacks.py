@@ -1,0 +1,267 @@
+"""Training callbacks: the end of an epoch goes in; scores, rates and the best weights come out."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    EpochTimer,
+    LRScheduler,
+    PassthroughScoring,
+    PrintLog,
+    ProgressBar,
+)
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from mura_skorch.dataset import studies_of
+from mura_skorch.metrics import COUNT_METRICS
+
+__all__ = [
+    "BestWeights",
+    "EpochLine",
+    "EpochTable",
+    "StudyScores",
+    "ViewsPerSecond",
+    "format_seconds",
+    "has_stopped_early",
+    "training_callbacks",
+]
+
+
+def training_callbacks():
+    """Return a fresh list of the callbacks of a fit, in the order that works."""
+    return [
+        ("epoch_timer", EpochTimer()),
+        ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+        ("valid_loss", PassthroughScoring(name="valid_loss")),
+        (
+            "train_acc",
+            EpochScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False),
+        ),
+        ("scores", StudyScores()),
+        ("views_per_second", ViewsPerSecond()),
+        ("plateau", LRScheduler(ReduceLROnPlateau, monitor=watched_loss, factor=0.1, patience=1)),
+        ("best", BestWeights()),
+        ("progress", EpochProgress()),
+        ("print_log", EpochTable()),
+    ]
+
+
+def watched_loss(net):
+    """Return the loss the plateau watches: validation's, or training's where there is no other."""
+    row = net.history[-1]
+    return row["valid_loss"] if "valid_loss" in row else row["train_loss"]
+
+
+def has_stopped_early(net):
+    """Return whether an `EarlyStopping` callback, and no Ctrl-C, ended the training."""
+    return any(
+        isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+        for _, callback in net.callbacks_
+    )
+
+
+class StudyScores(EpochScoring):
+    """Score the validation part from one set of study probabilities.
+
+    Records ``valid_acc``, ``valid_kappa``, the confusion counts ``valid_confusion/tp`` and so on,
+    and, where the validation part has several study types, ``valid_kappa/<type>`` for each.
+    """
+
+    def __init__(self, name="valid_kappa", lower_is_better=False, use_caching=True):
+        super().__init__(
+            scoring=None, name=name, lower_is_better=lower_is_better, use_caching=use_caching
+        )
+
+    def _get_param_names(self):
+        return ["name", "lower_is_better", "use_caching"]
+
+    def _scoring(self, net, X_test, y_test):
+        """Return every score by its name; exactly one prediction is made."""
+        y_pred = net.predict(X_test).astype(int)
+        y_true = np.asarray(y_test, dtype=int)
+        counts = _confusion(y_true, y_pred)
+        scores = {
+            "valid_acc": float(COUNT_METRICS["accuracy"](counts)),
+            self.name_: float(COUNT_METRICS["kappa"](counts)),
+        }
+        for name, count in zip(("tn", "fp", "fn", "tp"), counts.tolist(), strict=True):
+            scores[f"valid_confusion/{name}"] = count
+        study_type = studies_of(X_test)["study_type"].to_numpy()
+        present = np.unique(study_type)
+        for name in present if len(present) > 1 else []:
+            own = study_type == name
+            counts = _confusion(y_true[own], y_pred[own])
+            scores[f"{self.name_}/{name}"] = float(COUNT_METRICS["kappa"](counts))
+        return scores
+
+    def _record_score(self, history, current_score):
+        """Record the named scores; the best is the best kappa."""
+        kappa = current_score.pop(self.name_)
+        for name, score in current_score.items():
+            history.record(name, score)
+        super()._record_score(history, kappa)
+
+
+def _confusion(y_true, y_pred):
+    """Return the counts tn, fp, fn, tp."""
+    return confusion_matrix(y_true, y_pred, labels=[0, 1]).ravel()
+
+
+class ViewsPerSecond(Callback):
+    """Record how many views the epoch read, in training and validation, per second."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_views_ = None
+
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        if self.n_views_ is None:
+            parts = [part for part in (dataset_train, dataset_valid) if part is not None]
+            self.n_views_ = sum(int(studies_of(part)["views"].map(len).sum()) for part in parts)
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("views_per_second", self.n_views_ / max(net.history[-1, "dur"], 1e-9))
+
+
+class BestWeights(Checkpoint):
+    """Save the model of each best epoch, and restore the best when the fit ends.
+
+    Parameters
+    ----------
+    dirname : path, optional
+        Where to keep the best model, in a fresh folder per fit that `MuraClassifier.load` takes.
+        None means a temporary folder that is removed once the weights are back.
+    monitor : str, default="valid_loss_best"
+        Name of the history's flag that marks a best epoch.
+
+    Notes
+    -----
+    skorch's own ``Checkpoint`` swallows errors while saving and, with a fixed folder, restores
+    another fit's weights where this one saved none. Here both raise. The history is kept whole.
+    Without validation data the callback is inactive.
+
+    Attributes
+    ----------
+    folder_ : Path
+        The fit's folder.
+    """
+
+    def __init__(self, dirname=None, monitor="valid_loss_best"):
+        super().__init__(monitor=monitor, dirname=dirname, f_optimizer=None, load_best=True)
+
+    def _get_param_names(self):
+        return ["dirname", "monitor"]
+
+    def initialize(self):
+        return self
+
+    def on_train_begin(self, net, **kwargs):
+        if self.dirname is not None:
+            Path(self.dirname).mkdir(parents=True, exist_ok=True)
+        self.folder_ = Path(tempfile.mkdtemp(prefix="fit-", dir=self.dirname))
+        self.n_epochs_before_ = len(net.history)
+        self.has_saved_ = False
+        if any(self.monitor in row for row in net.history):
+            self.save_model(net)  # an earlier call's best, in case this one finds no better
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.monitor in net.history[-1]:
+            super().on_epoch_end(net, **kwargs)
+
+    def save_model(self, net):
+        """Save the model as `MuraClassifier.save` does."""
+        net.save(self.folder_)
+        self.has_saved_ = True
+
+    def on_train_end(self, net, **kwargs):
+        try:
+            self._restore(net)
+        finally:
+            if self.dirname is None:
+                shutil.rmtree(self.folder_, ignore_errors=True)
+
+    def _restore(self, net):
+        finished = [row for row in net.history[self.n_epochs_before_ :] if self.monitor in row]
+        if self.has_saved_:
+            net.load_weights(self.folder_)
+        elif finished:
+            raise RuntimeError(
+                f"expected at least one epoch with a finite validation loss, got "
+                f"{[row.get('valid_loss') for row in finished]}: there are no best weights to "
+                "restore; lower lr, or set precision='float32'"
+            )
+
+
+class EpochProgress(ProgressBar):
+    """Show a bar of the epoch's batches in a terminal or notebook; nothing in a pipe or a log."""
+
+    def _is_shown(self, net):
+        return bool(net.verbose) and (sys.stderr.isatty() or self._use_notebook())
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self._is_shown(net):
+            super().on_epoch_begin(net, **kwargs)
+
+    def on_batch_end(self, net, **kwargs):
+        if hasattr(self, "pbar_"):
+            super().on_batch_end(net, **kwargs)
+
+    def on_epoch_end(self, net, **kwargs):
+        if hasattr(self, "pbar_"):
+            super().on_epoch_end(net, **kwargs)
+
+    def on_train_end(self, net, **kwargs):
+        if hasattr(self, "pbar_"):
+            self.pbar_.close()
+            del self.pbar_
+
+
+class EpochLine(Callback):
+    """Print one line per epoch, with the speed and the time left, for several fits at once.
+
+    Parameters
+    ----------
+    name : str, default=""
+        Stands before each line.
+    """
+
+    def __init__(self, name=""):
+        self.name = name
+
+    def on_epoch_end(self, net, **kwargs):
+        row, seconds = net.history[-1], net.history[:, "dur"]
+        left = np.mean(seconds) * (net.max_epochs - len(seconds))
+        parts = [f"{self.name:<12} epoch {len(seconds):>2}/{net.max_epochs}"]
+        for key in ("train_loss", "valid_loss", "valid_kappa"):
+            if key in row:
+                parts.append(f"{key} {row[key]:.3f}")
+        parts.append(f"{row['views_per_second']:.0f} views/s")
+        parts.append(f"{format_seconds(left)} left")
+        print("  ".join(parts), flush=True)  # noqa: T201, printing is its job
+
+
+def format_seconds(seconds):
+    """Return a duration as people say it.
+
+    >>> format_seconds(42.3), format_seconds(135), format_seconds(7500)
+    ('42 s', '2 min 15 s', '2 h 05 min')
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+class EpochTable(PrintLog):
+    """Print a row per epoch, without the scores of single study types and single counts."""
+
+    def _sorted_keys(self, keys):
+        return super()._sorted_keys([key for key in keys if "/" not in key])

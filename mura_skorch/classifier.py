@@ -1,0 +1,426 @@
+"""The estimator: study tables go in, probabilities of abnormality and fits on record come out."""
+
+import secrets
+import warnings
+from contextlib import contextmanager
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import accuracy_score
+from skorch import NeuralNetBinaryClassifier
+from skorch.history import History
+from skorch.utils import is_dataset, to_tensor
+
+from mura_skorch.callbacks import has_stopped_early, training_callbacks
+from mura_skorch.collate import StudyCollate
+from mura_skorch.dataset import StudyDataset, studies_of
+from mura_skorch.hardware import resolve_device, resolve_precision
+from mura_skorch.images import check_views
+from mura_skorch.loss import StudyTypeBCE
+from mura_skorch.module import StudyDenseNet
+from mura_skorch.saving import read_model, write_model
+from mura_skorch.splits import PatientSplit, check_no_shared_patient
+from mura_skorch.studies import check_studies
+from mura_skorch.tracking import MlflowTracker, fetch_model, on_record
+from mura_skorch.transforms import Augment
+
+__all__ = ["MuraClassifier"]
+
+
+class MuraClassifier(NeuralNetBinaryClassifier):
+    """DenseNet-169 that tells abnormal studies of radiographs from normal ones.
+
+    Every view of a study goes through the network; the study's probability is the mean over its
+    views, and the study is abnormal strictly above `threshold`. Each fit is an MLflow run.
+
+    Parameters
+    ----------
+    module : class, default=StudyDenseNet
+        The network.
+    module__weights : str, path or None, default="IMAGENET1K_V1"
+        A torchvision name, the path of a DenseNet-169 state dict, the folder of a model saved by
+        `save` to fine-tune, or None for a random start.
+    module__augment : callable or None, default=Augment(degrees=10, flip=0.5)
+        Varies training views; None leaves them as they are.
+    criterion : class, default=StudyTypeBCE
+        The loss, its class weights fitted on the training part of each fit.
+    criterion__level : {"study", "view"}, default="study"
+        Loss of the study's mean probability, or the paper's loss of each view.
+    criterion__count : {"views", "studies"}, default="views"
+        What the class weights count.
+    dataset : class, default=StudyDataset
+        Reads studies from disk.
+    dataset__image_size : int, default=224
+        Height and width of a prepared view in pixels.
+    optimizer : class, default=torch.optim.Adam
+        As in the paper, with torch's betas (0.9, 0.999).
+    lr : float, default=1e-4
+        First learning rate. The callback `plateau` divides it by 10 when the validation loss has
+        not improved for more than `callbacks__plateau__patience` = 1 epoch.
+    batch_size : int, default=8
+        Studies in a minibatch, with all their views.
+    max_epochs : int, default=10
+        Passes over the training part. The paper publishes neither this nor the patience. One
+        epoch of patience lets the noise of a 10 % validation part pass; after ten epochs the rate
+        has usually dropped at least twice, and the best weights come back in any case.
+    train_split : callable or None, default=PatientSplit(0.1)
+        Divides what `fit` is given into parts that share no patient. `ValidStudies(table)`
+        validates on a table of one's own; None trains on everything, without best weights.
+    iterator_train__shuffle : bool, default=True
+        Draw the training studies in random order.
+    iterator_train__collate_fn, iterator_valid__collate_fn : callable, default=StudyCollate()
+        Joins studies into one batch.
+    threshold : float, default=0.5
+        Studies with a probability strictly above are abnormal.
+    device : str, default="auto"
+        "auto" is "cuda" where a GPU answers and "cpu" elsewhere.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Arithmetic of the network; "auto" is bfloat16 where the device has instructions for it.
+        The pooling and the loss are always float32.
+    random_state : int, RandomState or None, default=None
+        Seed of initial weights, shuffling and augmentation. On one CPU with the same number of
+        threads, the same seed gives the same bits, with any number of loader workers. None
+        draws a fresh seed. Torch's global random state is left as it was.
+    **kwargs
+        All other parameters of `skorch.NeuralNetBinaryClassifier`, such as ``callbacks``,
+        ``verbose``, ``iterator_train__num_workers``, ``callbacks__mlflow=None``,
+        ``callbacks__mlflow__run_id``, ``callbacks__plateau__patience`` or
+        ``callbacks__best__dirname``.
+
+    Attributes
+    ----------
+    history : skorch.history.History
+        One row per epoch, every epoch of the fit.
+    study_types_ : list of str
+        The study types that fit saw, sorted.
+    seed_ : int
+        The seed in use.
+    interrupted_ : bool
+        Whether Ctrl-C ended the last fit.
+
+    References
+    ----------
+    .. [1] Rajpurkar et al., "MURA: Large Dataset for Abnormality Detection in Musculoskeletal
+       Radiographs", arXiv:1712.06957.
+
+    Examples
+    --------
+    >>> from mura_skorch import MuraClassifier, read_studies
+    >>> studies = read_studies("MURA-v1.1")  # doctest: +SKIP
+    >>> clf = MuraClassifier().fit(studies[studies.split == "train"])  # doctest: +SKIP
+    >>> clf.predict_proba(studies[studies.split == "valid"])[:, 1]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        module=StudyDenseNet,
+        *,
+        module__weights="IMAGENET1K_V1",
+        module__augment=Augment(),  # noqa: B008, stateless
+        criterion=StudyTypeBCE,
+        criterion__level="study",
+        criterion__count="views",
+        dataset=StudyDataset,
+        dataset__image_size=224,
+        optimizer=torch.optim.Adam,
+        lr=1e-4,
+        batch_size=8,
+        max_epochs=10,
+        train_split=PatientSplit(0.1),  # noqa: B008, stateless
+        iterator_train__shuffle=True,
+        iterator_train__collate_fn=StudyCollate(),  # noqa: B008, stateless
+        iterator_valid__collate_fn=StudyCollate(),  # noqa: B008, stateless
+        threshold=0.5,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        **kwargs,
+    ):
+        super().__init__(
+            module,
+            module__weights=module__weights,
+            module__augment=module__augment,
+            criterion=criterion,
+            criterion__level=criterion__level,
+            criterion__count=criterion__count,
+            dataset=dataset,
+            dataset__image_size=dataset__image_size,
+            optimizer=optimizer,
+            lr=lr,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            train_split=train_split,
+            iterator_train__shuffle=iterator_train__shuffle,
+            iterator_train__collate_fn=iterator_train__collate_fn,
+            iterator_valid__collate_fn=iterator_valid__collate_fn,
+            threshold=threshold,
+            device=device,
+            **kwargs,
+        )
+        self.precision = precision
+        self.random_state = random_state
+
+    # --- what a user calls -----------------------------------------------------------------
+
+    def fit(self, X, y=None, **fit_params):
+        """Train from the start.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table: ``study_type``, ``patient``, ``views``, and ``label`` unless `y` is
+            given.
+        y : array-like of shape (n_studies,), optional
+            1 abnormal, 0 normal. None means ``X["label"]``.
+        **fit_params
+            Not used: skorch sends them to the network.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            `X` is no DataFrame.
+        ValueError
+            A column is missing, a label is not 0 or 1, an image cannot be read, patients cannot
+            be split, or training and validation share a patient.
+        """
+        check_studies(X, y, for_fit=True)  # before the weights are fetched
+        return super().fit(X, y, **fit_params)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train on, with the weights, optimizer and MLflow run of the last call.
+
+        Parameters and errors are those of `fit`; `classes` is ignored.
+        """
+        X, y = check_studies(X, y, for_fit=True)
+        if not self.initialized_:
+            self.initialize()
+        self.study_types_ = sorted({*self.study_types_, *X["study_type"]})
+        with self._own_random_state(), on_record(self):
+            return super().partial_fit(X, y, classes, **fit_params)
+
+    def predict_view_proba(self, X):
+        """Return the probability of abnormality of every view.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        list of ndarray of shape (n_views,), float32
+            One array per study, in the order of the table and of its ``views``.
+        """
+        dataset = self.get_dataset(X)
+        logits = torch.cat([view_logit for _, view_logit in self.forward_iter(dataset)])
+        ends = studies_of(dataset)["views"].map(len).cumsum()
+        return np.split(torch.sigmoid(logits).numpy(), ends[:-1])
+
+    def score(self, X, y=None):
+        """Return the accuracy on labelled studies; `y` None means ``X["label"]``."""
+        X, y = check_studies(X, X["label"] if y is None else y)
+        return accuracy_score(y, self.predict(X))
+
+    def save(self, folder):
+        """Write the model to a folder, as safetensors and JSON.
+
+        Parameters
+        ----------
+        folder : path
+            Made where it is missing. Holds weights, study types, history and the parameters that
+            are numbers or strings; parameters that are objects come back as defaults.
+        """
+        self.check_is_fitted()
+        tensors = {
+            f"{part}.{key}": value
+            for part in ("module", "criterion")
+            for key, value in getattr(self, part + "_").state_dict().items()
+        }
+        params = {
+            key: value
+            for key, value in self.get_params(deep=False).items()
+            if isinstance(value, (bool, int, float, str, type(None))) and key != "device"
+        }
+        history = [{k: v for k, v in row.items() if k != "batches"} for row in self.history]
+        config = {"study_types": self.study_types_, "params": params, "history": history}
+        write_model(folder, tensors, config)
+
+    @classmethod
+    def load(cls, source, **params):
+        """Return a model that predicts as the saved one does.
+
+        Parameters
+        ----------
+        source : path, str or mlflow.entities.Run
+            A folder written by `save`, an MLflow run, its id, or a ``runs:/`` address.
+        **params
+            Parameters to use instead of the saved ones, such as ``device``.
+
+        Returns
+        -------
+        MuraClassifier
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no saved model.
+        ValueError
+            It is damaged, foreign or of a later format.
+        """
+        folder = fetch_model(source)
+        _, config = read_model(folder)
+        net = cls(**{**config["params"], **params})
+        start, net.module__weights = net.module__weights, None
+        net.initialize()
+        net.module__weights = start
+        net.load_weights(folder)
+        net.study_types_ = config["study_types"]
+        net.history = History({**row, "batches": []} for row in config["history"])
+        return net
+
+    def load_weights(self, folder):
+        """Take the weights of a model that `save` wrote; all must fit."""
+        tensors, _ = read_model(folder)
+        for part in ("module", "criterion"):
+            state = {
+                key.removeprefix(f"{part}."): value
+                for key, value in tensors.items()
+                if key.startswith(f"{part}.")
+            }
+            getattr(self, part + "_").load_state_dict(state)
+
+    # --- where the rooms are joined to skorch ----------------------------------------------
+
+    @property
+    def _default_callbacks(self):
+        *scores, table = training_callbacks()
+        return [*scores, ("mlflow", MlflowTracker()), table]
+
+    @property
+    def device(self):
+        """Where the network runs, "auto" resolved."""
+        return resolve_device(self.__dict__["device"])
+
+    @device.setter
+    def device(self, value):
+        self.__dict__["device"] = value
+
+    @property
+    def precision_(self):
+        """Arithmetic of the network, "auto" resolved."""
+        return resolve_precision(self.precision, self.device)
+
+    def get_params(self, deep=True, **kwargs):
+        """Return the parameters as they were given."""
+        return super().get_params(deep=deep, **kwargs) | {"device": self.__dict__["device"]}
+
+    def initialize(self):
+        """Make network, loss, optimizer and callbacks anew."""
+        self.study_types_ = []
+        self.interrupted_ = False
+        return super().initialize()
+
+    def initialize_module(self):
+        """Make the network from this estimator's seed."""
+        seed = self.random_state
+        if isinstance(seed, np.random.RandomState):
+            seed = seed.randint(2**31)
+        self.seed_ = secrets.randbits(31) if seed is None else int(seed)
+        self.rng_state_ = torch.Generator().manual_seed(self.seed_).get_state()
+        with self._own_random_state():
+            super().initialize_module()
+        if self.precision_ == "bfloat16":  # twice as fast in bfloat16, half as fast in float32
+            self.module_.to(memory_format=torch.channels_last)
+        return self
+
+    @contextmanager
+    def _own_random_state(self):
+        """Run with this estimator's random stream in the place of torch's global one."""
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.rng_state_)
+            yield
+            self.rng_state_ = torch.get_rng_state()
+
+    def get_dataset(self, X, y=None):
+        """Return the studies of a checked table, their types coded as in training."""
+        if is_dataset(X):
+            return X
+        X, y = check_studies(X, y)
+        unseen = sorted(set(X["study_type"]) - set(self.study_types_))
+        if unseen:
+            warnings.warn(
+                f"training never saw {', '.join(unseen)}; the prediction works, but nothing is "
+                "known of its quality: evaluate it on labelled studies of that type",
+                stacklevel=2,
+            )
+        settings = self.get_params_for("dataset")
+        return self.dataset(X, y, study_types=self.study_types_, **settings)
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Split, check the parts, and fit the loss on the training part alone."""
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        parts = [train] if valid is None else [train, valid]
+        if valid is not None:
+            check_no_shared_patient(train, valid)
+        check_views(chain.from_iterable(chain(*(studies_of(part)["views"] for part in parts))))
+        table = studies_of(train)
+        code = pd.Categorical(table["study_type"], categories=self.study_types_).codes
+        label, n_views = table["label"].to_numpy(dtype=int), table["views"].map(len).to_numpy()
+        self.criterion_.fit_weights(code.astype(int), label, n_views, self.study_types_)
+        return train, valid
+
+    def get_iterator(self, dataset, training=False):
+        """Return the loader; the one for prediction draws nothing from the global state."""
+        iterator = super().get_iterator(dataset, training=training)
+        if not training and isinstance(iterator, torch.utils.data.DataLoader):
+            iterator.generator = torch.Generator()
+        return iterator
+
+    def infer(self, x, **fit_params):
+        """Run the network in the chosen arithmetic."""
+        device_type = torch.device(self.device).type
+        is_half = self.precision_ == "bfloat16"
+        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=is_half):
+            return super().infer(x, **fit_params)
+
+    def get_loss(self, y_pred, y_true, X, training=False):
+        """Return the loss, which needs the batch's study types and mask."""
+        y_true, study_type, view_mask = (
+            to_tensor(value, device=self.device)
+            for value in (y_true, X["study_type"], X["view_mask"])
+        )
+        return self.criterion_(y_pred, y_true, study_type, view_mask)
+
+    def train_step_single(self, batch, **fit_params):
+        """Train on one batch; the scores that keep its logits need no graph."""
+        step = super().train_step_single(batch, **fit_params)
+        return step | {"y_pred": tuple(logit.detach() for logit in step["y_pred"])}
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train, and remember whether Ctrl-C ended it."""
+        self.interrupted_ = False
+        try:
+            return super().fit_loop(X, y, epochs, **fit_params)
+        except KeyboardInterrupt:
+            self.interrupted_ = not has_stopped_early(self)
+            raise
+
+    def __setstate__(self, state):
+        given = state["device"]
+        super().__setstate__({**state, "device": resolve_device(given)})
+        self.device = given
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.non_deterministic = True
+        tags.no_validation = True
+        return tags

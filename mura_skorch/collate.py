@@ -1,0 +1,48 @@
+"""Study collate: samples with any number of views go in, one padded batch with its mask comes out."""
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+__all__ = ["StudyCollate"]
+
+
+class StudyCollate:
+    """Join studies into one batch, zero-padded to its longest study.
+
+    Examples
+    --------
+    >>> import torch
+    >>> samples = [({"views": torch.ones(n, 4, 4, dtype=torch.uint8), "study_type": 0}, 1.0)
+    ...            for n in (1, 3)]
+    >>> inputs, label = StudyCollate()(samples)
+    >>> inputs["views"].shape, inputs["view_mask"].sum(dim=1).tolist()
+    (torch.Size([2, 3, 4, 4]), [1, 3])
+    """
+
+    def __call__(self, samples):
+        """Return one batch.
+
+        Parameters
+        ----------
+        samples : list of (dict, float)
+            As `StudyDataset` gives them, at least one.
+
+        Returns
+        -------
+        inputs : dict
+            ``views`` uint8 (B, V, H, W), ``view_mask`` bool (B, V), True where a view is real,
+            and ``study_type`` int64 (B,).
+        label : Tensor of shape (B,), float32
+        """
+        inputs, labels = zip(*samples, strict=True)
+        views = [study["views"] for study in inputs]
+        n_views = torch.tensor([len(study) for study in views])
+        batch = {
+            "views": pad_sequence(views, batch_first=True),
+            "view_mask": torch.arange(int(n_views.max())) < n_views[:, None],
+            "study_type": torch.tensor([study["study_type"] for study in inputs]),
+        }
+        return batch, torch.tensor(labels, dtype=torch.float32)
+
+    def __repr__(self):
+        return "StudyCollate()"

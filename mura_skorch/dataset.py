@@ -1,0 +1,95 @@
+"""Study dataset: a row of the study table goes in, its prepared views, study type code and label come out."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset, Subset
+
+from mura_skorch.images import read_view
+from mura_skorch.transforms import Prepare
+
+__all__ = ["StudyDataset", "studies_of"]
+
+
+class StudyDataset(Dataset):
+    """Whole studies, read from disk one at a time.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        A checked study table; the columns ``study_type`` and ``views`` are read.
+    y : array-like of shape (n_studies,), optional
+        Labels, 1 abnormal and 0 normal. None means ``studies["label"]`` where that column exists;
+        unlabelled studies carry NaN.
+    image_size : int, default=224
+        Height and width of a prepared view in pixels.
+    study_types : sequence of str, optional
+        The types that index the loss weights, sorted. A type outside it gets the index
+        ``len(study_types)``. None means the types of this table.
+
+    Attributes
+    ----------
+    studies : DataFrame
+        The table, its ``label`` column replaced by `y` where that is given.
+    n_views : ndarray of shape (n_studies,), int64
+        Number of views of each study.
+    """
+
+    def __init__(self, studies, y=None, *, image_size=224, study_types=None):
+        self.studies = studies if y is None else studies.assign(label=np.asarray(y))
+        self.image_size = image_size
+        self.study_types = (
+            sorted(studies["study_type"].unique()) if study_types is None else study_types
+        )
+        self.prepare = Prepare(image_size)
+        self.n_views = studies["views"].map(len).to_numpy(dtype=np.int64)
+        # Bytes in one array: loader workers share it, where a list of str would be copied
+        # page by page as its reference counts change.
+        self.paths = np.array([os.fsencode(path) for views in studies["views"] for path in views])
+        self.first_path = np.concatenate([[0], np.cumsum(self.n_views)])
+        codes = {name: code for code, name in enumerate(self.study_types)}
+        unseen = len(codes)
+        self.codes = np.array([codes.get(name, unseen) for name in studies["study_type"]])
+        if "label" in self.studies:
+            labels = pd.to_numeric(self.studies["label"]).to_numpy(
+                dtype=np.float32, na_value=np.nan
+            )
+        else:
+            labels = np.full(len(studies), np.nan, dtype=np.float32)
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.n_views)
+
+    def __getitem__(self, index):
+        """Return one study.
+
+        Parameters
+        ----------
+        index : int
+            Row number in the table.
+
+        Returns
+        -------
+        inputs : dict
+            ``views``, a uint8 Tensor of shape (V, image_size, image_size), and ``study_type``, int.
+        label : float
+            1.0, 0.0 or NaN.
+        """
+        paths = self.paths[self.first_path[index] : self.first_path[index + 1]]
+        views = np.stack([self.prepare(read_view(os.fsdecode(path))) for path in paths])
+        inputs = {"views": torch.from_numpy(views), "study_type": int(self.codes[index])}
+        return inputs, float(self.labels[index])
+
+    def with_studies(self, studies):
+        """Return a dataset of other studies with the same preparation and type codes."""
+        return StudyDataset(studies, image_size=self.image_size, study_types=self.study_types)
+
+
+def studies_of(dataset):
+    """Return the study table behind a dataset or a `Subset` of one, in the dataset's order."""
+    if isinstance(dataset, Subset):
+        return studies_of(dataset.dataset).iloc[list(dataset.indices)]
+    return dataset.studies

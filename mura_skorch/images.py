@@ -1,0 +1,205 @@
+"""Views: the path of an image file goes in, one greyscale uint8 array (H, W) comes out."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+# Bytes that close a complete file, looked for in its tail; some writers pad a few bytes after them.
+_END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+_TAIL = 64
+# Bits per pixel that detectors and converters deliver, whatever the width of the file's integers.
+_DEPTHS = (8, 10, 12, 14, 16)
+# Enough to hide the delay of a network disk; on a local disk the number makes no difference.
+_N_THREADS = 8
+_PATHS_PER_TASK = 256
+
+
+def read_view(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read one radiograph as greyscale, whatever the mode of its file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An image file that Pillow can read. Of a file with several frames, the first is read.
+
+    Returns
+    -------
+    view : ndarray of shape (H, W), uint8
+        Grey values from 0 to 255, upright: an EXIF orientation is applied. A new, writable array.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the path is a folder, or the file is empty, no image, truncated, damaged, larger than
+        ``PIL.Image.MAX_IMAGE_PIXELS``, or holds NaN or infinite pixels.
+
+    Notes
+    -----
+    - 8-bit grey is taken as it is, 1-bit becomes 0 and 255. Colour (RGB, palette, CMYK) becomes
+      ITU-R 601 luma, which is exact where red, green and blue are equal.
+    - Transparent pixels are laid over black, the background of a radiograph.
+    - Integers in 0..65535 keep their zero and are never clipped: v becomes
+      ``v * 255 / (2**depth - 1)``, rounded, where depth is the smallest of 8, 10, 12, 14 and
+      16 bits that holds the largest v of the file, since 12-bit data are often stored in 16.
+    - Other integers, and floats, have no nominal range: their minimum becomes 0 and their maximum
+      255. A constant image of this kind carries no contrast and becomes zeros.
+    - A TIFF of more than 8 bits that counts white as zero is inverted, as Pillow does for 8 bits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "image1.png")
+    ...     Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16)).save(path)
+    ...     read_view(path)
+    array([[  0, 128, 255]], dtype=uint8)
+    """
+    try:
+        with open(path, "rb") as file, _open_image(file) as image:
+            return _to_grey(image)
+    except Exception as error:
+        raise _explained(path, error) from error
+
+
+def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) -> None:
+    """Find bad image files without decoding the good ones, before an epoch is spent on them.
+
+    Each path must be a file with a header that Pillow knows. A PNG or JPEG without its end mark is
+    decoded, to see whether it is truncated. Pixels of the other files are not looked at.
+
+    Parameters
+    ----------
+    paths : iterable of str or path-like
+        Image files; a path that occurs several times is checked once.
+    max_named : int, default=5
+        How many bad files the message names; it counts all of them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the only problem is that files are missing.
+    ValueError
+        If any file is a folder, empty, no image, truncated or larger than
+        ``PIL.Image.MAX_IMAGE_PIXELS``.
+
+    Examples
+    --------
+    >>> check_views(["no/such/image1.png"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: expected 1 readable image file, got 1 bad file:
+      no/such/image1.png: expected an image file, got no such file. ...
+    """
+    paths = list(dict.fromkeys(paths))
+    tasks = [paths[i : i + _PATHS_PER_TASK] for i in range(0, len(paths), _PATHS_PER_TASK)]
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        bad = [error for errors in pool.map(_check_files, tasks) for error in errors]
+    if not bad:
+        return
+    kind = FileNotFoundError if all(isinstance(e, FileNotFoundError) for e in bad) else ValueError
+    named = [f"\n  {error}" for error in bad[:max_named]]
+    rest = [f"\n  ... and {len(bad) - max_named:,} more"] if len(bad) > max_named else []
+    raise kind(
+        f"expected {_count(len(paths), 'readable image file')}, "
+        f"got {_count(len(bad), 'bad file')}:{''.join(named + rest)}"
+    )
+
+
+def _check_files(paths: list[str | os.PathLike[str]]) -> list[Exception]:
+    """Return one error for each bad file."""
+    return [error for error in map(_check_file, paths) if error is not None]
+
+
+def _check_file(path: str | os.PathLike[str]) -> Exception | None:
+    try:
+        with open(path, "rb") as file, _open_image(file) as image:
+            mark = _END_MARKS.get(image.format or "")
+            if mark is not None:
+                position = file.tell()
+                file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+                complete = mark in file.read(_TAIL)
+                file.seek(position)
+                if not complete:
+                    image.load()
+    except Exception as error:
+        return _explained(path, error)
+    return None
+
+
+def _open_image(file: BinaryIO) -> ImageFile.ImageFile:
+    """Read the header; Pillow only warns of sizes between its limit and twice its limit."""
+    image = Image.open(file)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+    return image
+
+
+def _to_grey(image: ImageFile.ImageFile) -> np.ndarray:
+    white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode == "F" or image.mode.startswith("I"):
+        view = _to_8_bits(np.asarray(image))
+        return 255 - view if white_is_zero else view
+    grey: Image.Image = image
+    if image.has_transparency_data:
+        # Pillow converts the premultiplied modes only to their plain ones.
+        grey = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
+        grey = grey.convert("RGBA")
+        grey = Image.alpha_composite(Image.new("RGBA", grey.size, "black"), grey)
+    if grey.mode == "LAB":
+        grey = grey.getchannel("L")
+    elif grey.mode not in ("L", "1", "YCbCr"):
+        grey = grey.convert("RGB")
+    return np.array(grey.convert("L"))
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        n_bad = int((~np.isfinite(values)).sum())
+        raise ValueError(f"{n_bad:,} of its {values.size:,} pixels are NaN or infinite")
+    low, high = values.min(), values.max()
+    if values.dtype.kind in "iu" and low >= 0 and high <= 65535:
+        top = next(2**depth - 1 for depth in _DEPTHS if high < 2**depth)
+        return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+    span = float(high) - float(low)
+    scale = 255 / span if span > 0 else 0.0
+    return np.rint((values.astype(np.float64) - low) * scale).astype(np.uint8)
+
+
+def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
+    """Turn what Python or Pillow raised into an error that names the file."""
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return FileNotFoundError(
+            f"{path}: expected an image file, got no such file. "
+            "Check the path, or copy the file again."
+        )
+    if os.path.isdir(path):  # before OSError: Windows calls a folder a lack of permission
+        return ValueError(f"{path}: expected an image file, got a folder. Pass the files in it.")
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror, os.fspath(path))
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ValueError(
+            f"{path}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, got more ({error}). "
+            "Shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file."
+        )
+    if isinstance(error, Image.UnidentifiedImageError):
+        got = "a file that is no image Pillow knows" if os.path.getsize(path) else "zero bytes"
+    else:
+        got = f"a truncated or damaged file ({error or type(error).__name__})"
+    return ValueError(
+        f"{path}: expected a readable image, got {got}. "
+        "Copy the file again, or drop its study from the table."
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

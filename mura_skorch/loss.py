@@ -1,0 +1,122 @@
+"""Study loss: logits, labels and study types go in, the cross-entropy weighted per study type comes out."""
+
+import warnings
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["StudyTypeBCE"]
+
+
+class StudyTypeBCE(nn.BCEWithLogitsLoss):
+    """Binary cross-entropy with one pair of class weights per study type.
+
+    Parameters
+    ----------
+    level : {"study", "view"}, default="study"
+        "study": the loss of the study's mean probability, averaged over the B studies of the
+        batch. "view": the paper's loss of each view under its study's label, summed over views
+        and divided by B, so that an epoch's average does not depend on the batching.
+    count : {"views", "studies"}, default="views"
+        What the weights count in the training part; the paper counts images, that is views.
+
+    Attributes
+    ----------
+    class_weight : Tensor of shape (T + 1, 2), float32
+        Row t holds the weight of the normal and of the abnormal term for study type t; the last
+        row is for types that training never saw. A buffer: saved and loaded with the state.
+
+    Notes
+    -----
+    For type t with A abnormal and N normal views in the training part [1]_,
+
+        L = - w_1 y log p - w_0 (1 - y) log(1 - p),  w_1 = N / (A + N),  w_0 = A / (A + N).
+
+    A subclass of ``BCEWithLogitsLoss`` so that skorch applies the sigmoid when it predicts.
+
+    References
+    ----------
+    .. [1] Rajpurkar et al., arXiv:1712.06957, section 3.1.
+    """
+
+    def __init__(self, level="study", count="views"):
+        super().__init__()
+        for name, value, allowed in (
+            ("level", level, ("study", "view")),
+            ("count", count, ("views", "studies")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"expected {name} to be one of {allowed}, got {value!r}")
+        self.level = level
+        self.count = count
+        self.register_buffer("class_weight", torch.full((1, 2), 0.5))
+
+    def fit_weights(self, study_type, label, n_views, study_types):
+        """Count the training part and set `class_weight`.
+
+        Parameters
+        ----------
+        study_type : ndarray of shape (n_studies,), int
+            Index of each training study's type.
+        label : ndarray of shape (n_studies,)
+            1 abnormal, 0 normal.
+        n_views : ndarray of shape (n_studies,), int
+            Views of each study.
+        study_types : sequence of str
+            The T names, for the messages. A type with no training study keeps 0.5 and 0.5; so
+            does one whose training studies are all of one class, with a warning.
+        """
+        amount = torch.tensor(n_views if self.count == "views" else [1] * len(n_views))
+        n_types = len(study_types)
+        cell = torch.tensor(study_type) * 2 + torch.tensor(label).long()
+        counts = torch.bincount(cell, amount.double(), minlength=2 * n_types + 2)
+        counts = counts.view(n_types + 1, 2)
+        usable = (counts > 0).all(dim=1, keepdim=True)
+        share = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+        # Each class weighs as much as the other is frequent.
+        weight = torch.where(usable, share.flip(1), 0.5)
+        self.class_weight = weight.float().to(self.class_weight.device)
+        for name, (n_normal, n_abnormal) in zip(study_types, counts.tolist(), strict=False):
+            if (n_normal > 0) != (n_abnormal > 0):
+                only = "normal" if n_normal else "abnormal"
+                warnings.warn(
+                    f"every training study of {name} is {only}: its loss is weighted 0.5 and "
+                    "0.5; add studies of the other class or leave the type out",
+                    stacklevel=2,
+                )
+
+    def forward(self, logits, label, study_type, view_mask):
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        logits : tuple of Tensors of shape (B,) and (N,), float32
+            Study logits and view logits, as `StudyDenseNet` gives them.
+        label : Tensor of shape (B,), float32
+            1 abnormal, 0 normal.
+        study_type : Tensor of shape (B,), int64
+            Row of `class_weight`.
+        view_mask : Tensor of shape (B, V), bool
+            True where a view is real.
+
+        Returns
+        -------
+        Tensor of shape (), float32
+        """
+        study_logit, view_logit = logits
+        weight = self.class_weight[study_type, label.long()]
+        if self.level == "study":
+            return functional.binary_cross_entropy_with_logits(study_logit, label, weight)
+        study_of_view = view_mask.nonzero()[:, 0]
+        total = functional.binary_cross_entropy_with_logits(
+            view_logit, label[study_of_view], weight[study_of_view], reduction="sum"
+        )
+        return total / len(label)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Take the number of study types from the state."""
+        stored = state_dict.get(prefix + "class_weight")
+        if stored is not None:
+            self.class_weight = self.class_weight.new_empty(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)

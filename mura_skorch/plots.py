@@ -1,0 +1,269 @@
+"""Displays, as in scikit-learn: tables of numbers in, matplotlib figures out.
+
+Matplotlib is imported by the methods that draw, so that importing this module costs nothing.
+"""
+
+import textwrap
+
+import numpy as np
+
+from mura_skorch.metrics import study_scores
+from mura_skorch.published import FOOTNOTE, score_texts, shorten
+
+# Okabe and Ito's palette, told apart with every kind of colour blindness; shapes differ as well.
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+GREY, LINE_GREY = "#595959", "#D0D0D0"
+NAME_WIDTH = 20  # characters of a study type that are shown
+PLOT_SHARE = 0.4  # of the axes' width that the forest takes; the table has the rest
+ROW_INCHES = 0.33
+FONT_PER_INCH = 0.93  # font size, in points per inch of the axes' width, at which the table fits
+# Marker, colour, label, and shift in rows, by which markers of equal kappas stay apart.
+MARKERS = {
+    "paper_model": ("D", ORANGE, "paper's model*", -0.23),
+    "best_radiologist": ("^", GREEN, "best radiologist*", 0.23),
+}
+# Widths in characters, to which the columns of the table are proportional.
+COLUMN_WIDTHS = {
+    "studies": 8,
+    "kappa (95 % CI)": 19,
+    "AUROC": 8,
+    "sensitivity": 11,
+    "specificity": 11,
+    "paper*": 8,
+    "best rad.*": 10,
+}
+
+
+class KappaDisplay:
+    """Cohen's kappa by study type, as a forest plot beside the table of all scores.
+
+    One row per study type, the pooled row set apart below. A point is the kappa, its bar the 95 %
+    interval; published kappas, where the table has them, are marked in the row they belong to,
+    with a footnote that they come from another test set.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        What :func:`mura_skorch.metrics.study_scores` or
+        :func:`mura_skorch.published.beside_published` returns. A row whose figures are all NaN
+        shows the text of its `status`, if there is that column.
+    note : str or None, default=None
+        Printed in colour above the plot, such as "phantoms: no clinical meaning".
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes drawn on.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    See Also
+    --------
+    KappaDisplay.from_predictions : Scores and draws in one step.
+
+    Examples
+    --------
+    >>> from mura_skorch.metrics import study_scores
+    >>> from mura_skorch.plots import KappaDisplay
+    >>> scores = study_scores([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1], study_type=["XR_HAND"] * 4)
+    >>> display = KappaDisplay(scores, note="four made-up studies").plot()
+    >>> display.ax_.get_xlabel()
+    "Cohen's kappa"
+    """
+
+    def __init__(self, scores, note=None):
+        self.scores = scores
+        self.note = note
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true,
+        y_score,
+        *,
+        study_type,
+        groups=None,
+        threshold=0.5,
+        interval="auto",
+        random_state=0,
+        note=None,
+        ax=None,
+    ):
+        """Score predictions and draw them.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_studies,)
+            Labels, 1 abnormal and 0 normal.
+        y_score : array-like of shape (n_studies,)
+            Probabilities of abnormality, in [0, 1].
+        study_type : array-like of shape (n_studies,) or None
+            Study types. None draws the row over all studies alone.
+        groups : array-like of shape (n_studies,) or None, default=None
+            Patients.
+        threshold : float in [0, 1], default=0.5
+            A study is called abnormal if its probability is strictly greater.
+        interval : {"auto", "bootstrap", "analytic", "as-printed"}, default="auto"
+            Method of the interval, see :func:`mura_skorch.metrics.study_scores`.
+        random_state : int, numpy Generator or None, default=0
+            Source of the bootstrap's resamples.
+        note : str or None, default=None
+            Printed in colour above the plot.
+        ax : matplotlib Axes or None, default=None
+            Axes to draw on; None makes a figure.
+
+        Returns
+        -------
+        KappaDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the predictions are not what :func:`mura_skorch.metrics.study_scores` expects.
+
+        Examples
+        --------
+        >>> from mura_skorch.plots import KappaDisplay
+        >>> display = KappaDisplay.from_predictions(
+        ...     [1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1], study_type=["XR_HAND"] * 4
+        ... )
+        >>> len(display.scores)
+        2
+        """
+        scores = study_scores(
+            y_true,
+            y_score,
+            study_type=study_type,
+            groups=groups,
+            threshold=threshold,
+            interval=interval,
+            random_state=random_state,
+        )
+        return cls(scores, note=note).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to draw on, about 9 inches wide or more for the table to be readable. None makes
+            a figure of 10 inches that pyplot does not know of: nothing has to be closed.
+
+        Returns
+        -------
+        KappaDisplay
+            The display itself, with `ax_` and `figure_`.
+        """
+        texts = score_texts(self.scores)
+        positions = self._positions()
+        if ax is None:
+            from matplotlib.figure import Figure
+
+            rest = 0.65 + 0.2 * (len(texts) > 6) + 0.3 * bool(self.note)
+            height = rest + ROW_INCHES * (positions[-1] + 2.1)
+            ax = Figure(figsize=(10, height), layout="constrained").add_subplot()
+            width = 10 - 0.08 * max(len(shorten(name, NAME_WIDTH)) for name in texts["study type"])
+        else:
+            width = ax.get_window_extent().width / ax.figure.dpi
+        self.ax_, self.figure_ = ax, ax.figure
+        size = float(np.clip(FONT_PER_INCH * width, 4.5, 8.0))
+        self._draw_axes(texts["study type"], positions, size)
+        self._draw_kappas(positions, size)
+        self._draw_table(texts, positions, size)
+        self._draw_words(len(texts) > 6, size)
+        return self
+
+    def _positions(self):
+        """Height of each row, downwards from 0, with a gap above the pooled row."""
+        overall = (self.scores["study_type"] == "overall").to_numpy()
+        return np.arange(len(overall)) + 0.4 * (overall & (np.arange(len(overall)) > 0))
+
+    def _draw_axes(self, names, positions, size):
+        """Names to the left, the scale of kappa below the forest only."""
+        ax = self.ax_
+        shown = self.scores[["kappa", "kappa_low", *self._published()]].to_numpy(dtype=float)
+        lowest = np.nanmin(shown, initial=0.0)
+        spacing = 0.2 if lowest > -0.4 else 0.5
+        low = spacing * np.floor(lowest / spacing) if lowest < 0 else 0.0
+        pad = 0.02 * (1 - low)
+        ax.set_xlim(low - pad, low - pad + (1 + 2 * pad - low) / PLOT_SHARE)
+        ax.set_ylim(positions[-1] + 0.6, -1.5)
+        ticks = np.linspace(low, 1, round((1 - low) / spacing) + 1)
+        ax.set_xticks(ticks, [f"{tick:.1f}".replace("-0.0", "0.0") for tick in ticks])
+        ax.set_xlabel("Cohen's kappa", x=PLOT_SHARE / 2, fontsize=size)
+        ax.set_yticks(positions, [shorten(name, NAME_WIDTH) for name in names])
+        ax.tick_params(labelsize=size, length=0)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.spines["bottom"].set_bounds(low - pad, 1 + pad)
+        for tick in ticks:
+            dark = GREY if low < 0 and abs(tick) < 1e-9 else LINE_GREY
+            ax.vlines(tick, -0.5, positions[-1] + 0.6, color=dark, linewidth=0.7, zorder=0)
+        ax.axhline(-0.55, color=GREY, linewidth=0.8)
+        if positions[-1] % 1:
+            ax.axhline(positions[-1] - 0.7, color=GREY, linewidth=0.8)
+
+    def _draw_kappas(self, positions, size):
+        """Points and bars, or n/a, and the published markers."""
+        ax, scores = self.ax_, self.scores
+        kappa, low, high = scores[["kappa", "kappa_low", "kappa_high"]].to_numpy(dtype=float).T
+        ax.hlines(positions, low, high, color=BLUE, linewidth=2.2, zorder=2)
+        dot = {"color": BLUE, "marker": "o", "markersize": 0.75 * size, "zorder": 4}
+        ax.plot(kappa, positions, linestyle="none", **dot)
+        ax.plot([], [], linewidth=2.2, label="kappa, 95 % interval", **dot)
+        for position in positions[np.isnan(kappa)]:
+            ax.text(0.02, position, "n/a", color=GREY, fontsize=size, va="center_baseline")
+        for column in self._published():
+            marker, colour, label, shift = MARKERS[column]
+            ax.plot(
+                scores[column].to_numpy(dtype=float),
+                positions + shift,
+                **{"linestyle": "none", "marker": marker, "markersize": 0.65 * size, "zorder": 3},
+                **{"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.5},
+                label=label,
+            )
+
+    def _draw_table(self, texts, positions, size):
+        """Columns of text to the right of the forest, right-aligned under their headers."""
+        columns = [header for header in texts if header in COLUMN_WIDTHS]
+        widths = np.array([COLUMN_WIDTHS[header] for header in columns], dtype=float)
+        edges = PLOT_SHARE + (1 - PLOT_SHARE) * np.cumsum(widths) / widths.sum()
+        style = {
+            **{"transform": self.ax_.get_yaxis_transform(), "va": "center_baseline"},
+            "fontsize": size,
+        }
+        for header, edge in zip(columns, edges, strict=True):
+            self.ax_.text(edge, -1, header, ha="right", fontweight="bold", **style)
+        for i, position in enumerate(positions):
+            if not texts["AUROC"][i]:
+                status = shorten(texts["kappa (95 % CI)"][i], 60)
+                self.ax_.text(edges[0], position, texts["studies"][i], ha="right", **style)
+                self.ax_.text(edges[0] + 0.02, position, status, color=VERMILLION, **style)
+                continue
+            for header, edge in zip(columns, edges, strict=True):
+                self.ax_.text(edge, position, texts[header][i], ha="right", **style)
+
+    def _draw_words(self, footnote, size):
+        """Legend, footnote and note."""
+        ax = self.ax_
+        ax.legend(
+            **{"loc": "upper right", "bbox_to_anchor": (1, 0), "ncols": 3, "fontsize": size},
+            **{"frameon": False, "borderaxespad": 0.2, "handletextpad": 0.6, "columnspacing": 1.5},
+        )
+        if footnote:
+            ax.annotate(
+                textwrap.fill(FOOTNOTE, 92),
+                **{"xy": (1, 0), "xycoords": "axes fraction"},
+                **{"xytext": (0, -2.3 * size), "textcoords": "offset points"},
+                **{"ha": "right", "va": "top", "multialignment": "left"},
+                **{"fontsize": 0.85 * size, "color": GREY},
+            )
+        if self.note:
+            ax.set_title(
+                self.note, loc="left", color=VERMILLION, fontsize=1.1 * size, fontweight="bold"
+            )
+
+    def _published(self):
+        """Names of the published columns that the table has."""
+        return [column for column in MARKERS if column in self.scores]

@@ -1,0 +1,286 @@
+"""MLflow runs that spare the training: values and files go in, the server or a local journal has them."""
+
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+import time
+import uuid
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["Run", "is_finite", "runs_link", "status_of", "use_experiment"]
+
+UNSENT = Path("mura_unsent")
+# MLflow's own patience is minutes for each call; a training does not wait for its bookkeeping.
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+class Run:
+    """An MLflow run that never stops a training.
+
+    What the tracking server does not take goes, after one warning, to ``mura_unsent/<run>/`` in
+    the current folder: ``journal.jsonl`` holds parameters, metrics and tags, one JSON object a
+    line, and ``artifacts/`` the files.
+
+    Parameters
+    ----------
+    run_id : str, optional
+        Log into this run. None opens a new one, nested when a run is active.
+    name : str, optional
+        Name of a new run.
+    parent_run_id : str, optional
+        Parent of a new run, for worker processes, where no run is active.
+    tags : dict of str to str, optional
+        Tags of the run.
+    unsent : path, optional
+        Keep everything in a new folder below this one and send nothing: for the children of a
+        run whose server did not answer.
+
+    Attributes
+    ----------
+    run_id : str or None
+        None where the server could not be asked for one.
+    unsent : Path or None
+        Folder of what could not be sent.
+    status : str
+        How the run ends when its block is left without an exception, "FINISHED" unless changed.
+
+    Examples
+    --------
+    >>> with Run(name="evaluation") as run:  # doctest: +SKIP
+    ...     run.log_metrics({"test/kappa": 0.7})
+    """
+
+    def __init__(self, run_id=None, *, name=None, parent_run_id=None, tags=None, unsent=None):
+        self.run_id = run_id
+        self.name = name
+        self.parent_run_id = parent_run_id
+        self.tags = tags
+        self.unsent = None if unsent is None else self._unsent_folder(unsent)
+        self.is_active = False
+        self.status = "FINISHED"
+
+    def open(self):
+        """Start the run, or find the given one; return self."""
+        import mlflow
+
+        def start():
+            active = mlflow.active_run()
+            if active is not None and active.info.run_id == self.run_id:
+                return  # whoever started it ends it
+            run = mlflow.start_run(
+                run_id=self.run_id,
+                run_name=self.name,
+                nested=active is not None or self.parent_run_id is not None,
+                parent_run_id=self.parent_run_id,
+            )
+            self.run_id, self.is_active = run.info.run_id, True
+
+        self._send(start, {})
+        self.set_tags(self.tags or {})
+        return self
+
+    def close(self, status="FINISHED"):
+        """End the run with an MLflow status: FINISHED, FAILED or KILLED."""
+        import mlflow
+
+        def end():
+            if self.is_active:
+                mlflow.end_run(status)
+
+        self._send(end, {"status": status})
+        self.is_active = False
+
+    def __enter__(self):
+        return self.open()
+
+    def __exit__(self, kind, error, traceback):
+        if kind is not None:
+            self.set_tags({"error": f"{kind.__name__}: {error}"[:5000]})
+        self.close(self.status if kind is None else status_of(kind))
+
+    def set_tags(self, tags):
+        """Set tags, a dict of str to str."""
+        self._log_batch(tags=tags)
+
+    def log_params(self, params):
+        """Log parameters, a dict of str to anything short."""
+        self._log_batch(params=params)
+
+    def log_metrics(self, metrics, step=0):
+        """Log the finite ones of a dict of str to number in one call."""
+        finite = {_key(name): float(value) for name, value in metrics.items() if is_finite(value)}
+        self._log_batch(metrics=finite, step=step)
+
+    def log_text(self, text, file):
+        """Log a text as the artifact `file`."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(file).name
+            path.write_text(text, encoding="utf-8")
+            self.log_folder(folder, str(Path(file).parent))
+
+    def log_figure(self, figure, file):
+        """Log a matplotlib figure as the artifact `file`."""
+        with tempfile.TemporaryDirectory() as folder:
+            figure.savefig(Path(folder) / file)
+            self.log_folder(folder)
+
+    def log_folder(self, folder, artifact_path=""):
+        """Log the files of a folder below the artifact path."""
+        artifact_path = "" if artifact_path == "." else artifact_path
+
+        def keep():
+            shutil.copytree(folder, self.unsent / "artifacts" / artifact_path, dirs_exist_ok=True)
+
+        self._send(
+            lambda: _client().log_artifacts(self.run_id, str(folder), artifact_path or None),
+            {"artifacts": artifact_path},
+            keep,
+        )
+
+    def log_dataset(self, table, *, name, digest, context):
+        """Log a DataFrame as an MLflow dataset of that name, digest and context."""
+        import mlflow
+        from mlflow.entities import DatasetInput, InputTag
+
+        def send():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # three a call, on integer columns
+                data = mlflow.data.from_pandas(table, name=name, digest=digest)
+                entity = data._to_mlflow_entity()
+            tag = InputTag("mlflow.data.context", context)
+            _client().log_inputs(self.run_id, [DatasetInput(entity, [tag])])
+
+        record = {"dataset": name, "digest": digest, "context": context, "rows": len(table)}
+        self._send(send, record)
+
+    def _log_batch(self, *, metrics=None, params=None, tags=None, step=0):
+        from mlflow.entities import Metric, Param, RunTag
+
+        if not (metrics or params or tags):
+            return
+        now = int(time.time() * 1000)
+        record = {"metrics": metrics, "params": params, "tags": tags, "step": step}
+        self._send(
+            lambda: _client().log_batch(
+                self.run_id,
+                metrics=[Metric(key, value, now, step) for key, value in (metrics or {}).items()],
+                params=[Param(key, str(value)) for key, value in (params or {}).items()],
+                tags=[RunTag(key, str(value)) for key, value in (tags or {}).items()],
+            ),
+            {key: value for key, value in record.items() if value},
+        )
+
+    def _send(self, send, record, keep=None):
+        """Send, or keep from the first failure on."""
+        if self.unsent is None:
+            try:
+                with _impatience():
+                    return send()
+            except Exception as error:  # any failure of the bookkeeping spares the training
+                self._go_offline(error)
+        if keep is not None:
+            keep()
+        if record:
+            with (self.unsent / "journal.jsonl").open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(record, default=str) + "\n")
+        return None
+
+    def _unsent_folder(self, parent):
+        name = self.run_id or f"{_key(self.name or 'run')}-{uuid.uuid4().hex[:8]}".replace("/", "_")
+        folder = Path(parent).resolve() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _go_offline(self, error):
+        import mlflow
+
+        self.unsent = self._unsent_folder(UNSENT)
+        reason = str(error).split("\n", 1)[0][:300]
+        warnings.warn(
+            f"expected MLflow at {mlflow.get_tracking_uri()} to answer, got {reason}; the "
+            f"training goes on, and what cannot be logged is kept in {self.unsent}",
+            stacklevel=2,
+        )
+
+
+def use_experiment(name, note=None):
+    """Make the experiment the active one, for workers too, and return its id; None offline.
+
+    Done before workers start: two processes that create a fresh database together fail.
+    """
+    import mlflow
+
+    try:
+        with _impatience():
+            experiment = mlflow.set_experiment(name)
+            if note:
+                mlflow.set_experiment_tag("mlflow.note.content", note)
+            return experiment.experiment_id
+    except Exception:  # the runs themselves say what is wrong, and keep what cannot be sent
+        return None
+
+
+def end_children(parent, status):
+    """End the runs that killed workers left open below a parent `Run`."""
+    import mlflow
+
+    def end():
+        children = mlflow.search_runs(
+            filter_string=f"tags.mlflow.parentRunId = '{parent.run_id}' "
+            "and attributes.status = 'RUNNING'",
+            output_format="list",
+        )
+        for child in children:
+            _client().set_terminated(child.info.run_id, status)
+
+    parent._send(end, {})
+
+
+def runs_link(experiment_id, host="http://127.0.0.1:5000"):
+    """Return the address of an experiment's curves in `mlflow ui`."""
+    view = "workflowType=machine_learning&compareRunsMode=CHART"
+    return f"{host}/#/experiments/{experiment_id}/runs?{view}"
+
+
+def status_of(error_type):
+    """Return the MLflow status of a run that ended with an exception of this type, or None."""
+    if error_type is None:
+        return "FINISHED"
+    return "KILLED" if issubclass(error_type, (KeyboardInterrupt, SystemExit)) else "FAILED"
+
+
+def is_finite(value):
+    """Return whether a value is a number that MLflow can store as it is."""
+    return value is not None and math.isfinite(value)
+
+
+def _client():
+    import mlflow
+
+    return mlflow.MlflowClient()
+
+
+@contextmanager
+def _impatience():
+    """Shorten MLflow's patience for one call, where the user has not set it."""
+    added = {key: value for key, value in IMPATIENT.items() if key not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
+
+
+def _key(name):
+    """Return the name with what MLflow does not allow replaced."""
+    return re.sub(r"[^/\w.\- :]", "_", name)

@@ -1,0 +1,90 @@
+"""Saved models: tensors and a configuration go in, a folder of safetensors and JSON comes out, and back."""
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mura_skorch._version import __version__
+from mura_skorch.weights import MODEL_FILE
+
+__all__ = ["read_model", "write_model"]
+
+CONFIG_FILE = "model.json"
+# Raised when a folder written by this version cannot be read by the one before.
+FORMAT = 1
+
+
+def write_model(folder, tensors, config):
+    """Write a model; each file is whole at every moment.
+
+    Parameters
+    ----------
+    folder : path
+        Made where it is missing.
+    tensors : dict of str to Tensor
+        Parameters and buffers.
+    config : dict
+        What JSON can hold.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    about = {"format": FORMAT, "mura_skorch": __version__, **config}
+    text = json.dumps(about, indent=2, allow_nan=True)
+    for name, write in (
+        (MODEL_FILE, lambda path: save_file(whole, path)),
+        (CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8")),
+    ):
+        unfinished = folder / f".{name}.{os.getpid()}"
+        try:
+            write(unfinished)
+            unfinished.replace(folder / name)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def read_model(folder):
+    """Read what `write_model` wrote; nothing in it can be executed.
+
+    Parameters
+    ----------
+    folder : path
+        Holds model.safetensors and model.json.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+    config : dict
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder or one of its two files does not exist.
+    ValueError
+        A file is damaged, or written by a later version.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_FILE, MODEL_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"expected a folder written by MuraClassifier.save ({CONFIG_FILE} and "
+                f"{MODEL_FILE}), got {folder}: it has no {name}"
+            )
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        found = config["format"]
+        tensors = load_file(folder / MODEL_FILE)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(
+            f"expected a model saved by MuraClassifier.save, got a damaged or foreign one in "
+            f"{folder} ({error}); save it again"
+        ) from error
+    if found != FORMAT:
+        raise ValueError(
+            f"expected a model of format {FORMAT}, got format {found} in {folder}, written by "
+            f"mura_skorch {config.get('mura_skorch')}; this is {__version__}: install that version"
+        )
+    return tensors, config

@@ -1,0 +1,114 @@
+"""Splits: one dataset goes in, a training and a validation part that share no patient come out."""
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit
+from torch.utils.data import Subset
+
+from mura_skorch.dataset import studies_of
+from mura_skorch.studies import check_studies
+
+__all__ = ["PatientSplit", "ValidStudies", "check_no_shared_patient"]
+
+# Random divisions tried; the one whose study types and labels are closest to the share is kept.
+N_TRIES = 32
+
+
+class PatientSplit:
+    """Hold out a share of the patients, with the study types and labels of the whole.
+
+    Parameters
+    ----------
+    valid_share : float, default=0.1
+        Share of the patients held out for validation, between 0 and 1.
+    random_state : int, default=0
+        Its own seed, apart from the estimator's, so that models with other seeds and the points
+        of a grid share one validation part.
+
+    Notes
+    -----
+    scikit-learn's ``GroupShuffleSplit`` divides the patients 32 times. Kept is the division whose
+    validation part comes closest to `valid_share` of each study type and label, by the
+    chi-squared distance.
+    """
+
+    def __init__(self, valid_share=0.1, random_state=0):
+        self.valid_share = valid_share
+        self.random_state = random_state
+
+    def __call__(self, dataset, y=None):
+        """Return the training and the validation part as subsets of the dataset.
+
+        Parameters
+        ----------
+        dataset : StudyDataset
+            Its table has a ``patient`` column.
+        y : ignored
+            The dataset holds the labels.
+
+        Raises
+        ------
+        ValueError
+            There are fewer than two patients, or none is left to train on.
+        """
+        studies = studies_of(dataset)
+        patient = studies["patient"].to_numpy()
+        n_patients = len(set(patient))
+        if n_patients < 2:
+            raise ValueError(
+                f"expected at least 2 patients to hold some out for validation, got {n_patients}; "
+                "add studies, pass your own with train_split=ValidStudies(table), or train "
+                "without validation with train_split=None"
+            )
+        stratum = studies.groupby(["study_type", "label"], observed=True).ngroup().to_numpy()
+        wanted = np.bincount(stratum) * self.valid_share
+        splitter = GroupShuffleSplit(
+            N_TRIES,
+            test_size=max(self.valid_share, 1 / n_patients),
+            random_state=self.random_state,
+        )
+
+        def distance(split):
+            found = np.bincount(stratum[split[1]], minlength=len(wanted))
+            return np.sum((found - wanted) ** 2 / wanted)
+
+        train, valid = min(splitter.split(studies, groups=patient), key=distance)
+        return Subset(dataset, train), Subset(dataset, valid)
+
+    def __repr__(self):
+        return f"PatientSplit({self.valid_share}, random_state={self.random_state})"
+
+
+class ValidStudies:
+    """Validate on studies of one's own choice; all that `fit` is given is trained on.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        A study table with labels that shares no patient with the training table.
+
+    Examples
+    --------
+    >>> MuraClassifier(train_split=ValidStudies(valid))  # doctest: +SKIP
+    """
+
+    def __init__(self, studies):
+        self.studies = studies
+
+    def __call__(self, dataset, y=None):
+        """Return the dataset whole, and one of the validation studies prepared as it is."""
+        studies, y = check_studies(self.studies, for_fit=True)
+        return dataset, dataset.with_studies(studies.assign(label=y))
+
+    def __repr__(self):
+        return f"ValidStudies(<{len(self.studies)} studies>)"
+
+
+def check_no_shared_patient(train, valid):
+    """Raise ValueError when a patient is in both datasets, whatever split made them."""
+    shared = sorted(set(studies_of(train)["patient"]) & set(studies_of(valid)["patient"]))
+    if shared:
+        named = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
+        raise ValueError(
+            f"expected training and validation to share no patient, got {len(shared)} in both "
+            f"({named}); split by the patient column, as PatientSplit does"
+        )

@@ -1,0 +1,478 @@
+"""Study tables: a MURA folder goes in, a DataFrame with one row per study comes out, checked."""
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+SPLITS = ("train", "valid", "test")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
+
+_LAYOUT = "<root>/train/<study type>/<patient>/study1_positive/image1.png"
+_LABELS = {"positive": 1, "negative": 0}
+_N_NAMED = 5
+
+
+def read_studies(root: str | os.PathLike[str], *, use_csv: bool = True) -> pd.DataFrame:
+    """Read a folder in MURA's layout, version 1.0 or 1.1, as a table of studies.
+
+    Parameters
+    ----------
+    root : str or path-like
+        The folder that holds ``train`` and ``valid``, whatever its name, or the parent of it.
+    use_csv : bool, default=True
+        Compare the folders with the CSV files in the root, which must agree where they exist, and
+        take labels from there too. False takes the folders as they are, labels from their names.
+
+    Returns
+    -------
+    studies : DataFrame of shape (n_studies, 6)
+        Sorted by split, study type, patient, study. ``study`` is the unique key
+        ``<split>/<study type>/<patient>/<study folder>``; ``split``, ``study_type`` and
+        ``patient`` are its parts; ``views`` is a tuple of absolute image paths in natural order
+        (image2 before image10); ``label`` is Int8, 1 abnormal, 0 normal, ``<NA>`` unlabelled.
+        If the root holds a file ``NOTE.txt``, its first line stands on every row of a seventh
+        column ``note``, as a caveat that outputs carry.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    NotADirectoryError
+        If the root is a file.
+    ValueError
+        If the folder holds no study or is not the root; if folders and CSV files disagree; if a
+        study has no image, two labels or two rows; if a row of a CSV file cannot be understood.
+
+    Notes
+    -----
+    The CSV files are ``<split>_image_paths.csv`` and ``<split>_labeled_studies.csv`` (v1.1) and
+    ``<split>.csv`` (v1.0). Their paths are matched by their last components, so that the root may
+    have any name. Names that start with a dot are never images; other files are ignored.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     folder = Path(root, "valid", "XR_WRIST", "patient1", "study1_positive")
+    ...     folder.mkdir(parents=True)
+    ...     (folder / "image1.png").touch()
+    ...     read_studies(root)[["study", "label"]]
+                                         study  label
+    0  valid/XR_WRIST/patient1/study1_positive      1
+    """
+    folder = _find_root(Path(root).expanduser().resolve())
+    found = dict(_walk(folder))
+    labels: dict[str, int | None] = {study: _folder_label(study) for study in found}
+    problems = _folder_problems(found)
+    if use_csv:
+        for split in SPLITS:
+            problems |= _join_csv(folder, split, found, labels)
+    if any(problems.values()):
+        raise ValueError(_problem_report(folder, problems, use_csv=use_csv))
+    if not found:
+        raise ValueError(f"{folder}: expected studies as in {_LAYOUT}, got no study folder")
+
+    keys = [study.split("/") for study in found]
+    studies = pd.DataFrame(
+        {
+            "study": list(found),
+            "split": [key[0] for key in keys],
+            "study_type": [key[1] for key in keys],
+            "patient": [key[2] for key in keys],
+            "views": [
+                tuple(os.path.join(folder, *key, name) for name in names)
+                for key, names in zip(keys, found.values(), strict=True)
+            ],
+            "label": pd.array([labels[study] for study in found], dtype="Int8"),
+        }
+    )
+    note = folder / "NOTE.txt"
+    if note.is_file():
+        studies["note"] = note.read_text("utf-8-sig", errors="replace").partition("\n")[0].strip()
+    return studies
+
+
+def check_studies(
+    studies: pd.DataFrame, y: ArrayLike | None = None, *, for_fit: bool = False
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """Check a study table from any source before it is fitted or predicted.
+
+    Parameters
+    ----------
+    studies : DataFrame of shape (n_studies, n_columns)
+        Needs ``study_type`` (str) and ``views`` (tuple, list or array of paths); to fit also
+        ``patient``, and ``label`` unless `y` is given. Other columns and the index are free. Where
+        a column ``study`` exists, its keys must be unique. Never modified.
+    y : array-like of shape (n_studies,) or (n_studies, 1), default=None
+        Labels, 0 or 1, in the order of the rows; they take the place of the column ``label``.
+    for_fit : bool, default=False
+        Whether the table is to be fitted: every study labelled, both classes, no study twice.
+
+    Returns
+    -------
+    studies : DataFrame of shape (n_studies, n_columns)
+        The same table, in which every cell of ``views`` is a tuple of str.
+    labels : ndarray of shape (n_studies,), int64, or None
+        The labels, 0 or 1. None if there is nothing to fit and `y` is not given.
+
+    Raises
+    ------
+    TypeError
+        If `studies` is no DataFrame, or ``views`` or ``study_type`` hold values of another type.
+    ValueError
+        If the table is empty, lacks a column, or holds a missing, wrong or repeated value; if the
+        length of `y` differs from the table's.
+
+    Examples
+    --------
+    >>> studies = pd.DataFrame(
+    ...     {
+    ...         "study_type": ["XR_WRIST", "XR_HAND"],
+    ...         "patient": ["a", "b"],
+    ...         "views": [["a1.png", "a2.png"], ["b1.png"]],
+    ...         "label": [1, 0],
+    ...     }
+    ... )
+    >>> checked, labels = check_studies(studies, for_fit=True)
+    >>> checked.loc[0, "views"], labels
+    (('a1.png', 'a2.png'), array([1, 0]))
+    """
+    if not isinstance(studies, pd.DataFrame):
+        raise TypeError(
+            "expected a DataFrame with one row per study, "
+            f"got {type(studies).__name__}. Use read_studies(root), or build one:\n"
+            "    import pandas as pd\n"
+            '    row = {"study_type": "XR_WRIST", "patient": 1, "views": ("a.png",), "label": 1}\n'
+            "    studies = pd.DataFrame([row])"
+        )
+    if len(studies) == 0:
+        raise ValueError("expected at least one study, got an empty table. Check its selection.")
+    _check_columns(studies, with_patient=for_fit, with_label=for_fit and y is None)
+    views = _normal_views(studies)
+    if views is not None:
+        studies = studies.assign(views=np.fromiter(views, dtype=object, count=len(views)))
+    _check_unique(studies, by_views=for_fit)
+    if y is None and "label" not in studies:
+        return studies, None
+    labels = _check_labels(studies, y, for_fit=for_fit)
+    return studies, labels if for_fit or y is not None else None
+
+
+# ------------------------------------------------------------------ the folder
+
+
+def _find_root(path: Path) -> Path:
+    """Return the folder that holds the splits: the path or its only child that does."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: expected the folder that holds train and valid, got no such folder. "
+            "Check the path."
+        )
+    if not path.is_dir():
+        raise NotADirectoryError(
+            f"{path}: expected the folder that holds train and valid, got a file. "
+            "Pass the folder; an archive must be unpacked first."
+        )
+    if _is_root(path):
+        return path
+    children = [path / name for name in _subfolders(path)]
+    roots = [child for child in children if _is_root(child)]
+    if len(roots) == 1:
+        return roots[0]
+    expected = f"{path}: expected a folder that holds train and valid, got"
+    if roots:
+        raise ValueError(
+            f"{expected} one that holds several of them: {_some(map(str, roots))}. Choose one."
+        )
+    # The cap keeps a wrong path on a large disk cheap.
+    grandchildren = (child / name for child in children[:100] for name in _subfolders(child)[:100])
+    roots = [folder for folder in grandchildren if _is_root(folder)]
+    if roots:
+        raise ValueError(f"{expected} one too high. Pass {' or '.join(map(str, roots[:_N_NAMED]))}")
+    for ancestor in (path, *path.parents)[:4]:
+        if ancestor.name in SPLITS:
+            raise ValueError(
+                f"{expected} a folder inside its {ancestor.name}. Pass {ancestor.parent} and "
+                'select rows of the table, e.g. studies[studies.study_type == "XR_WRIST"]'
+            )
+    names = sorted(os.listdir(path), key=_natural)
+    raise ValueError(
+        f"{expected} {f'one with {_some(names)}' if names else 'an empty folder'}. "
+        f"The layout is {_LAYOUT}"
+    )
+
+
+def _is_root(folder: Path) -> bool:
+    return any((folder / split).is_dir() for split in SPLITS)
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each study's key with the names of its images, in the order of the table."""
+    for split in SPLITS:
+        for study_type in _subfolders(root / split):
+            for patient in _subfolders(root / split / study_type):
+                key = f"{split}/{study_type}/{patient}"
+                folder = os.path.join(root, split, study_type, patient)
+                for study in _subfolders(folder):
+                    yield f"{key}/{study}", _images(os.path.join(folder, study))
+
+
+def _subfolders(folder: str | Path) -> list[str]:
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.name[0] != "." and e.is_dir()]
+    return sorted(names, key=_natural)
+
+
+def _images(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.name[0] != "." and e.is_file()]
+    names = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+    return sorted(names, key=_natural)
+
+
+def _natural(name: str) -> tuple[Any, ...]:
+    """Order image2 before image10; the name itself settles image1 against image01."""
+    parts = re.split(r"(\d+)", name)
+    return (*(int(p) if i % 2 else p for i, p in enumerate(parts)), name)
+
+
+def _folder_label(study: str) -> int | None:
+    return _LABELS.get(study.rpartition("_")[2])
+
+
+# --------------------------------------------------------------- the CSV files
+
+
+def _join_csv(
+    root: Path, split: str, found: dict[str, list[str]], labels: dict[str, int | None]
+) -> dict[str, set[str]]:
+    """Fill in labels that folders do not tell; return where CSV files and folders disagree."""
+    problems: dict[str, set[str]] = {}
+    studies = {study for study in found if study.startswith(f"{split}/")}
+    images = {f"{study}/{name}" for study in studies for name in found[study]}
+    for suffix, present, labelled in (
+        ("_image_paths.csv", images, False),
+        ("_labeled_studies.csv", studies, True),
+        (".csv", images, True),
+    ):
+        file = root / f"{split}{suffix}"
+        if not file.is_file():
+            continue
+        by_study = present is studies
+        rows = list(_read_csv(file, split, depth=4 if by_study else 5, labelled=labelled))
+        counts = Counter(key for key, _ in rows)
+        problems[f"listed in {file.name}, not in the folder"] = counts.keys() - present
+        problems[f"in the folder, not listed in {file.name}"] = present - counts.keys()
+        if by_study:
+            problems[f"listed twice in {file.name}"] = {k for k, n in counts.items() if n > 1}
+        contradicted: set[str] = set()
+        for key, label in rows if labelled else ():
+            study = key if by_study else key.rpartition("/")[0]
+            if labels.get(study) is None:
+                labels[study] = label
+            elif labels[study] != label:
+                contradicted.add(study)
+        problems[f"label in {file.name} contradicts the folder or another row"] = contradicted
+    return problems
+
+
+def _read_csv(
+    file: Path, split: str, *, depth: int, labelled: bool
+) -> Iterator[tuple[str, int | None]]:
+    """Yield the last components of each row's path, joined by slashes, and its label."""
+    form = "/".join(("...", split, "<study type>", "<patient>", "<study>", "<image>")[: depth + 1])
+    columns = f"{form},label" if labelled else form
+    with open(file, encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines)
+        try:
+            for row in reader:
+                if not "".join(row).strip():
+                    continue
+                where = f"{file}, row {reader.line_num}: expected"
+                if len(row) != 1 + labelled:
+                    raise ValueError(f"{where} {columns}, got {','.join(row)!r}")
+                parts = [p for p in re.split(r"[\\/]", row[0].strip()) if p not in ("", ".")]
+                key = parts[-depth:]
+                if len(key) < depth or key[0] != split or ".." in parts:
+                    raise ValueError(f"{where} {columns}, got {','.join(row)!r}")
+                if any(part[0] == "." for part in key):
+                    continue
+                if labelled and row[1].strip() not in ("0", "1"):
+                    raise ValueError(f"{where} label 0 or 1, got {row[1]!r}")
+                yield "/".join(key), int(row[1]) if labelled else None
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{file}: expected a CSV file in UTF-8, got {error}") from error
+
+
+def _folder_problems(found: dict[str, list[str]]) -> dict[str, set[str]]:
+    numbers = {study: re.sub("_(positive|negative)$", "", study) for study in found}
+    counts = Counter(numbers.values())
+    return {
+        "study folder without an image": {s for s, names in found.items() if not names},
+        "study number with two folders": {s for s, n in numbers.items() if counts[n] > 1},
+    }
+
+
+def _problem_report(root: Path, problems: dict[str, set[str]], *, use_csv: bool) -> str:
+    lines = [
+        f"  {what}: {len(which):,} ({_some(sorted(which, key=_natural))})"
+        for what, which in problems.items()
+        if which
+    ]
+    remedy = "The copy may be incomplete: copy it again, or remove the folders named."
+    if use_csv:
+        remedy += (
+            " To take the folders as they are, with labels from their names: "
+            "read_studies(root, use_csv=False)."
+        )
+    return "\n".join([f"{root}: expected complete studies, got", *lines, remedy])
+
+
+# ------------------------------------------------------------------- the table
+
+
+def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: bool) -> None:
+    needed = ["study_type", *["patient"] * with_patient, "views", *["label"] * with_label]
+    missing = [column for column in needed if column not in studies]
+    if missing:
+        got = _some(map(str, studies.columns), 20)
+        raise ValueError(
+            f"expected the columns {', '.join(needed)}, got {got}. "
+            f"Missing: {', '.join(missing)}" + (" (or pass y)" if "label" in missing else "")
+        )
+    repeated = [column for column in needed if list(studies.columns).count(column) > 1]
+    if repeated:
+        raise ValueError(f"expected each column once, got several called {', '.join(repeated)}")
+    for column in needed[: 1 + with_patient]:
+        absent = studies[column].isna().to_numpy()
+        if absent.any():
+            raise ValueError(
+                f"expected a {column} in every row, got {absent.sum():,} without, first "
+                f"{_row(studies, absent.argmax())}. Fill them in or drop the rows."
+            )
+    wrong = [
+        value for value in studies["study_type"].unique().tolist() if not isinstance(value, str)
+    ]
+    if wrong:
+        raise TypeError(
+            f"expected study_type as str, got {wrong[0]!r} ({type(wrong[0]).__name__}). "
+            'Convert it: studies.assign(study_type=studies["study_type"].astype(str))'
+        )
+
+
+def _normal_views(studies: pd.DataFrame) -> list[tuple[str, ...]] | None:
+    """Return the views as tuples of str, or None if they are already."""
+    cells = studies["views"].tolist()
+    changed = False
+    for row, cell in enumerate(cells):
+        # The usual cell, tested fast: tables may have a million rows.
+        if type(cell) is tuple and set(map(type, cell)) == {str} and "" not in cell:
+            continue
+        changed = True
+        cells[row] = _as_paths(cell)
+        if not cells[row] or "" in cells[row]:
+            raise _views_error(cell, _row(studies, row))
+    return cells if changed else None
+
+
+def _as_paths(cell: Any) -> tuple[str, ...]:
+    """Return the paths as str, "" for an entry that is none, () for a cell that is none."""
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+    if not isinstance(cell, tuple | list):
+        return ()
+    return tuple(str(os.fspath(p)) if isinstance(p, str | os.PathLike) else "" for p in cell)
+
+
+def _views_error(cell: Any, row: str) -> Exception:
+    expected = f"expected views as a tuple of image paths, got {cell!r} in {row}"
+    if isinstance(cell, str | os.PathLike):
+        return TypeError(f"{expected}. Write (path,) for a study of one view.")
+    if not isinstance(cell, tuple | list | np.ndarray):
+        return TypeError(f"{expected}. Give at least one path, or drop the row.")
+    if len(cell) == 0:
+        return ValueError(f"{expected}. Drop studies without a view from the table.")
+    return TypeError(f"{expected}. Each entry must be a str or a path-like, and not empty.")
+
+
+def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
+    repeated = pd.Series(dtype=object)
+    remedy = 'Drop them: studies.drop_duplicates("study")'
+    if "study" in studies:
+        keys = studies["study"]
+        repeated = keys[keys.notna() & keys.duplicated()]
+    if by_views and repeated.empty:
+        keys = studies["views"]
+        repeated = keys[keys.duplicated()]
+        remedy = 'Drop them: studies.drop_duplicates("views")'
+    if not repeated.empty:
+        raise ValueError(
+            f"expected each study once, got {len(repeated):,} repeated: "
+            f"{_some(map(str, repeated))}. {remedy}"
+        )
+
+
+def _check_labels(studies: pd.DataFrame, y: ArrayLike | None, *, for_fit: bool) -> np.ndarray:
+    name = "label" if y is None else "y"
+    values = studies["label"] if y is None else y
+    if not isinstance(values, pd.Series):
+        array = np.asarray(values)
+        if array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim != 1:
+            raise ValueError(f"expected y of shape (n_studies,), got {array.shape}")
+        values = pd.Series(array)
+    if len(values) != len(studies):
+        raise ValueError(
+            f"expected y of the length of the table, {len(studies):,}, got {len(values):,}"
+        )
+    absent = values.isna().to_numpy()
+    known = values[~absent]
+    if not all(map(_is_label, known.tolist())):
+        row, wrong = next(
+            (i, v) for i, v in enumerate(values.tolist()) if not (absent[i] or _is_label(v))
+        )
+        raise ValueError(
+            f"expected {name} 0 (normal) or 1 (abnormal), got {wrong!r} "
+            f"({type(wrong).__name__}) in {_row(studies, row)}. Map it, e.g. "
+            f'{name}.map({{"normal": 0, "abnormal": 1}})'
+        )
+    if absent.any() and (for_fit or y is not None):
+        raise ValueError(
+            f"expected a label for every study, got {absent.sum():,} without, first "
+            f"{_row(studies, absent.argmax())}. Drop them: studies[studies.label.notna()]"
+        )
+    labels = np.array(known.astype(np.int64))
+    if for_fit and len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"expected labels 0 and 1, got only {labels[0]} in all {len(labels):,} studies. "
+            "Fit on a table that holds both."
+        )
+    return labels
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, int | float | np.generic) and value in (0, 1)
+
+
+# -------------------------------------------------------------------- messages
+
+
+def _row(studies: pd.DataFrame, row: int) -> str:
+    key = f", study {studies['study'].iloc[row]!r}" if "study" in studies else ""
+    return f"row {row} (index {studies.index[row]!r}{key})"
+
+
+def _some(names: Iterable[str], n_named: int = _N_NAMED) -> str:
+    names = list(names)
+    return ", ".join(names[:n_named]) + (", ..." if len(names) > n_named else "")

@@ -1,0 +1,192 @@
+"""MLflow tracking: a fit goes in, its parameters, epochs, data, predictions and model come out on record."""
+
+import hashlib
+import re
+import tempfile
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from skorch.callbacks import Callback
+
+from mura_skorch._version import __version__
+from mura_skorch.dataset import studies_of
+from mura_skorch.predictions import join_notes, prediction_table
+from mura_skorch.runs import Run, is_finite, status_of
+
+__all__ = ["MlflowTracker", "fetch_model", "on_record"]
+
+MODEL_ARTIFACT = "model"
+
+
+class MlflowTracker(Callback):
+    """Log a fit as an MLflow run.
+
+    Parameters
+    ----------
+    run_id : str or Run, optional
+        Log into this run. None: every fit opens its own, nested when a run is active, and
+        `partial_fit` goes on in the fit's.
+    parent_run_id : str, optional
+        Parent of the run, for worker processes, where no run is active.
+    run_name : str, optional
+        Name of a new run. None means the study type, or "all" where there are several.
+    log_model : bool, default=True
+        Log the model, about 50 MB, when the fit ends.
+
+    Attributes
+    ----------
+    run_ : Run
+        The fit's run; ``run_.run_id`` is its MLflow id.
+    """
+
+    def __init__(self, run_id=None, parent_run_id=None, run_name=None, log_model=True):
+        self.run_id = run_id
+        self.parent_run_id = parent_run_id
+        self.run_name = run_name
+        self.log_model = log_model
+
+    def initialize(self):
+        self.run_ = None
+        return self
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        self.has_logged_data_ = False
+        self.dataset_valid_ = None
+        if isinstance(self.run_id, Run):
+            self.run_ = self.run_id
+        else:
+            earlier = self.run_.run_id if self.run_ is not None else None
+            self.run_ = Run(
+                self.run_id or earlier,
+                name=self.run_name or _type_name(X),
+                parent_run_id=self.parent_run_id,
+            ).open()
+        self.run_.set_tags(_tags(X))
+        if not net.history:
+            self.run_.log_params(_params(net))
+
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        if self.has_logged_data_:
+            return
+        self.has_logged_data_ = True
+        self.dataset_valid_ = dataset_valid
+        for dataset, context in ((dataset_train, "training"), (dataset_valid, "validation")):
+            if dataset is not None:
+                table = prediction_table(studies_of(dataset))
+                self.run_.log_dataset(
+                    table, name=_type_name(table), digest=_digest(table), context=context
+                )
+
+    def on_epoch_end(self, net, **kwargs):
+        row = net.history[-1]
+        self.run_.log_metrics(_metrics(row), step=row["epoch"])
+
+    def on_train_end(self, net, **kwargs):
+        best = [row for row in net.history if row.get("event_cp")]
+        if best:
+            scores = {"best/epoch": best[-1]["epoch"]}
+            scores |= {f"best/{key}": value for key, value in _metrics(best[-1]).items()}
+            self.run_.log_metrics(scores, step=best[-1]["epoch"])
+        if best and self.dataset_valid_ is not None:
+            y_score = net.predict_proba(self.dataset_valid_)[:, 1]
+            table = prediction_table(studies_of(self.dataset_valid_), y_score)
+            self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
+        self.dataset_valid_ = None
+        if self.log_model:
+            with tempfile.TemporaryDirectory() as folder:
+                net.save(folder)
+                self.run_.log_folder(folder, MODEL_ARTIFACT)
+
+    def close(self, status, error=None):
+        """End the run, unless it is the caller's own."""
+        if self.run_ is not None and self.run_ is not self.run_id:
+            if error is not None:
+                self.run_.set_tags({"error": f"{type(error).__name__}: {error}"[:5000]})
+            self.run_.close(status)
+
+
+@contextmanager
+def on_record(net):
+    """End the run of a fit as it ends: FINISHED, FAILED when it raises, KILLED when interrupted."""
+    trackers = [item for _, item in net.callbacks_ if isinstance(item, MlflowTracker)]
+    try:
+        yield
+    except BaseException as error:
+        for tracker in trackers:
+            tracker.close(status_of(type(error)), error)
+        raise
+    for tracker in trackers:
+        tracker.close("KILLED" if net.interrupted_ else "FINISHED")
+
+
+def fetch_model(source):
+    """Return the folder of a model: `source` itself, or the downloaded model of an MLflow run.
+
+    Parameters
+    ----------
+    source : path, str or mlflow.entities.Run
+        A folder, a run, its id, or a ``runs:/`` or ``models:/`` address.
+
+    Returns
+    -------
+    Path
+    """
+    source = getattr(getattr(source, "info", None), "run_id", source)
+    text = str(source)
+    if re.fullmatch(r"[0-9a-f]{32}", text) and not Path(text).exists():
+        text = f"runs:/{text}/{MODEL_ARTIFACT}"
+    if not re.match(r"(runs|models):/", text):
+        return Path(source)
+    import mlflow
+
+    return Path(mlflow.artifacts.download_artifacts(text))
+
+
+def _type_name(studies):
+    """Return the one study type of a table, or "all"."""
+    names = studies["study_type"].unique()
+    return str(names[0]) if len(names) == 1 else "all"
+
+
+def _digest(table):
+    """Return a digest of every row; MLflow's own reads the first 10,000."""
+    rows = pd.util.hash_pandas_object(table, index=False)
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
+
+
+def _tags(studies):
+    packages = ("torch", "torchvision", "skorch", "scikit-learn")
+    tags = {"study_type": _type_name(studies), "mura_skorch": __version__}
+    tags |= {name: version(name) for name in packages}
+    note = join_notes(studies)
+    return tags | ({"note": note, "mlflow.note.content": note} if note else {})
+
+
+def _params(net):
+    """Return the hyper-parameters that matter."""
+    known = net.get_params(deep=False)
+    params = {name: known[name] for name in ("lr", "batch_size", "max_epochs", "train_split")}
+    prefixed = ("module__weights", "module__augment", "criterion__level", "criterion__count")
+    for name in (*prefixed, "dataset__image_size"):
+        if name in known:
+            params[name.split("__")[1]] = known[name]
+    return params | {
+        "optimizer": net.optimizer.__name__,
+        "patience": net.get_params().get("callbacks__plateau__patience"),
+        "precision": net.precision_,
+        "random_state": net.seed_,
+    }
+
+
+def _metrics(row):
+    """Return the numbers of a history row under the names that every run shares."""
+    left_out = {"epoch", "batches", "dur", "train_batch_count", "valid_batch_count"}
+    metrics = {
+        name: value
+        for name, value in row.items()
+        if name not in left_out and not name.endswith("_best") and not name.startswith("event_")
+    }
+    metrics |= {"lr": row.get("event_lr"), "seconds": row.get("dur")}
+    return {name: value for name, value in metrics.items() if is_finite(value)}

@@ -1,0 +1,97 @@
+"""What tests share: drawn studies, a network small enough to train in a second, one MLflow store."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+from torchvision.models import DenseNet
+
+from mura_skorch import MuraClassifier, StudyDenseNet, read_studies, write_phantoms
+
+
+class TinyNet(StudyDenseNet):
+    """The study network with a DenseNet of four layers."""
+
+    build_network = staticmethod(
+        partial(DenseNet, growth_rate=4, block_config=(2, 2), num_init_features=8)
+    )
+
+
+def tiny_classifier(**params):
+    """Return a classifier that fits in a second, in float32, off the record."""
+    settings = {
+        "module": TinyNet,
+        "module__weights": None,
+        "dataset__image_size": 32,
+        "precision": "float32",
+        "max_epochs": 2,
+        "lr": 1e-3,
+        "random_state": 0,
+        "verbose": 0,
+    }
+    if not any(key.startswith("callbacks__mlflow") for key in params):
+        settings["callbacks__mlflow"] = None
+    return MuraClassifier(**{**settings, **params})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mlflow_store(tmp_path_factory):
+    """One database for the session: making one takes seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    yield os.environ["MLFLOW_TRACKING_URI"]
+    del os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Run each test in a folder of its own: nothing is left in the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory):
+    """A folder of two study types, 16 training and 8 validation studies each."""
+    return write_phantoms(
+        tmp_path_factory.mktemp("phantoms") / "PHANTOMS-v1.1",
+        n_train=16,
+        n_valid=8,
+        n_test=2,
+        study_types=["XR_HAND", "XR_WRIST"],
+    )
+
+
+@pytest.fixture(scope="session")
+def studies(phantom_root):
+    return read_studies(phantom_root)
+
+
+@pytest.fixture(scope="session")
+def train(studies):
+    return studies[studies.split == "train"]
+
+
+@pytest.fixture(scope="session")
+def valid(studies):
+    return studies[studies.split == "valid"]
+
+
+@pytest.fixture(scope="session")
+def fitted(train, tmp_path_factory):
+    """A classifier fitted once; tests must not change it."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("fitted"))
+    try:
+        return tiny_classifier().fit(train)
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def real_root():
+    """The folder of real radiographs that MURA_SKORCH_REAL_DATA names."""
+    folder = os.environ.get("MURA_SKORCH_REAL_DATA")
+    if not folder:
+        pytest.skip("set MURA_SKORCH_REAL_DATA to a folder of real radiographs in MURA's layout")
+    return Path(folder)

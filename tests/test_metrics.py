@@ -1,0 +1,348 @@
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
+
+from mura_skorch import metrics
+from mura_skorch.metrics import KappaInterval, kappa_interval, kappa_score, study_scores
+
+COLUMNS = [
+    *("study_type", "n", "n_abnormal", "tp", "fn", "fp", "tn", "kappa", "kappa_low", "kappa_high"),
+    *("auroc", "sensitivity", "specificity", "accuracy"),
+]
+
+
+def labels(tp, fn, fp, tn):
+    """Labels and predictions with that confusion table."""
+    return np.repeat([1, 1, 0, 0], [tp, fn, fp, tn]), np.repeat([1, 0, 1, 0], [tp, fn, fp, tn])
+
+
+def width(found):
+    return found.high - found.low
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    """Labels, probabilities, study types, patients of 240 studies."""
+    rng = np.random.default_rng(0)
+    patient = rng.integers(0, 80, 240)
+    y_true = rng.integers(0, 2, 240)
+    y_score = np.clip(0.5 + 0.25 * (2 * y_true - 1) + 0.3 * rng.normal(size=240), 0, 1)
+    study_type = np.array(["XR_WRIST", "XR_ELBOW", "XR_HAND"])[rng.integers(0, 3, 240)]
+    return y_true, y_score, study_type, patient
+
+
+# ---- the interval of kappa
+
+
+def test_analytic_interval_is_mchughs_on_the_published_table():
+    found = kappa_interval(*labels(75, 17, 13, 102))
+    assert np.round(found, 3).tolist() == [0.705, 0.608, 0.803]
+
+
+def test_as_printed_interval_leaves_out_the_root():
+    found = kappa_interval(*labels(75, 17, 13, 102), method="as-printed")
+    assert np.round(found, 3).tolist() == [0.705, 0.700, 0.710]
+
+
+def test_bootstrap_of_independent_studies_is_near_the_analytic_interval():
+    table = labels(75, 17, 13, 102)
+    bootstrap = kappa_interval(*table, method="bootstrap", n_resamples=5000)
+    np.testing.assert_allclose(bootstrap, kappa_interval(*table), atol=0.01)
+
+
+@pytest.mark.parametrize("method", metrics.METHODS)
+def test_interval_unpacks_into_three_that_are_ordered(method):
+    kappa, low, high = found = kappa_interval(*labels(30, 5, 8, 40), method=method)
+    assert isinstance(found, KappaInterval)
+    assert low < kappa < high
+    assert not found.zero_width
+
+
+@pytest.mark.parametrize("table", [(30, 5, 8, 40), (1, 9, 3, 2), (1, 7, 5, 0), (3, 0, 4, 0)])
+def test_kappa_is_scikit_learns(table):
+    y_true, y_pred = labels(*table)
+    expected = cohen_kappa_score(y_true, y_pred, labels=[0, 1])
+    assert kappa_score(y_true, y_pred) == pytest.approx(expected)
+    assert kappa_interval(y_true, y_pred, method="as-printed").kappa == kappa_score(y_true, y_pred)
+
+
+@pytest.mark.parametrize("method", metrics.METHODS)
+def test_perfect_agreement_is_one_and_its_zero_width_is_flagged(method):
+    with pytest.warns(RuntimeWarning, match="zero width"):
+        found = kappa_interval([0, 1, 1, 0], [0, 1, 1, 0], method=method)
+    assert found == (1, 1, 1)
+    assert found.zero_width
+
+
+def test_complete_disagreement_is_minus_one():
+    with pytest.warns(RuntimeWarning, match="zero width"):
+        assert kappa_interval([0, 1, 1, 0], [1, 0, 0, 1]) == (-1, -1, -1)
+
+
+@pytest.mark.parametrize("method", metrics.METHODS)
+@pytest.mark.parametrize("y", [[], [0, 0, 0], [1, 1], [1]])
+def test_kappa_is_nan_where_both_sides_hold_one_class(method, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = kappa_interval(y, y, method=method)
+        assert np.isnan(kappa_score(y, y))
+    assert np.isnan(found).all()
+    assert not found.zero_width
+
+
+def test_kappa_of_one_sided_predictions_is_zero_not_nan():
+    assert kappa_score([0, 1, 0, 1], [1, 1, 1, 1]) == 0
+
+
+def test_analytic_interval_stays_within_the_range_of_kappa():
+    low = kappa_interval([0, 1, 1], [1, 0, 1])
+    high = kappa_interval(*labels(5, 1, 0, 5))
+    assert (low.low, high.high) == (-1, 1)
+
+
+@pytest.mark.parametrize("method", ["analytic", "as-printed"])
+def test_swapping_the_classes_or_the_readers_leaves_kappa_and_interval(method):
+    y_true, y_pred = labels(30, 5, 8, 40)
+    found = kappa_interval(y_true, y_pred, method=method)
+    assert kappa_interval(1 - y_true, 1 - y_pred, method=method) == pytest.approx(found)
+    assert kappa_interval(y_pred, y_true, method=method) == pytest.approx(found)
+
+
+def test_swapping_the_classes_leaves_the_bootstrap_but_for_its_noise():
+    y_true, y_pred = labels(30, 5, 8, 40)
+    options = {"method": "bootstrap", "n_resamples": 5000}
+    swapped = kappa_interval(1 - y_true, 1 - y_pred, **options)
+    assert swapped.kappa == kappa_interval(y_true, y_pred, **options).kappa
+    assert swapped == pytest.approx(kappa_interval(y_true, y_pred, **options), abs=0.02)
+
+
+def test_bootstrap_is_unchanged_when_every_patients_studies_are_repeated():
+    y_true, y_pred = labels(30, 5, 8, 40)
+    once = kappa_interval(y_true, y_pred, method="bootstrap", groups=np.arange(83))
+    again = kappa_interval(
+        *(np.repeat(column, 4) for column in (y_true, y_pred)),
+        method="bootstrap",
+        groups=np.repeat(np.arange(83), 4),
+    )
+    assert again == pytest.approx(once)
+
+
+def test_grouping_alike_studies_widens_the_interval_by_the_root_of_their_number():
+    y_true, y_pred = (np.repeat(column, 4) for column in labels(30, 5, 8, 40))
+    apart = kappa_interval(y_true, y_pred, method="bootstrap")
+    together = kappa_interval(
+        y_true, y_pred, method="bootstrap", groups=np.repeat(np.arange(83), 4)
+    )
+    assert width(together) == pytest.approx(2 * width(apart), rel=0.1)
+
+
+def test_bootstrap_is_that_of_drawing_patients_one_by_one(predictions):
+    y_true, y_score, _, patient = predictions
+    y_pred = (y_score > 0.5).astype(int)
+    rng = np.random.default_rng(1)
+    rows = [np.flatnonzero(patient == name) for name in np.unique(patient)]
+    drawn = (
+        np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])
+        for _ in range(1000)
+    )
+    kappas = [cohen_kappa_score(y_true[part], y_pred[part]) for part in drawn]
+    found = kappa_interval(y_true, y_pred, method="bootstrap", groups=patient, n_resamples=10_000)
+    np.testing.assert_allclose(found[1:], np.quantile(kappas, [0.025, 0.975]), atol=0.02)
+
+
+def test_bootstrap_does_not_depend_on_the_size_of_its_chunks(predictions, monkeypatch):
+    y_true, y_score, _, patient = predictions
+    found = kappa_interval(y_true, y_score > 0.5, method="bootstrap", groups=patient)
+    monkeypatch.setattr(metrics, "CHUNK_CELLS", 100)
+    assert kappa_interval(y_true, y_score > 0.5, method="bootstrap", groups=patient) == found
+
+
+def test_bootstrap_of_a_hundred_thousand_patients_takes_seconds():
+    rng = np.random.default_rng(0)
+    patient = np.concatenate([np.arange(100_000), rng.integers(0, 100_000, 100_000)])
+    y_true = rng.integers(0, 2, 200_000)
+    y_pred = np.where(rng.random(200_000) < 0.8, y_true, 1 - y_true)
+    start = time.perf_counter()
+    found = kappa_interval(y_true, y_pred, method="bootstrap", groups=patient)
+    assert time.perf_counter() - start < 5
+    assert found.low < 0.6 < found.high
+
+
+def test_bootstrap_of_one_patient_has_no_interval():
+    found = kappa_interval(*labels(3, 1, 1, 3), method="bootstrap", groups=["a"] * 8)
+    assert found.kappa == 0.5
+    assert np.isnan(found[1:]).all()
+
+
+def test_bootstrap_drops_resamples_without_a_kappa():
+    with pytest.warns(RuntimeWarning, match="zero width"):
+        found = kappa_interval(*labels(30, 0, 0, 1), method="bootstrap")
+    assert found == (1, 1, 1)
+
+
+def test_interval_is_nan_when_too_few_resamples_have_a_kappa(monkeypatch):
+    monkeypatch.setattr(metrics, "MIN_DEFINED", 0.9)
+    found = kappa_interval(*labels(30, 0, 0, 1), method="bootstrap")
+    assert found.kappa == 1
+    assert np.isnan(found[1:]).all()
+
+
+def test_wider_confidence_is_a_wider_interval():
+    table = labels(30, 5, 8, 40)
+    for method in metrics.METHODS:
+        narrow = kappa_interval(*table, method=method, confidence=0.8)
+        assert width(narrow) < width(kappa_interval(*table, method=method, confidence=0.99))
+
+
+def test_random_state_repeats_the_interval():
+    table = labels(30, 5, 8, 40)
+    found = [kappa_interval(*table, method="bootstrap", random_state=s) for s in (1, 1, 2)]
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"y_true": [0, 1, 2]}, "0 .normal. or 1 .abnormal., got 2 in row 2"),
+        ({"y_true": [0, 1]}, "got lengths y_true 2, y_pred 3"),
+        ({"y_true": [0, 1, np.nan]}, "leave unlabelled studies out"),
+        ({"y_true": pd.Series([0, 1, None], dtype="Int8")}, "got (nan|<NA>) in row 2"),
+        ({"y_true": ["0", "1", "1"]}, "got .*'0'.* in row 0"),
+        ({"y_true": [[0], [1], [1]]}, r"got shape \(3, 1\)"),
+        ({"y_pred": [0.1, 0.9, 0.4]}, "put a threshold to probabilities"),
+        ({"groups": ["a", "b"], "method": "bootstrap"}, "groups 2"),
+        ({"groups": ["a", None, "b"], "method": "bootstrap"}, "missing values, got one in row 1"),
+        ({"method": "exact"}, "expected method to be one of"),
+        ({"confidence": 95}, "95 % is 0.95"),
+        ({"n_resamples": 0}, "at least one resample"),
+    ],
+)
+def test_kappa_interval_refuses_what_it_cannot_read(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        kappa_interval(**{"y_true": [0, 1, 1], "y_pred": [0, 1, 0]} | kwargs)
+
+
+# ---- the table of scores
+
+
+def test_scores_have_a_row_per_sorted_type_and_a_last_one_overall(predictions):
+    y_true, y_score, study_type, patient = predictions
+    scores = study_scores(y_true, y_score, study_type=study_type, groups=patient)
+    assert list(scores.columns) == COLUMNS
+    assert scores.study_type.tolist() == ["XR_ELBOW", "XR_HAND", "XR_WRIST", "overall"]
+    counts = scores[["n", "n_abnormal", "tp", "fn", "fp", "tn"]]
+    assert (counts.dtypes == "int64").all()
+    assert (counts[:3].sum() == counts.iloc[3]).all()
+
+
+def test_scores_are_scikit_learns(predictions):
+    y_true, y_score, study_type, _ = predictions
+    scores = study_scores(y_true, y_score, study_type=study_type).set_index("study_type")
+    for name, part in {"XR_HAND": study_type == "XR_HAND", "overall": slice(None)}.items():
+        y, score, pred = y_true[part], y_score[part], y_score[part] > 0.5
+        expected = {
+            "kappa": cohen_kappa_score(y, pred),
+            "auroc": roc_auc_score(y, score),
+            "sensitivity": recall_score(y, pred),
+            "specificity": recall_score(y, pred, pos_label=0),
+            "accuracy": accuracy_score(y, pred),
+        }
+        assert scores.loc[name, list(expected)].to_dict() == pytest.approx(expected)
+
+
+def test_permuting_the_studies_changes_nothing(predictions):
+    y_true, y_score, study_type, patient = predictions
+    order = np.random.default_rng(1).permutation(len(y_true))
+    pd.testing.assert_frame_equal(
+        study_scores(y_true, y_score, study_type=study_type, groups=patient),
+        study_scores(
+            y_true[order], y_score[order], study_type=study_type[order], groups=patient[order]
+        ),
+    )
+
+
+def test_a_types_row_is_the_one_it_has_alone(predictions):
+    y_true, y_score, study_type, patient = predictions
+    part = study_type == "XR_HAND"
+    pooled = study_scores(y_true, y_score, study_type=study_type, groups=patient)
+    alone = study_scores(y_true[part], y_score[part], groups=patient[part])
+    pd.testing.assert_series_equal(
+        pooled.iloc[1, 1:], alone.iloc[0, 1:], check_names=False, check_index_type=False
+    )
+
+
+def test_auto_interval_is_the_bootstrap_with_patients_and_analytic_without(predictions):
+    y_true, y_score, _, patient = predictions
+    for groups, method in ((None, "analytic"), (patient, "bootstrap")):
+        row = study_scores(y_true, y_score, groups=groups).iloc[0]
+        expected = kappa_interval(y_true, y_score > 0.5, method=method, groups=groups)
+        assert (row.kappa, row.kappa_low, row.kappa_high) == expected
+
+
+def test_a_score_at_the_threshold_is_normal():
+    scores = study_scores([1, 0, 1, 0], [0.5, 0.5, 0.50001, 0.2])
+    assert scores.loc[0, ["tp", "fn", "fp", "tn"]].tolist() == [1, 1, 0, 2]
+    lower = study_scores([1, 0, 1, 0], [0.5, 0.5, 0.50001, 0.2], threshold=0.4)
+    assert lower.loc[0, ["tp", "fn", "fp", "tn"]].tolist() == [2, 0, 1, 1]
+
+
+def test_undefined_figures_are_nan_and_the_others_stand():
+    scores = study_scores(
+        [0, 0, 1, 0, 1], [0.1, 0.2, 0.7, 0.3, 0.4], study_type=["a", "a", "b", "b", "b"]
+    )
+    row = scores.iloc[0]
+    assert row[["kappa", "kappa_low", "kappa_high", "auroc", "sensitivity"]].isna().all()
+    assert row.specificity == row.accuracy == 1
+
+
+def test_scores_of_no_studies_are_nan():
+    scores = study_scores([], [])
+    assert scores.n.tolist() == [0]
+    assert scores.loc[0, "kappa":].isna().all()
+
+
+def test_zero_width_warning_names_the_rows():
+    with pytest.warns(
+        RuntimeWarning, match="zero width of the interval of kappa of a, overall"
+    ) as caught:
+        study_scores([0, 1], [0.1, 0.9], study_type=["a", "a"])
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_scores_take_the_columns_of_a_study_table():
+    table = pd.DataFrame({"study_type": [*"babababa"], "patient": [*"pqrrstuv"]}).assign(
+        study_type=lambda table: table.study_type.astype("category"),
+        label=pd.array([1, 0, 0, 1, 1, 0, 1, 1], dtype="Int8"),
+    )
+    y_score = pd.Series([0.9, 0.6, 0.2, 0.8, 0.3, 0.7, 0.6, 0.4])
+    scores = study_scores(table.label, y_score, study_type=table.study_type, groups=table.patient)
+    assert scores.n.tolist() == [4, 4, 8]
+    assert scores.n_abnormal.tolist() == [2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"y_score": [0.1, 0.9]}, "got lengths y_true 3, y_score 2"),
+        ({"study_type": ["a", "b"]}, "study_type 2"),
+        ({"groups": ["a"]}, "groups 1"),
+        ({"y_true": [0, 1, 3]}, "got 3 in row 2"),
+        ({"y_score": [0.1, np.nan, 0.3]}, "got nan in row 1"),
+        ({"y_score": [0.1, 0.2, 1.5]}, "got 1.5 in row 2; take predict_proba"),
+        ({"y_score": [-0.1, 0.2, 0.5]}, "got -0.1 in row 0"),
+        ({"y_score": np.full((3, 2), 0.5)}, r"\[:, 1\]"),
+        ({"study_type": ["a", None, "b"]}, "study_type without missing values"),
+        ({"groups": ["a", np.nan, "b"]}, "groups without missing values"),
+        ({"study_type": ["a", "overall", "b"]}, "rename that type"),
+        ({"interval": "exact"}, "expected interval to be one of"),
+        ({"threshold": 2}, "expected a threshold"),
+    ],
+)
+def test_study_scores_refuses_what_it_cannot_read(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        study_scores(**{"y_true": [0, 1, 1], "y_score": [0.1, 0.9, 0.4]} | kwargs)

@@ -1,0 +1,162 @@
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from mura_skorch import plots
+from mura_skorch.metrics import study_scores
+from mura_skorch.plots import KappaDisplay
+from mura_skorch.published import STUDY_COUNTS, beside_published
+
+
+def predictions(types=tuple(STUDY_COUNTS["valid"]), each=30):
+    rng = np.random.default_rng(0)
+    study_type = np.repeat(np.array(types, dtype=object), each)
+    y_true = np.tile([0, 1], len(study_type) // 2)
+    y_score = np.clip(0.5 + 0.2 * (2 * y_true - 1) + 0.3 * rng.normal(size=len(y_true)), 0, 1)
+    return y_true, y_score, study_type
+
+
+@pytest.fixture
+def scores():
+    y_true, y_score, study_type = predictions()
+    return study_scores(y_true, y_score, study_type=study_type)
+
+
+def texts(display):
+    return [text.get_text() for text in display.ax_.texts]
+
+
+def legend(display):
+    return [text.get_text() for text in display.ax_.get_legend().get_texts()]
+
+
+def fits(display):
+    """Whether all texts lie within the figure, once it is laid out."""
+    figure = display.figure_
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in display.ax_.texts]
+    boxes += [label.get_window_extent() for label in display.ax_.get_yticklabels()]
+    boxes.append(display.ax_.get_legend().get_window_extent())
+    return all(
+        box.x0 >= -1
+        and box.y0 >= -1
+        and box.x1 <= figure.bbox.width + 1
+        and box.y1 <= figure.bbox.height + 1
+        for box in boxes
+    )
+
+
+def test_importing_plots_does_not_import_matplotlib():
+    # The module alone: a stand-in for the package keeps the front door, and torch, out of it.
+    code = (
+        "import sys, types; package = types.ModuleType('mura_skorch'); "
+        f"package.__path__ = [{str(Path(plots.__file__).parent)!r}]; "
+        "sys.modules['mura_skorch'] = package; "
+        "import mura_skorch.plots; sys.exit('matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_plot_returns_itself_with_its_axes_and_figure(scores):
+    display = KappaDisplay(scores)
+    assert display.plot() is display
+    assert isinstance(display.figure_, Figure)
+    assert display.ax_.figure is display.figure_
+    assert display.ax_.get_xlabel() == "Cohen's kappa"
+
+
+def test_pyplot_keeps_no_figure(scores):
+    import matplotlib.pyplot as plt
+
+    KappaDisplay(scores).plot()
+    assert plt.get_fignums() == []
+
+
+def test_given_axes_are_drawn_on(scores):
+    ax = Figure(figsize=(10, 4.5)).add_subplot()
+    display = KappaDisplay(beside_published(scores), note="phantoms").plot(ax=ax)
+    assert display.ax_ is ax
+    assert fits(display)
+
+
+def test_from_predictions_draws_the_scores_of_its_arguments(scores):
+    y_true, y_score, study_type = predictions()
+    display = KappaDisplay.from_predictions(y_true, y_score, study_type=study_type, note="a note")
+    assert display.scores.equals(scores)
+    assert display.ax_.get_title(loc="left") == "a note"
+
+
+def test_every_row_has_its_name_point_and_figures(scores):
+    display = KappaDisplay(scores).plot()
+    names = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert names == scores.study_type.tolist()
+    points = next(line for line in display.ax_.lines if len(line.get_xdata()) == 8)
+    np.testing.assert_array_equal(points.get_xdata(), scores.kappa)
+    assert {f"{value:.3f}".lstrip("0") for value in scores.auroc} <= set(texts(display))
+
+
+def test_overall_is_set_apart(scores):
+    heights = np.diff(KappaDisplay(scores).plot().ax_.get_yticks())
+    assert (heights[:-1] == 1).all()
+    assert heights[-1] > 1
+
+
+def test_published_kappas_are_marked_with_their_footnote(scores):
+    plain = KappaDisplay(scores).plot()
+    beside = KappaDisplay(beside_published(scores)).plot()
+    assert legend(plain) == ["kappa, 95 % interval"]
+    assert legend(beside)[1:] == ["paper's model*", "best radiologist*"]
+    assert not any("another test set" in text.replace("\n", " ") for text in texts(plain))
+    assert any("another test set" in text.replace("\n", " ") for text in texts(beside))
+
+
+def test_undefined_kappas_read_not_available(scores):
+    scores.loc[[1, 4], ["kappa", "kappa_low", "kappa_high"]] = np.nan
+    display = KappaDisplay(scores).plot()
+    assert texts(display).count("n/a") == 4
+    assert fits(display)
+
+
+def test_status_stands_in_the_place_of_the_figures(scores):
+    scores.loc[1, ["kappa", "kappa_low", "kappa_high", "auroc"]] = np.nan
+    scores.loc[1, ["sensitivity", "specificity", "accuracy"]] = np.nan
+    scores["status"] = ["", "FAILED: no memory", *[""] * 6]
+    assert "FAILED: no memory" in texts(KappaDisplay(scores).plot())
+
+
+@pytest.mark.parametrize(
+    "types", [("a",), ("XR_WRIST", "x"), tuple(f"metacarpophalangeal joint {i}" for i in range(7))]
+)
+@pytest.mark.parametrize("published", [False, True])
+def test_all_fits_into_the_figure(types, published):
+    y_true, y_score, study_type = predictions(types)
+    scores = study_scores(y_true, y_score, study_type=study_type)
+    scores = beside_published(scores) if published else scores
+    assert fits(KappaDisplay(scores, note="phantoms: no clinical meaning").plot())
+
+
+def test_negative_kappas_are_within_the_axis(scores):
+    scores.loc[0, ["kappa", "kappa_low", "kappa_high"]] = [-0.7, -0.95, -0.2]
+    display = KappaDisplay(scores).plot()
+    assert display.ax_.get_xlim()[0] < -0.95
+    assert display.ax_.get_xticks().min() == -1
+
+
+@pytest.mark.parametrize("study_type", [None, []])
+def test_no_studies_draw_an_empty_row(study_type):
+    display = KappaDisplay.from_predictions([], [], study_type=study_type)
+    assert fits(display)
+
+
+def test_columns_of_the_table_do_not_overlap(scores):
+    display = KappaDisplay(beside_published(scores)).plot()
+    display.figure_.draw_without_rendering()
+    header = [text for text in display.ax_.texts if text.get_fontweight() == "bold"]
+    boxes = [text.get_window_extent() for text in header]
+    assert len(boxes) == 7
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
