@@ -13,7 +13,7 @@ SITES: dict[str, list[tuple[str, float, float]]] = {
     "XR_ELBOW": [("humerus", 0.13, 0.18), ("radius", 0.77, 0.84), ("ulna", 0.76, 0.83)],
     "XR_FINGER": [("proximal", 0.4, 0.6), ("middle", 0.42, 0.58)],
     "XR_FOREARM": [("radius", 0.25, 0.75), ("ulna", 0.25, 0.75)],
-    "XR_HAND": [(f"{b}{k}", 0.4, 0.6) for b in ("metacarpal", "proximal") for k in range(2, 6)],
+    "XR_HAND": [(f"metacarpal{ray}", 0.42, 0.6) for ray in range(2, 6)],
     "XR_HUMERUS": [("humerus", 0.3, 0.76)],
     "XR_SHOULDER": [("humerus", 0.74, 0.83), ("clavicle", 0.3, 0.5)],
     "XR_WRIST": [("radius", 0.08, 0.15), ("ulna", 0.08, 0.15)],
@@ -47,7 +47,7 @@ CARPALS = [  # x, y, length, radius, turn in degrees
     (-12, -5, 18, 6.6, 40), (-1, -4, 13, 6.6, 85), (9, -7, 12, 5.6, 30), (12, -4, 7, 3.8, 0),
     (-18, -15, 12, 6, 60), (-10, -17, 10, 5.2, 90), (-1, -15, 21, 6, 90), (9, -17, 15, 6.6, 65),
 ]  # fmt: skip
-RAYS = [  # base of the metacarpal, angle in degrees, lengths from the metacarpal to the tip
+RAYS: list[tuple[float, float, float, tuple[float, ...]]] = [  # base of the metacarpal, angle in degrees, lengths from the metacarpal to the tip
     (-23, -14, -42, (45, 32, 0, 23)), (-13.5, -23, -9, (65, 41, 24, 18)),
     (-3, -25, -1, (63, 45, 29, 19)), (6.5, -23, 7, (57, 42, 27, 19)),
     (14.5, -20, 15, (53, 34, 20, 17)),
@@ -129,7 +129,7 @@ def grow_limb(study_type: str, body: np.random.Generator, rng: np.random.Generat
         "XR_ELBOW": [*_corners([_p(0, arm - 72)], 32), up(-32, length - 72), up(32, length - 72)],
         "XR_HUMERUS": [up(-40, -38), up(45, -38), up(-38, length + 22), up(38, length + 22)],
         "XR_SHOULDER": [up(-48, -56), up(108, -56), up(-48, 95), up(108, 95)],
-        "XR_HAND": [*tips, _p(-26, 28), _p(26, 28)],
+        "XR_HAND": [*tips, _p(-24, 14), _p(24, 14)],
     }[study_type]  # fmt: skip
     return limb._replace(window=np.array(corners))
 
@@ -177,8 +177,8 @@ def _grow_hand(
         if picked in (None, ray):
             tips.append(at)
     for k, (x, y, length, radius, turn) in enumerate(CARPALS if picked is None else []):
-        turn = np.deg2rad(turn + body.normal(0, 8))
-        half = _p(np.cos(turn), np.sin(turn)) * length / 2 * body.normal(1, 0.05)
+        angle = np.deg2rad(turn + body.normal(0, 8))
+        half = _p(np.cos(angle), np.sin(angle)) * length / 2 * body.normal(1, 0.05)
         at = _p(x + body.normal(0, 0.5), y + body.normal(0, 0.5), body.normal(0, 3))
         limb.bones[f"carpal{k}"] = Bone(at - half, at + half, radius, "pebble", 0.85)
     return tips

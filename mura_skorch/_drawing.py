@@ -13,7 +13,7 @@ from mura_skorch._anatomy import ASPECT, SHAPES, SITES, TURN, Bone, grow_limb
 from mura_skorch._tubes import N_STEPS, PLATE_GREY, Box, Lesion, Tube, box_of, injure, raster
 
 LONGEST_SIDE = 512  # pixels, as in MURA
-KNEE_GREY = (175.0, 212.0)  # of 255: bone brighter than this is rare
+KNEE_GREY = (150.0, 190.0)  # of 255: bone brighter than this is rare
 
 
 def draw_view(

@@ -1,0 +1,208 @@
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import TinyNet, tiny_classifier
+from sklearn.metrics import cohen_kappa_score
+from skorch.callbacks import Callback, EarlyStopping
+
+from mura_skorch import MuraClassifier
+from mura_skorch.callbacks import training_callbacks
+from mura_skorch.dataset import studies_of
+
+
+class Script(Callback):
+    """Put scripted validation losses in the place of the measured ones."""
+
+    def __init__(self, losses, name="valid_loss"):
+        self.losses = losses
+        self.name = name
+
+    def initialize(self):
+        self.best_ = np.inf
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        loss = self.losses[len(net.history) - 1]
+        net.history.record(self.name, loss)
+        net.history.record(self.name + "_best", bool(loss < self.best_))
+        self.best_ = min(self.best_, loss) if loss == loss else self.best_
+
+
+class Spy(Callback):
+    """Keep a copy of the weights of every epoch."""
+
+    def initialize(self):
+        self.weights_ = []
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        state = net.module_.state_dict()
+        self.weights_.append({key: value.clone() for key, value in state.items()})
+
+
+def scripted(losses, **params):
+    return tiny_classifier(
+        callbacks__valid_loss=Script(losses), max_epochs=len(losses), **params
+    )
+
+
+def same_weights(net, weights):
+    return all(torch.equal(value, weights[key]) for key, value in net.module_.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("losses", "rates"),
+    [
+        ([5, 4, 3, 2, 1], [1, 1, 1, 1, 1]),
+        ([5, 6, 6, 4, 3], [1, 1, 1, 0.1, 0.1]),
+        ([5, 6, 4, 6, 3], [1, 1, 1, 1, 1]),
+        ([5, 6, 6, 6, 6, 6], [1, 1, 1, 0.1, 0.1, 0.01]),
+    ],
+)
+def test_rate_drops_tenfold_after_two_epochs_without_improvement(train, losses, rates):
+    net = scripted(losses, lr=1e-3).fit(train)
+    assert net.history[:, "event_lr"] == pytest.approx([1e-3 * rate for rate in rates])
+
+
+def test_patience_can_be_set(train):
+    net = scripted([5, 6, 6, 6], lr=1e-3, callbacks__plateau__patience=0).fit(train)
+    assert net.history[:, "event_lr"] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+
+
+def test_without_validation_the_training_loss_drives_the_rate(train):
+    net = tiny_classifier(
+        train_split=None, callbacks__train_loss=Script([5, 6, 6, 6], "train_loss"), max_epochs=4
+    ).fit(train)
+    assert net.history[:, "event_lr"] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
+    assert "event_cp" not in net.history[-1]
+
+
+def test_best_weights_come_back_and_the_whole_history_stays(train):
+    net = scripted([3, 1, 2, 4], callbacks=[("spy", Spy())]).fit(train)
+    weights = dict(net.callbacks_)["spy"].weights_
+    assert same_weights(net, weights[1])
+    assert not same_weights(net, weights[3])
+    assert len(net.history) == 4
+    assert net.history[:, "event_cp"] == [True, True, False, False]
+
+
+def test_best_model_is_kept_in_a_fresh_folder_per_fit_that_load_takes(train, valid, tmp_path):
+    net = scripted([3, 1, 2], callbacks__best__dirname=tmp_path / "best")
+    first = net.fit(train).predict_proba(valid)
+    folder = dict(net.callbacks_)["best"].folder_
+    assert folder.parent == tmp_path / "best"
+    loaded = MuraClassifier.load(folder, module=TinyNet)
+    assert np.array_equal(loaded.predict_proba(valid), first)
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    net.fit(train)
+    assert len(list((tmp_path / "best").iterdir())) == 2
+
+
+def test_temporary_folder_is_removed(train):
+    net = scripted([3, 1]).fit(train)
+    assert not dict(net.callbacks_)["best"].folder_.exists()
+
+
+def test_fit_without_a_finite_loss_raises_and_restores_no_other_fits_weights(train, tmp_path):
+    kept = tmp_path / "best"
+    scripted([3, 1], callbacks__best__dirname=kept).fit(train)
+    nan = float("nan")
+    with pytest.raises(RuntimeError, match=r"finite validation loss.*nan, nan.*lower lr"):
+        scripted([nan, nan], callbacks__best__dirname=kept).fit(train)
+
+
+class Vandal(Callback):
+    """Put a file in the place of the folder of the best weights."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        folder = dict(net.callbacks_)["best"].folder_
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+
+
+def test_failing_to_save_raises(train, tmp_path):
+    net = scripted([3, 1], callbacks=[Vandal()], callbacks__best__dirname=tmp_path)
+    with pytest.raises(OSError, match="fit-"):
+        net.fit(train)
+
+
+def test_partial_fit_that_finds_nothing_better_keeps_the_best(train):
+    net = scripted([3, 1, 5, 5], callbacks=[("spy", Spy())])
+    net.set_params(max_epochs=2).fit(train)
+    net.partial_fit(train)
+    assert same_weights(net, dict(net.callbacks_)["spy"].weights_[1])
+    assert len(net.history) == 4
+
+
+def test_early_stopping_restores_the_best_and_is_no_interruption(train):
+    stop = EarlyStopping(patience=2)
+    net = scripted([3, 1, 2, 2, 2, 2], callbacks=[("spy", Spy()), ("stop", stop)]).fit(train)
+    assert len(net.history) == 4
+    assert same_weights(net, dict(net.callbacks_)["spy"].weights_[1])
+    assert not net.interrupted_
+
+
+class CtrlC(Callback):
+    """Send a real SIGINT in the given epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            os.kill(os.getpid(), 2)
+
+
+def test_ctrl_c_ends_the_fit_with_the_best_weights_so_far(train):
+    net = scripted([3, 1, 0, 0], callbacks=[("spy", Spy()), CtrlC(3)]).fit(train)
+    assert net.interrupted_
+    assert same_weights(net, dict(net.callbacks_)["spy"].weights_[1])
+
+
+def test_ctrl_c_in_the_first_epoch_ends_the_fit(train, valid):
+    net = tiny_classifier(callbacks=[CtrlC(1)]).fit(train)
+    assert net.interrupted_
+    assert net.predict_proba(valid).shape == (len(valid), 2)
+
+
+def test_scores_are_those_of_the_restored_model_on_its_validation_part(train):
+    net = tiny_classifier(max_epochs=3, lr=1e-2).fit(train)
+    best = [row for row in net.history if row["event_cp"]][-1]
+    held_out = studies_of(net.get_split_datasets(train)[1])
+    y_true, y_pred = held_out["label"].astype(int), net.predict(held_out)
+    assert best["valid_acc"] == pytest.approx((y_true == y_pred).mean())
+    kappa = cohen_kappa_score(y_true, y_pred, labels=[0, 1])
+    assert best["valid_kappa"] == pytest.approx(kappa, nan_ok=True)
+    counts = [best[f"valid_confusion/{name}"] for name in ("tn", "fp", "fn", "tp")]
+    assert sum(counts) == len(held_out)
+    assert best["valid_confusion/tp"] == ((y_true == 1) & (y_pred == 1)).sum()
+
+
+def test_pooled_fit_scores_each_study_type_and_a_single_one_does_not(fitted, train):
+    assert {"valid_kappa/XR_HAND", "valid_kappa/XR_WRIST"} <= set(fitted.history[-1])
+    wrists = train[train.study_type == "XR_WRIST"]
+    net = tiny_classifier(max_epochs=1).fit(wrists)
+    assert not any("/XR_" in key for key in net.history[-1])
+
+
+def test_epoch_table_leaves_out_single_types_and_counts(train, capsys):
+    tiny_classifier(max_epochs=1, verbose=1).fit(train)
+    printed = capsys.readouterr().out
+    assert "valid_kappa" in printed
+    assert "/" not in printed.splitlines()[0]
+
+
+def test_every_fit_has_callbacks_of_its_own():
+    first, second = training_callbacks(), training_callbacks()
+    assert [name for name, _ in first] == [name for name, _ in second]
+    assert not {id(callback) for _, callback in first} & {id(callback) for _, callback in second}
+
+
+def test_parameters_of_callbacks_are_those_of_their_signatures(train):
+    net = tiny_classifier(max_epochs=1, callbacks__mlflow__log_model=False).fit(train)
+    for _, callback in net.callbacks_:
+        for name in callback.get_params():
+            assert not name.endswith("_"), f"{callback} leaks {name}"

@@ -1,0 +1,105 @@
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tiny_classifier
+from sklearn.base import clone
+from skorch.dataset import ValidSplit
+
+from mura_skorch import PatientSplit, ValidStudies
+from mura_skorch.dataset import StudyDataset, studies_of
+
+
+def table_of(n_patients=200, seed=0, share_abnormal=0.4):
+    """Return studies of patients with one to three of them, of several types."""
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(n_patients), rng.integers(1, 4, n_patients))
+    n = len(patient)
+    return pd.DataFrame(
+        {
+            "study": [f"s{i}" for i in range(n)],
+            "study_type": rng.choice(["XR_HAND", "XR_WRIST", "XR_ELBOW"], n, p=[0.6, 0.3, 0.1]),
+            "patient": [f"patient{p:05d}" for p in patient],
+            "views": [(f"{i}.png",) for i in range(n)],
+            "label": pd.array((rng.random(n) < share_abnormal).astype(int), dtype="Int8"),
+        }
+    )
+
+
+@pytest.mark.parametrize("random_state", range(5))
+def test_valid_never_shares_a_patient_with_train(random_state):
+    dataset = StudyDataset(table_of(seed=random_state))
+    train, valid = map(studies_of, PatientSplit(0.2, random_state=random_state)(dataset))
+    assert not set(train.patient) & set(valid.patient)
+    assert sorted([*train.study, *valid.study]) == sorted(dataset.studies.study)
+
+
+def test_valid_has_the_share_of_each_type_and_label():
+    dataset = StudyDataset(table_of(600))
+    _, valid = PatientSplit(0.2)(dataset)
+    strata = ["study_type", "label"]
+    share = studies_of(valid).groupby(strata).size() / dataset.studies.groupby(strata).size()
+    assert share.between(0.1, 0.3).all()
+
+
+def test_both_classes_are_held_out_of_a_small_table():
+    for seed in range(10):
+        _, valid = PatientSplit(0.1)(StudyDataset(table_of(40, seed=seed)))
+        assert set(studies_of(valid).label) == {0, 1}
+
+
+def test_split_is_the_same_each_time_and_another_for_another_seed():
+    dataset = StudyDataset(table_of())
+    first, again, other = (
+        list(PatientSplit(0.1, random_state=seed)(dataset)[1].indices) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_one_patient_cannot_be_split():
+    table = table_of().assign(patient="patient00001")
+    with pytest.raises(ValueError, match=r"at least 2 patients.*train_split=None"):
+        PatientSplit()(StudyDataset(table))
+
+
+def test_two_patients_are_enough():
+    table = table_of(2, seed=1)
+    train, valid = PatientSplit(0.1)(StudyDataset(table))
+    assert len(train) > 0
+    assert len(valid) > 0
+
+
+def test_own_validation_studies_are_all_used_and_survive_clone(train, valid):
+    net = clone(tiny_classifier(train_split=ValidStudies(valid), max_epochs=1))
+    net.fit(train)
+    batches = net.history[-1, "batches"]
+    assert sum(batch.get("train_batch_size", 0) for batch in batches) == len(train)
+    assert sum(batch.get("valid_batch_size", 0) for batch in batches) == len(valid)
+
+
+def test_own_validation_studies_with_a_shared_patient_are_refused(train):
+    with pytest.raises(ValueError, match=r"share no patient, got \d+ in both \(patient"):
+        tiny_classifier(train_split=ValidStudies(train.iloc[::2])).fit(train)
+
+
+def test_any_split_that_straddles_patients_is_refused():
+    table = table_of(40)
+    net = tiny_classifier(train_split=ValidSplit(4, stratified=False)).initialize()
+    net.study_types_ = sorted(table.study_type.unique())
+    with pytest.raises(ValueError, match="share no patient"):
+        net.get_split_datasets(table)
+
+
+def test_splits_say_what_they_are():
+    assert repr(PatientSplit(0.25)) == "PatientSplit(0.25, random_state=0)"
+    assert repr(ValidStudies(table_of(1))).startswith("ValidStudies(<")
+
+
+@pytest.mark.slow
+def test_hundred_thousand_patients_are_split_in_seconds():
+    dataset = StudyDataset(table_of(100_000))
+    import time
+
+    begin = time.monotonic()
+    PatientSplit()(dataset)
+    assert time.monotonic() - begin < 20

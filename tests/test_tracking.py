@@ -1,0 +1,324 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import warnings
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TinyNet, tiny_classifier
+from skorch.callbacks import Callback
+from test_callbacks import CtrlC
+
+from mura_skorch import MuraClassifier, ValidStudies
+from mura_skorch.runs import Run
+
+
+@pytest.fixture
+def experiment(mlflow_store):
+    """A new MLflow experiment, the active one during the test."""
+    yield mlflow.set_experiment(f"experiment-{time.time_ns()}").experiment_id
+    mlflow.set_tracking_uri(mlflow_store)
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+
+
+def tracked(**params):
+    return tiny_classifier(**{"callbacks__mlflow__log_model": False, "max_epochs": 2, **params})
+
+
+def runs_of(experiment_id):
+    """Return the runs of an experiment, the oldest first."""
+    return mlflow.search_runs(
+        [experiment_id], order_by=["start_time ASC"], output_format="list"
+    )
+
+
+def metric(run, name):
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, name)
+    return [(point.step, point.value) for point in history]
+
+
+def artifacts(run, path=None):
+    return sorted(item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, path))
+
+
+# --- what a fit leaves -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(experiment, train):
+    net = tracked(callbacks__mlflow__log_model=True, max_epochs=3).fit(train)
+    (run,) = runs_of(experiment)
+    return net, run
+
+
+def test_run_holds_parameters_epochs_data_predictions_and_model(recorded, train, valid, tmp_path):
+    net, run = recorded
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "all"
+    assert run.data.params.items() >= {
+        "lr": "0.001", "batch_size": "8", "max_epochs": "3", "image_size": "32",
+        "level": "study", "count": "views", "weights": "None", "optimizer": "Adam",
+        "precision": "float32", "random_state": "0", "patience": "1",
+    }.items()  # fmt: skip
+    assert len(run.data.params) < 16
+    for name in ("train_loss", "valid_loss", "train_acc", "valid_acc", "valid_kappa"):
+        assert metric(run, name) == list(enumerate(net.history[:, name], start=1))
+    assert metric(run, "lr") == [(1, 1e-3), (2, 1e-3), (3, 1e-3)]
+    assert {
+        "seconds", "views_per_second", "valid_confusion/tp", "valid_confusion/tn",
+        "valid_kappa/XR_HAND", "valid_kappa/XR_WRIST", "best/valid_loss", "best/epoch",
+    } <= set(run.data.metrics)  # fmt: skip
+    assert run.data.metrics["best/valid_loss"] == min(net.history[:, "valid_loss"])
+    tags = run.data.tags
+    assert tags["study_type"] == "all"
+    assert tags["note"] == "phantoms: no clinical meaning"
+    assert {"torch", "skorch", "mura_skorch", "torchvision"} <= set(tags)
+    assert {"model", "valid_predictions.csv"} <= set(artifacts(run))
+    assert artifacts(run, "model") == ["model/model.json", "model/model.safetensors"]
+
+
+def test_model_of_a_run_loads_by_id_address_and_run(recorded, valid):
+    net, run = recorded
+    for source in (run, run.info.run_id, f"runs:/{run.info.run_id}/model"):
+        loaded = MuraClassifier.load(source, module=TinyNet)
+        assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
+
+
+def test_data_are_recorded_with_roles_and_a_digest_of_every_row(recorded, train):
+    _, run = recorded
+    inputs = {
+        item.tags[0].value: item.dataset
+        for item in mlflow.get_run(run.info.run_id).inputs.dataset_inputs
+    }
+    assert set(inputs) == {"training", "validation"}
+    rows = {role: json.loads(data.profile)["num_rows"] for role, data in inputs.items()}
+    assert sum(rows.values()) == len(train)
+    assert inputs["training"].digest != inputs["validation"].digest
+
+
+def test_validation_predictions_are_those_of_the_restored_model(experiment, train, valid):
+    net = tracked(train_split=ValidStudies(valid), lr=1e-2, max_epochs=4).fit(train)
+    (run,) = runs_of(experiment)
+    path = mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/valid_predictions.csv")
+    table = pd.read_csv(path)
+    columns = ["study", "study_type", "patient", "label", "n_views", "score", "note"]
+    assert table.columns.tolist() == columns
+    assert table["study"].tolist() == valid["study"].tolist()
+    np.testing.assert_allclose(table["score"], net.predict_proba(valid)[:, 1], atol=1e-6)
+    assert table["n_views"].tolist() == valid["views"].map(len).tolist()
+
+
+def test_no_path_of_an_image_is_recorded(recorded, phantom_root):
+    _, run = recorded
+    folder = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=""))
+    texts = [path.read_text() for path in folder.rglob("*") if path.suffix in (".csv", ".json")]
+    texts.append(str(mlflow.get_run(run.info.run_id).to_dictionary()))
+    assert not any(str(phantom_root) in text or ".png" in text for text in texts)
+
+
+def test_type_of_one_body_part_names_the_run(experiment, train):
+    tracked(max_epochs=1).fit(train[train.study_type == "XR_WRIST"])
+    (run,) = runs_of(experiment)
+    assert run.info.run_name == run.data.tags["study_type"] == "XR_WRIST"
+
+
+def test_odd_names_of_study_types_do_not_stop_the_record(experiment, train):
+    names = {"XR_HAND": "Hand [links] = 1%", "XR_WRIST": "Handgelenk/ä"}
+    tracked(max_epochs=1).fit(train.assign(study_type=train.study_type.map(names)))
+    (run,) = runs_of(experiment)
+    assert "valid_kappa/Hand _links_ _ 1_" in run.data.metrics
+
+
+# --- which run -------------------------------------------------------------------------------
+
+
+def test_each_fit_opens_its_own_run_and_partial_fit_goes_on_in_it(experiment, train):
+    net = tracked().fit(train)
+    net.partial_fit(train)
+    net.fit(train)
+    first, second = runs_of(experiment)
+    assert [step for step, _ in metric(first, "train_loss")] == [1, 2, 3, 4]
+    assert [step for step, _ in metric(second, "train_loss")] == [1, 2]
+    assert {first.info.status, second.info.status} == {"FINISHED"}
+
+
+def test_fit_inside_an_active_run_is_its_child(experiment, train):
+    with mlflow.start_run(run_name="mine") as parent:
+        tracked(max_epochs=1).fit(train)
+        assert mlflow.active_run().info.run_id == parent.info.run_id
+    child = next(run for run in runs_of(experiment) if run.info.run_name == "all")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+def test_fit_logs_into_a_given_run_and_leaves_it_to_its_owner(experiment, train):
+    with mlflow.start_run() as mine:
+        tracked(max_epochs=1, callbacks__mlflow__run_id=mine.info.run_id).fit(train)
+        assert mlflow.get_run(mine.info.run_id).info.status == "RUNNING"
+    (run,) = runs_of(experiment)
+    assert run.info.run_id == mine.info.run_id
+    assert metric(run, "train_loss")
+
+
+def test_worker_without_an_active_run_can_name_its_parent(experiment, train):
+    with mlflow.start_run() as parent:
+        pass
+    tracked(max_epochs=1, callbacks__mlflow__parent_run_id=parent.info.run_id).fit(train)
+    child = next(run for run in runs_of(experiment) if run.info.run_id != parent.info.run_id)
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+def test_tracking_can_be_switched_off(experiment, train):
+    tiny_classifier(callbacks__mlflow=None, max_epochs=1).fit(train)
+    assert runs_of(experiment) == []
+
+
+# --- how it ends -----------------------------------------------------------------------------
+
+
+class Fails(Callback):
+    def __init__(self, hook):
+        self.hook = hook
+
+    def _fail(self):
+        raise ZeroDivisionError("made to fail")
+
+    def on_train_begin(self, net, **kwargs):
+        if self.hook == "begin":
+            self._fail()
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.hook == "epoch":
+            self._fail()
+
+    def on_train_end(self, net, **kwargs):
+        if self.hook == "end":
+            self._fail()
+
+
+@pytest.mark.parametrize("hook", ["begin", "epoch", "end"])
+def test_fit_that_raises_is_failed_with_its_error(experiment, train, hook):
+    with pytest.raises(ZeroDivisionError):
+        tracked(callbacks=[Fails(hook)]).fit(train)
+    (run,) = runs_of(experiment)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"] == "ZeroDivisionError: made to fail"
+    assert mlflow.active_run() is None
+
+
+def test_interrupted_fit_is_killed(experiment, train):
+    tracked(callbacks=[CtrlC(2)], max_epochs=3).fit(train)
+    (run,) = runs_of(experiment)
+    assert run.info.status == "KILLED"
+    assert len(metric(run, "train_loss")) == 1
+
+
+def test_values_that_are_not_finite_are_left_out(experiment):
+    with Run(name="odd") as run:
+        run.log_metrics({"inf": float("inf"), "nan": float("nan"), "one": 1, "none": None})
+    (found,) = runs_of(experiment)
+    assert found.data.metrics == {"one": 1.0}
+
+
+# --- when nobody answers ---------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def unsent_records(folder):
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
+    experiment, train, valid, tmp_path
+):
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    begin = time.monotonic()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        net = tracked(callbacks__mlflow__log_model=True).fit(train)
+    assert time.monotonic() - begin < 60
+    ours = [str(item.message) for item in caught if "expected MLflow" in str(item.message)]
+    assert len(ours) == 1
+    (folder,) = (tmp_path / "mura_unsent").iterdir()
+    assert str(folder) in ours[0]
+    records = unsent_records(folder)
+    assert [record["step"] for record in records if "train_loss" in record.get("metrics", {})] == [1, 2]
+    assert any(record.get("params", {}).get("lr") == 0.001 for record in records)
+    assert records[-1] == {"status": "FINISHED"}
+    assert (folder / "artifacts" / "valid_predictions.csv").is_file()
+    loaded = MuraClassifier.load(folder / "artifacts" / "model", module=TinyNet)
+    assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
+
+
+class KillServer(Callback):
+    def __init__(self, server):
+        self.server = server
+
+    def on_epoch_end(self, net, **kwargs):
+        self.server.kill()
+        self.server.wait()
+
+
+@pytest.mark.slow
+def test_server_that_dies_in_the_middle_loses_nothing(experiment, train, tmp_path):
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination", str(tmp_path / "artifacts"),
+    ]  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **quiet) as server:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health")
+            mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
+            mlflow.set_experiment("served")
+            with pytest.warns(UserWarning, match="expected MLflow"):
+                tracked(callbacks=[("kill", KillServer(ProcessGroup(server)))]).fit(train)
+        finally:
+            ProcessGroup(server).kill()
+    (folder,) = (tmp_path / "mura_unsent").iterdir()
+    sent = [record for record in unsent_records(folder) if record.get("step") == 2]
+    assert "train_loss" in sent[0]["metrics"]
+
+
+class ProcessGroup:
+    """A server with its worker processes."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def kill(self):
+        try:
+            os.killpg(self.process.pid, 9)
+        except ProcessLookupError:
+            pass
+
+    def wait(self):
+        self.process.wait()
+
+
+def wait_for(url, seconds=60):
+    for _ in range(seconds * 5):
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(url)
