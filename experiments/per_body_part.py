@@ -15,7 +15,13 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from mura_skorch import MuraClassifier, StudyDenseNet, read_studies, write_phantoms
+from mura_skorch import (
+    MuraClassifier,
+    PatientSplit,
+    StudyDenseNet,
+    read_studies,
+    write_phantoms,
+)
 from mura_skorch.callbacks import EpochLine, format_seconds
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.published import format_scores, is_mura
@@ -26,21 +32,26 @@ POOLED = "all"
 NO_STUDIES = pd.DataFrame(columns=["study", "study_type", "patient", "label", "views"])
 NO_SCORES = pd.DataFrame({"study": [], "score": []})
 PHANTOMS = Path("phantoms")
-# Weights, pixels, epochs, studies, learning rate, CPU threads of one training.
+# Pixels, epochs, studies in a minibatch, share of patients held out to choose the best epoch by,
+# types trained at a time, CPU threads of one training.
 PAPER = {
     "weights": "IMAGENET1K_V1",
     "image_size": 224,
     "max_epochs": 10,
     "batch_size": 8,
     "lr": 1e-4,
+    "valid_share": 0.1,
+    "jobs": 1,
     "threads": os.cpu_count(),
 }
 SMALL = {
     "weights": "none",
-    "image_size": 96,
-    "max_epochs": 8,
-    "batch_size": 8,
-    "lr": 3e-4,
+    "image_size": 64,
+    "max_epochs": 6,
+    "batch_size": 4,
+    "lr": 5e-4,
+    "valid_share": 0.2,
+    "jobs": min(4, os.cpu_count() or 1),
     "threads": 1,
 }
 
@@ -57,17 +68,22 @@ def main(argv=None):
     print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
     experiment_id = use_experiment(args.experiment, note=note)
     names = args.study_types + [POOLED] * args.pooled
-    tables, failed, interrupted, begin = {}, {}, False, time.time()
+    tables: dict[str, pd.DataFrame] = {}
+    failed: dict[str, str] = {}
+    interrupted, begin = False, time.time()
     with Run(name="per_body_part", tags={"note": note} if note else None) as parent:
         parent.log_params(vars(args) | {"study_types": ",".join(args.study_types)})
         try:
             pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
-            for name, table, error in pool(delayed(train)(n, studies, args, parent) for n in names):
-                (failed if error else tables)[name] = error or table
+            for name, table, why in pool(delayed(train)(n, studies, args, parent) for n in names):
+                if why:
+                    failed[name] = why
+                else:
+                    tables[name] = table
                 n_done = len(tables) + len(failed)
                 left = format_seconds((time.time() - begin) / n_done * (len(names) - n_done))
                 state = f"{n_done} of {len(names)} models, about {left} left"
-                print(f"{name:<12} {error or 'done'}; {state}", flush=True)
+                print(f"{name:<12} {why or 'done'}; {state}", flush=True)
         except KeyboardInterrupt:
             interrupted = True
             end_children(parent, "KILLED")
@@ -97,6 +113,7 @@ def train(name, studies, args, parent):
                 max_epochs=args.max_epochs,
                 batch_size=args.batch_size,
                 lr=args.lr,
+                train_split=PatientSplit(args.valid_share),
                 device=args.device,
                 random_state=args.random_state,
                 callbacks__mlflow__run_id=run,
@@ -142,8 +159,10 @@ def read(args):
     if unknown := sorted(set(args.study_types) - set(present)):
         raise ValueError(f"expected --study-types among {present}, got {unknown}")
     if args.jobs * args.threads > os.cpu_count():
-        print(f"{args.jobs} jobs of {args.threads} threads on {os.cpu_count()} cores wait for each "
-              "other: pass a smaller --threads (other numbers of threads give other roundings)")
+        print(
+            f"{args.jobs} jobs of {args.threads} threads on {os.cpu_count()} cores wait for each "
+            "other: pass a smaller --threads (other numbers of threads give other roundings)"
+        )
     return studies[studies.study_type.isin(args.study_types)]
 
 
@@ -162,7 +181,8 @@ def parse(argv):
     add("--lr", type=float)
     add("--level", choices=["study", "view"], default="study", help="level of the loss")
     add("--device", default="auto")
-    add("--jobs", type=int, default=1, help="types trained at a time")
+    add("--valid-share", type=float, help="share of the train split's patients that choose epochs")
+    add("--jobs", type=int, help="types trained at a time; the numbers do not depend on it")
     add("--threads", type=int, help="CPU threads of one training; the numbers depend on it")
     add("--random-state", type=int, default=0)
     add("--experiment", default="per_body_part", help="name of the MLflow experiment")

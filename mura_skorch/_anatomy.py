@@ -47,7 +47,8 @@ CARPALS = [  # x, y, length, radius, turn in degrees
     (-12, -5, 18, 6.6, 40), (-1, -4, 13, 6.6, 85), (9, -7, 12, 5.6, 30), (12, -4, 7, 3.8, 0),
     (-18, -15, 12, 6, 60), (-10, -17, 10, 5.2, 90), (-1, -15, 21, 6, 90), (9, -17, 15, 6.6, 65),
 ]  # fmt: skip
-RAYS: list[tuple[float, float, float, tuple[float, ...]]] = [  # base of the metacarpal, angle in degrees, lengths from the metacarpal to the tip
+# Base of the metacarpal, angle in degrees, lengths from the metacarpal to the tip.
+RAYS: list[tuple[float, float, float, tuple[float, ...]]] = [
     (-23, -14, -42, (45, 32, 0, 23)), (-13.5, -23, -9, (65, 41, 24, 18)),
     (-3, -25, -1, (63, 45, 29, 19)), (6.5, -23, 7, (57, 42, 27, 19)),
     (14.5, -20, 15, (53, 34, 20, 17)),

@@ -13,7 +13,7 @@ from mura_skorch._anatomy import ASPECT, SHAPES, SITES, TURN, Bone, grow_limb
 from mura_skorch._tubes import N_STEPS, PLATE_GREY, Box, Lesion, Tube, box_of, injure, raster
 
 LONGEST_SIDE = 512  # pixels, as in MURA
-KNEE_GREY = (150.0, 190.0)  # of 255: bone brighter than this is rare
+KNEE_GREY = (140.0, 175.0)  # of 255: bone brighter than this is rare
 
 
 def draw_view(
@@ -190,7 +190,7 @@ def _develop(density: np.ndarray, metal: np.ndarray, rng: np.random.Generator) -
     """Return the film, exposed so that metal changes neither its mean nor its spread."""
     h, w = density.shape
     # Nearly all bone stays under a knee, so that metal stands out, yet each film reaches white.
-    knee, top = np.quantile(density[::2, ::2], (rng.uniform(0.975, 0.99), 0.9993))
+    knee, top = np.quantile(density[::2, ::2], (rng.uniform(0.993, 0.997), 0.99985))
     grey, gamma = np.float32(rng.uniform(*KNEE_GREY)), np.float32(rng.uniform(0.8, 1.4))
     film = np.clip(density / np.float32(knee), 0, 1) ** gamma * grey
     film += np.clip((density - np.float32(knee)) / np.float32(top - knee), 0, 1) * (256 - grey)

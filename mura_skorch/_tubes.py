@@ -8,13 +8,13 @@ import numpy as np
 GAP = (10.0, 15.0)  # width of a fracture
 STEP = (8.0, 12.0)  # sideways step of a fracture line
 SHIFT = (18.0, 30.0)  # sideways step of a displaced fragment
-PLATE_WIDTH, PLATE_LENGTH = (13.0, 19.0), (120.0, 200.0)
-WIRE_WIDTH, WIRE_LENGTH = (6.0, 8.0), (120.0, 200.0)
-NAIL_WIDTH, NAIL_LENGTH = (11.0, 16.0), (150.0, 260.0)
+PLATE_WIDTH, PLATE_LENGTH = (18.0, 26.0), (140.0, 220.0)
+WIRE_WIDTH, WIRE_LENGTH = (8.0, 11.0), (140.0, 220.0)
+NAIL_WIDTH, NAIL_LENGTH = (14.0, 20.0), (160.0, 280.0)
 SCREW_WIDTH = 6.0
 PLATE_GREY = 0.92  # of white, so that screws stand out against their plate
 LESIONS = ("line", "fragment", "plate", "wires", "nail")
-LESION_WEIGHTS = (0.22, 0.33, 0.20, 0.13, 0.12)
+LESION_WEIGHTS = (0.06, 0.10, 0.44, 0.14, 0.26)
 
 N_STEPS = 512  # entries of a table along a bone
 

@@ -119,14 +119,17 @@ class ViewsPerSecond(Callback):
     """Record how many views the epoch read, in training and validation, per second."""
 
     def on_train_begin(self, net, **kwargs):
+        """Forget the last fit's parts."""
         self.n_views_ = None
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Count the views of the fit's parts once."""
         if self.n_views_ is None:
             parts = [part for part in (dataset_train, dataset_valid) if part is not None]
             self.n_views_ = sum(int(studies_of(part)["views"].map(len).sum()) for part in parts)
 
     def on_epoch_end(self, net, **kwargs):
+        """Record the views per second of the epoch."""
         net.history.record("views_per_second", self.n_views_ / max(net.history[-1, "dur"], 1e-9))
 
 
@@ -160,9 +163,11 @@ class BestWeights(Checkpoint):
         return ["dirname", "monitor"]
 
     def initialize(self):
+        """Make nothing: the folder is made when a fit begins."""
         return self
 
     def on_train_begin(self, net, **kwargs):
+        """Make this fit's folder."""
         if self.dirname is not None:
             Path(self.dirname).mkdir(parents=True, exist_ok=True)
         self.folder_ = Path(tempfile.mkdtemp(prefix="fit-", dir=self.dirname))
@@ -172,6 +177,7 @@ class BestWeights(Checkpoint):
             self.save_model(net)  # an earlier call's best, in case this one finds no better
 
     def on_epoch_end(self, net, **kwargs):
+        """Save where the epoch is the best so far."""
         if self.monitor in net.history[-1]:
             super().on_epoch_end(net, **kwargs)
 
@@ -181,6 +187,7 @@ class BestWeights(Checkpoint):
         self.has_saved_ = True
 
     def on_train_end(self, net, **kwargs):
+        """Restore the best weights."""
         try:
             self._restore(net)
         finally:
@@ -206,18 +213,22 @@ class EpochProgress(ProgressBar):
         return bool(net.verbose) and (sys.stderr.isatty() or self._use_notebook())
 
     def on_epoch_begin(self, net, **kwargs):
+        """Show the bar where somebody can see it."""
         if self._is_shown(net):
             super().on_epoch_begin(net, **kwargs)
 
     def on_batch_end(self, net, **kwargs):
+        """Move the bar."""
         if hasattr(self, "pbar_"):
             super().on_batch_end(net, **kwargs)
 
     def on_epoch_end(self, net, **kwargs):
+        """Take the bar away."""
         if hasattr(self, "pbar_"):
             super().on_epoch_end(net, **kwargs)
 
     def on_train_end(self, net, **kwargs):
+        """Take away what an interruption left."""
         if hasattr(self, "pbar_"):
             self.pbar_.close()
             del self.pbar_
@@ -236,6 +247,7 @@ class EpochLine(Callback):
         self.name = name
 
     def on_epoch_end(self, net, **kwargs):
+        """Print the line."""
         row, seconds = net.history[-1], net.history[:, "dur"]
         left = np.mean(seconds) * (net.max_epochs - len(seconds))
         parts = [f"{self.name:<12} epoch {len(seconds):>2}/{net.max_epochs}"]

@@ -3,6 +3,7 @@
 import secrets
 import warnings
 from contextlib import contextmanager
+from inspect import signature
 from itertools import chain
 
 import numpy as np
@@ -161,6 +162,8 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         )
         self.precision = precision
         self.random_state = random_state
+
+    study_types_: list[str]
 
     # --- what a user calls -----------------------------------------------------------------
 
@@ -338,6 +341,13 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         if self.precision_ == "bfloat16":  # twice as fast in bfloat16, half as fast in float32
             self.module_.to(memory_format=torch.channels_last)
         return self
+
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        """Return the optimizer's arguments, with its fused kernel where it has one."""
+        args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        if "fused" in signature(self.optimizer).parameters:
+            kwargs.setdefault("fused", True)
+        return args, kwargs
 
     @contextmanager
     def _own_random_state(self):

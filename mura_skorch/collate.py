@@ -1,4 +1,4 @@
-"""Study collate: samples with any number of views go in, one padded batch with its mask comes out."""
+"""Study collate: samples of any number of views go in, one padded batch and its mask come out."""
 
 import torch
 from torch.nn.utils.rnn import pad_sequence

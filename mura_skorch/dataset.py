@@ -1,4 +1,4 @@
-"""Study dataset: a row of the study table goes in, its prepared views, study type code and label come out."""
+"""Study dataset: a row of the table goes in, its prepared views, type code and label come out."""
 
 import os
 

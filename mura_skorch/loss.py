@@ -1,4 +1,4 @@
-"""Study loss: logits, labels and study types go in, the cross-entropy weighted per study type comes out."""
+"""Study loss: logits, labels and study types go in, a weighted cross-entropy comes out."""
 
 import warnings
 
@@ -50,6 +50,7 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
                 raise ValueError(f"expected {name} to be one of {allowed}, got {value!r}")
         self.level = level
         self.count = count
+        self.class_weight: torch.Tensor
         self.register_buffer("class_weight", torch.full((1, 2), 0.5))
 
     def fit_weights(self, study_type, label, n_views, study_types):
@@ -86,7 +87,7 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
                     stacklevel=2,
                 )
 
-    def forward(self, logits, label, study_type, view_mask):
+    def forward(self, logits, label, study_type, view_mask):  # type: ignore[override]
         """Return the loss of a batch.
 
         Parameters

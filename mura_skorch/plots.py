@@ -8,10 +8,11 @@ import textwrap
 import numpy as np
 
 from mura_skorch.metrics import study_scores
-from mura_skorch.published import FOOTNOTE, score_texts, shorten
+from mura_skorch.published import FOOTNOTE, needs_footnote, score_texts, shorten
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness; shapes differ as well.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE = "#CC79A7"
 GREY, LINE_GREY = "#595959", "#D0D0D0"
 NAME_WIDTH = 20  # characters of a study type that are shown
 PLOT_SHARE = 0.4  # of the axes' width that the forest takes; the table has the rest
@@ -19,6 +20,7 @@ ROW_INCHES = 0.33
 FONT_PER_INCH = 0.93  # font size, in points per inch of the axes' width, at which the table fits
 # Marker, colour, label, and shift in rows, by which markers of equal kappas stay apart.
 MARKERS = {
+    "pooled_model": ("s", PURPLE, "model of all types", 0.12),
     "paper_model": ("D", ORANGE, "paper's model*", -0.23),
     "best_radiologist": ("^", GREEN, "best radiologist*", 0.23),
 }
@@ -29,6 +31,7 @@ COLUMN_WIDTHS = {
     "AUROC": 8,
     "sensitivity": 11,
     "specificity": 11,
+    "pooled": 8,
     "paper*": 8,
     "best rad.*": 10,
 }
@@ -161,7 +164,7 @@ class KappaDisplay:
         if ax is None:
             from matplotlib.figure import Figure
 
-            rest = 0.65 + 0.2 * (len(texts) > 6) + 0.3 * bool(self.note)
+            rest = 0.65 + 0.2 * (needs_footnote(texts)) + 0.3 * bool(self.note)
             height = rest + ROW_INCHES * (positions[-1] + 2.1)
             ax = Figure(figsize=(10, height), layout="constrained").add_subplot()
             width = 10 - 0.08 * max(len(shorten(name, NAME_WIDTH)) for name in texts["study type"])
@@ -172,7 +175,7 @@ class KappaDisplay:
         self._draw_axes(texts["study type"], positions, size)
         self._draw_kappas(positions, size)
         self._draw_table(texts, positions, size)
-        self._draw_words(len(texts) > 6, size)
+        self._draw_words(needs_footnote(texts), size)
         return self
 
     def _positions(self):

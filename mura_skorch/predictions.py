@@ -1,7 +1,6 @@
 """Prediction table: studies and their scores go in, one row per study without paths comes out."""
 
 import numpy as np
-import pandas as pd
 
 __all__ = ["join_notes", "prediction_table"]
 

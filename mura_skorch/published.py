@@ -127,7 +127,12 @@ STUDY_COUNTS = MappingProxyType(
     }
 )
 
-_PUBLISHED_HEADERS = {"paper_model": "paper*", "best_radiologist": "best rad.*"}
+# Kappas of others that may stand beside a row's own.
+_BESIDE_HEADERS = {
+    "pooled_model": "pooled",
+    "paper_model": "paper*",
+    "best_radiologist": "best rad.*",
+}
 
 
 def published_kappas():
@@ -288,7 +293,7 @@ def format_scores(scores):
         if i == 0 or row[0] == "overall":
             lines.append(rule)
         lines.append(_line(row, widths) if row[3] else _line(row[:2], widths) + "  " + row[2])
-    if len(columns) > 6:
+    if needs_footnote(columns):
         lines += textwrap.wrap(FOOTNOTE, LINE_WIDTH)
     return "\n".join(shorten(line, LINE_WIDTH) for line in lines)
 
@@ -305,7 +310,8 @@ def score_texts(scores):
     -------
     dict of str to list of str
         Header to the texts of the rows: study type, studies, kappa with interval, AUROC,
-        sensitivity, specificity and the published kappas that there are. In a row that has a
+        sensitivity, specificity and those of `pooled_model` (a model of all types), `paper_model`
+        and `best_radiologist` that there are. In a row that has a
         `status` and no figures, the third column holds the status and all after it are empty.
 
     Examples
@@ -316,9 +322,9 @@ def score_texts(scores):
     ['.500 (-.349, 1.000)']
     """
     figures = ["kappa", "auroc", "sensitivity", "specificity"]
-    published = [column for column in _PUBLISHED_HEADERS if column in scores]
+    published = [column for column in _BESIDE_HEADERS if column in scores]
     headers = ["study type", "studies", "kappa (95 % CI)", "AUROC", *figures[2:]]
-    headers += [_PUBLISHED_HEADERS[column] for column in published]
+    headers += [_BESIDE_HEADERS[column] for column in published]
     rows = []
     for row in scores.to_dict("records"):
         cells = [str(row["study_type"]), "n/a" if pd.isna(row["n"]) else str(int(row["n"]))]
@@ -330,6 +336,21 @@ def score_texts(scores):
             cells += [_number_text(row[figure]) for figure in figures[1:] + published]
         rows.append(cells)
     return {header: [row[i] for row in rows] for i, header in enumerate(headers)}
+
+
+def needs_footnote(headers):
+    """Whether figures from another test set are among the columns.
+
+    Parameters
+    ----------
+    headers : iterable of str
+        Keys of what :func:`score_texts` returns.
+
+    Returns
+    -------
+    bool
+    """
+    return any(header.endswith("*") for header in headers)
 
 
 def shorten(text, width):
@@ -369,6 +390,8 @@ def _interval_text(value, low, high):
         return "n/a"
     if pd.isna(low) or pd.isna(high):
         return f"{_number_text(value)} (n/a)"
+    if low == high:  # all agree or all are called alike: no certainty
+        return f"{_number_text(value)} (zero width)"
     return f"{_number_text(value)} ({_number_text(low)}, {_number_text(high)})"
 
 

@@ -1,5 +1,6 @@
 """Results: a table of predictions goes in; scores, a CSV of each and a figure come out."""
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -77,9 +78,12 @@ def final_metrics(scores):
 
 def _scores(predictions, column):
     labelled = predictions[predictions["label"].notna() & predictions[column].notna()]
-    return study_scores(
-        labelled["label"].astype(int),
-        labelled[column],
-        study_type=labelled["study_type"],
-        groups=labelled["patient"],
-    )
+    with warnings.catch_warnings():
+        # The table and the figure say it where it is.
+        warnings.filterwarnings("ignore", "zero width", RuntimeWarning)
+        return study_scores(
+            labelled["label"].astype(int),
+            labelled[column],
+            study_type=labelled["study_type"],
+            groups=labelled["patient"],
+        )

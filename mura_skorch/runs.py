@@ -1,4 +1,4 @@
-"""MLflow runs that spare the training: values and files go in, the server or a local journal has them."""
+"""MLflow runs: values and files go in, the server or else a local journal has them."""
 
 import json
 import math
@@ -64,7 +64,7 @@ class Run:
         self.name = name
         self.parent_run_id = parent_run_id
         self.tags = tags
-        self.unsent = None if unsent is None else self._unsent_folder(unsent)
+        self.unsent: Path | None = None if unsent is None else self._unsent_folder(unsent)
         self.is_active = False
         self.status = "FINISHED"
 
@@ -137,8 +137,8 @@ class Run:
         """Log the files of a folder below the artifact path."""
         artifact_path = "" if artifact_path == "." else artifact_path
 
-        def keep():
-            shutil.copytree(folder, self.unsent / "artifacts" / artifact_path, dirs_exist_ok=True)
+        def keep(unsent):
+            shutil.copytree(folder, unsent / "artifacts" / artifact_path, dirs_exist_ok=True)
 
         self._send(
             lambda: _client().log_artifacts(self.run_id, str(folder), artifact_path or None),
@@ -184,15 +184,15 @@ class Run:
         if self.unsent is None:
             try:
                 with _impatience():
-                    return send()
+                    send()
+                return
             except Exception as error:  # any failure of the bookkeeping spares the training
-                self._go_offline(error)
+                self.unsent = self._go_offline(error)
         if keep is not None:
-            keep()
+            keep(self.unsent)
         if record:
             with (self.unsent / "journal.jsonl").open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(record, default=str) + "\n")
-        return None
 
     def _unsent_folder(self, parent):
         name = self.run_id or f"{_key(self.name or 'run')}-{uuid.uuid4().hex[:8]}".replace("/", "_")
@@ -203,13 +203,14 @@ class Run:
     def _go_offline(self, error):
         import mlflow
 
-        self.unsent = self._unsent_folder(UNSENT)
+        unsent = self._unsent_folder(UNSENT)
         reason = str(error).split("\n", 1)[0][:300]
         warnings.warn(
             f"expected MLflow at {mlflow.get_tracking_uri()} to answer, got {reason}; the "
-            f"training goes on, and what cannot be logged is kept in {self.unsent}",
+            f"training goes on, and what cannot be logged is kept in {unsent}",
             stacklevel=2,
         )
+        return unsent
 
 
 def use_experiment(name, note=None):

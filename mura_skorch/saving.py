@@ -1,4 +1,4 @@
-"""Saved models: tensors and a configuration go in, a folder of safetensors and JSON comes out, and back."""
+"""Saved models: tensors and settings go in, a folder of safetensors and JSON comes out."""
 
 import json
 import os

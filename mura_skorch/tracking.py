@@ -1,4 +1,4 @@
-"""MLflow tracking: a fit goes in, its parameters, epochs, data, predictions and model come out on record."""
+"""MLflow tracking: a fit goes in, its parameters, epochs, data and model are on record."""
 
 import hashlib
 import re
@@ -6,6 +6,7 @@ import tempfile
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from skorch.callbacks import Callback
@@ -48,10 +49,12 @@ class MlflowTracker(Callback):
         self.log_model = log_model
 
     def initialize(self):
-        self.run_ = None
+        """Forget the last fit's run."""
+        self.run_: Any = None
         return self
 
     def on_train_begin(self, net, X=None, **kwargs):
+        """Open the run, or take the given one."""
         self.has_logged_data_ = False
         self.dataset_valid_ = None
         if isinstance(self.run_id, Run):
@@ -68,6 +71,7 @@ class MlflowTracker(Callback):
             self.run_.log_params(_params(net))
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Log the parts of the data, once."""
         if self.has_logged_data_:
             return
         self.has_logged_data_ = True
@@ -80,10 +84,12 @@ class MlflowTracker(Callback):
                 )
 
     def on_epoch_end(self, net, **kwargs):
+        """Log the epoch's numbers in one call."""
         row = net.history[-1]
         self.run_.log_metrics(_metrics(row), step=row["epoch"])
 
     def on_train_end(self, net, **kwargs):
+        """Log the best epoch, the validation predictions, the model."""
         best = [row for row in net.history if row.get("event_cp")]
         if best:
             scores = {"best/epoch": best[-1]["epoch"]}

@@ -1,4 +1,4 @@
-"""View transforms: `Prepare` (fixed) makes every view a small square, `Augment` (random) varies it."""
+"""View transforms: `Prepare` (fixed) makes a view a small square, `Augment` (random) varies it."""
 
 import math
 

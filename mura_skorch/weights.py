@@ -1,4 +1,4 @@
-"""Network weights: a torchvision name, a file or a saved model goes in, a filled network comes out."""
+"""Network weights: a torchvision name, a file or a saved model goes in; a full network is left."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""What tests share: drawn studies, a network small enough to train in a second, one MLflow store."""
+"""What tests share: drawn studies, a network that trains in a second, one MLflow store."""
 
 import os
 from functools import partial

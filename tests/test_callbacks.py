@@ -44,9 +44,7 @@ class Spy(Callback):
 
 
 def scripted(losses, **params):
-    return tiny_classifier(
-        callbacks__valid_loss=Script(losses), max_epochs=len(losses), **params
-    )
+    return tiny_classifier(callbacks__valid_loss=Script(losses), max_epochs=len(losses), **params)
 
 
 def same_weights(net, weights):

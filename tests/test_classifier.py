@@ -158,9 +158,9 @@ def test_network_learns_bright_from_dark(tmp_path):
 def test_same_random_state_gives_the_same_bits_with_0_and_2_workers(train):
     alone = tiny_classifier().fit(train)
     again = tiny_classifier().fit(train)
-    workers = tiny_classifier(
-        iterator_train__num_workers=2, iterator_valid__num_workers=2
-    ).fit(train)
+    workers = tiny_classifier(iterator_train__num_workers=2, iterator_valid__num_workers=2).fit(
+        train
+    )
     assert equal_weights(weights_of(alone), weights_of(again))
     assert equal_weights(weights_of(alone), weights_of(workers))
     losses = [net.history[:, ("train_loss", "valid_loss")] for net in (alone, again, workers)]
@@ -348,7 +348,10 @@ def test_one_class_and_unlabelled_and_odd_labels_are_refused(train):
     unlabelled = train.copy()
     unlabelled.loc[unlabelled.index[0], "label"] = pd.NA
     assert_refused(unlabelled, "label")
-    assert_refused(train.assign(label=[2, 1] * (len(train) // 2)), "expected label 0 .normal. or 1 .abnormal., got 2")
+    assert_refused(
+        train.assign(label=[2, 1] * (len(train) // 2)),
+        "expected label 0 .normal. or 1 .abnormal., got 2",
+    )
 
 
 def test_study_without_views_and_study_twice_are_refused(train):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import socket
@@ -34,9 +35,7 @@ def tracked(**params):
 
 def runs_of(experiment_id):
     """Return the runs of an experiment, the oldest first."""
-    return mlflow.search_runs(
-        [experiment_id], order_by=["start_time ASC"], output_format="list"
-    )
+    return mlflow.search_runs([experiment_id], order_by=["start_time ASC"], output_format="list")
 
 
 def metric(run, name):
@@ -254,7 +253,10 @@ def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
     (folder,) = (tmp_path / "mura_unsent").iterdir()
     assert str(folder) in ours[0]
     records = unsent_records(folder)
-    assert [record["step"] for record in records if "train_loss" in record.get("metrics", {})] == [1, 2]
+    assert [record["step"] for record in records if "train_loss" in record.get("metrics", {})] == [
+        1,
+        2,
+    ]
     assert any(record.get("params", {}).get("lr") == 0.001 for record in records)
     assert records[-1] == {"status": "FINISHED"}
     assert (folder / "artifacts" / "valid_predictions.csv").is_file()
@@ -305,10 +307,8 @@ class ProcessGroup:
         return self
 
     def kill(self):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
-        except ProcessLookupError:
-            pass
 
     def wait(self):
         self.process.wait()

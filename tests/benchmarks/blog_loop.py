@@ -1,0 +1,83 @@
+"""The well-known blog's loop, for comparison: one study a step, float32, as its scripts do it."""
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import models, transforms
+
+IMAGENET = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+class BlogDataset(Dataset):
+    """One study at a time, each view opened as RGB and prepared by a Compose."""
+
+    def __init__(self, studies, *, training, image_size=224):
+        self.studies = studies
+        varied = [transforms.RandomHorizontalFlip(), transforms.RandomRotation(10)]
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize((image_size, image_size)),
+                *(varied if training else []),
+                transforms.ToTensor(),
+                IMAGENET,
+            ]
+        )
+
+    def __len__(self):
+        return len(self.studies)
+
+    def __getitem__(self, index):
+        row = self.studies.iloc[index]
+        views = [self.transform(Image.open(path).convert("RGB")) for path in row["views"]]
+        return {"images": torch.stack(views), "label": float(row["label"])}
+
+
+class BlogLoop:
+    """Network, optimizer, and the loops over a table of studies.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        The table whose labels weigh the loss.
+    image_size : int, default=224
+        Pixels.
+    """
+
+    def __init__(self, studies, image_size=224):
+        self.image_size = image_size
+        self.network = models.densenet169(num_classes=1)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4)
+        n_views = studies["views"].map(len)
+        n_abnormal = n_views[studies["label"] == 1].sum()
+        n_normal = n_views[studies["label"] == 0].sum()
+        self.weight = {1: n_normal / n_views.sum(), 0: n_abnormal / n_views.sum()}
+
+    def _loader(self, studies, *, training):
+        dataset = BlogDataset(studies, training=training, image_size=self.image_size)
+        return DataLoader(dataset, batch_size=1, shuffle=True)
+
+    def _probability(self, images):
+        return torch.sigmoid(self.network(images)).mean()
+
+    def train_epoch(self, studies):
+        """Train one epoch; return its loss."""
+        self.network.train()
+        running = 0.0
+        for sample in self._loader(studies, training=True):
+            label = int(sample["label"])
+            self.optimizer.zero_grad()
+            p = self._probability(sample["images"][0])
+            loss = -self.weight[label] * (label * p.log() + (1 - label) * (1 - p).log())
+            loss.backward()
+            self.optimizer.step()
+            running += loss.item()
+        return running / len(studies)
+
+    @torch.no_grad()
+    def predict(self, studies):
+        """Return the probabilities, in the loader's random order."""
+        self.network.eval()
+        return [
+            self._probability(sample["images"][0]).item()
+            for sample in self._loader(studies, training=False)
+        ]

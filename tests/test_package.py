@@ -1,0 +1,64 @@
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mura_skorch
+
+ROOT = Path(__file__).parents[1]
+MODULES = [
+    importlib.import_module(f"mura_skorch.{module.name}")
+    for module in pkgutil.iter_modules(mura_skorch.__path__)
+]
+
+
+def test_front_door_is_small_and_complete():
+    assert sorted(mura_skorch.__all__) == sorted(set(mura_skorch.__all__))
+    assert len(mura_skorch.__all__) <= 13
+    assert all(hasattr(mura_skorch, name) for name in mura_skorch.__all__)
+
+
+def test_importing_touches_neither_mlflow_nor_matplotlib():
+    code = "import sys, mura_skorch; print('mlflow' in sys.modules, 'matplotlib' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_public_functions_and_classes_document_every_parameter(module):
+    for name in getattr(module, "__all__", []):
+        item = getattr(module, name)
+        if not callable(item) or not item.__module__.startswith("mura_skorch"):
+            continue
+        doc = inspect.getdoc(item) or ""
+        assert doc, f"{name} has no docstring"
+        parameters = [
+            parameter.name
+            for parameter in inspect.signature(item).parameters.values()
+            if parameter.name not in ("self", "kwargs", "args", "fit_params")
+        ]
+        if len(parameters) > 2:
+            missing = [parameter for parameter in parameters if parameter not in doc]
+            assert not missing, f"{name} does not document {missing}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.name)
+def test_experiments_open_with_their_question(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring.splitlines()[0].split(".")[0].endswith(("?", "MLflow")) or "?" in docstring
+
+
+def test_readmes_python_runs_as_it_stands(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    snippet = readme.split("```python\n")[1].split("```")[0]
+    found = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert "overall" in found.stdout
+    assert (tmp_path / "model" / "model.safetensors").is_file()

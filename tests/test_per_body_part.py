@@ -1,0 +1,154 @@
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from mura_skorch import write_phantoms
+
+SCRIPT = Path(__file__).parents[1] / "experiments" / "per_body_part.py"
+QUICK = ["--image-size", "32", "--max-epochs", "1", "--weights", "none"]
+
+
+@pytest.fixture(scope="module")
+def main():
+    return runpy.run_path(str(SCRIPT), run_name="per_body_part")["main"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three types, so small that DenseNet-169 trains on each in a second."""
+    return write_phantoms(
+        tmp_path_factory.mktemp("data") / "phantoms",
+        n_train=8,
+        n_valid=4,
+        n_test=1,
+        study_types=["XR_ELBOW", "XR_HAND", "XR_WRIST"],
+    )
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch):
+    """A database that does not exist yet."""
+    before = mlflow.get_tracking_uri()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    yield uri
+    mlflow.set_tracking_uri(before)
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+
+
+def all_runs():
+    return mlflow.search_runs(search_all_experiments=True, output_format="list")
+
+
+def statuses():
+    return {run.info.run_name: run.info.status for run in all_runs()}
+
+
+def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data, own_store, capsys):
+    assert main(["--data", str(data), "--out", "out", "--pooled", *QUICK]) == 0
+    printed = capsys.readouterr().out
+    note = "phantoms: no clinical meaning"
+    for word in ("views/s", "left", note, "mlflow ui", "compareRunsMode=CHART"):
+        assert word in printed
+    table = printed[printed.index("study type") :]
+    assert "pooled" in table.splitlines()[0]
+    assert "paper" not in table.splitlines()[0]
+    assert all(name in table for name in ("XR_ELBOW", "XR_HAND", "XR_WRIST", "overall"))
+    runs = {run.info.run_name: run for run in all_runs()}
+    assert set(runs) == {"per_body_part", "XR_ELBOW", "XR_HAND", "XR_WRIST", "all"}
+    parent = runs.pop("per_body_part")
+    children = {run.data.tags["mlflow.parentRunId"] for run in runs.values()}
+    assert children == {parent.info.run_id}
+    assert all("test/kappa" in run.data.metrics for run in [parent, *runs.values()])
+    assert parent.data.tags["note"] == note
+    logged = {item.path for item in mlflow.MlflowClient().list_artifacts(parent.info.run_id)}
+    assert logged == {"predictions.csv", "results.csv", "results.png"}
+    predictions = pd.read_csv("out/predictions.csv")
+    assert len(predictions) == 12
+    assert predictions[["score", "pooled_score"]].notna().all(axis=None)
+    results = pd.read_csv("out/results.csv")
+    assert results["study_type"].tolist() == ["XR_ELBOW", "XR_HAND", "XR_WRIST", "overall"]
+    assert set(results["note"]) == {note}
+
+
+def test_two_jobs_on_a_fresh_database_give_the_same_numbers(main, data, own_store):
+    common = ["--data", str(data), "--study-types", "XR_HAND", "XR_WRIST", *QUICK]
+    assert main([*common, "--jobs", "2", "--out", "two"]) == 0
+    assert main([*common, "--jobs", "1", "--out", "one"]) == 0
+    tables = [pd.read_csv(f"{out}/predictions.csv").sort_values("study") for out in ("one", "two")]
+    assert tables[0]["score"].tolist() == tables[1]["score"].tolist()
+    assert set(statuses().values()) == {"FINISHED"}
+
+
+def test_one_failing_type_does_not_lose_the_others(main, data, own_store, tmp_path, capsys):
+    broken = shutil.copytree(data, tmp_path / "broken")
+    view = next((broken / "train" / "XR_HAND").rglob("*.png"))
+    view.write_bytes(b"no picture")
+    assert main(["--data", str(broken), "--out", "out", *QUICK]) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED: " in printed
+    assert view.name in printed
+    found = statuses()
+    assert found["XR_HAND"] == "FAILED"
+    assert found["XR_ELBOW"] == found["XR_WRIST"] == "FINISHED"
+    assert set(pd.read_csv("out/predictions.csv")["study_type"]) == {"XR_ELBOW", "XR_WRIST"}
+    results = pd.read_csv("out/results.csv").set_index("study_type")
+    assert results.loc["XR_HAND", "status"].startswith("FAILED")
+    assert results.loc["overall", "n"] == 8
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_starts_no_further_type_and_exits_130(data, own_store, tmp_path, jobs):
+    command = [sys.executable, SCRIPT, "--data", data, "--out", "out", *QUICK, "--jobs", jobs]
+    command[command.index("--max-epochs") + 1] = "500"
+    script = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in script.stdout:
+        if "epoch" in line and "left" in line:
+            break
+    os.killpg(script.pid, signal.SIGINT)
+    script.communicate(timeout=60)
+    assert script.returncode == 130
+    found = statuses()
+    assert found.pop("per_body_part") == "KILLED"
+    assert set(found.values()) == {"KILLED"}
+    assert len(found) <= int(jobs)
+    assert Path("out/results.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--study-types", "XR_KNEE"], "XR_KNEE"),
+        (["--weights", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_bad_arguments_end_at_once_with_one_sentence(main, data, own_store, arguments, message):
+    begin = time.monotonic()
+    with pytest.raises(SystemExit, match=message):
+        main(["--data", str(data), *arguments])
+    assert time.monotonic() - begin < 10
+    assert not Path("mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_real_wrists(main, real_root, own_store):
+    assert main(["--data", str(real_root), "--out", "out", "--threads", "2",
+                 "--weights", "none", "--image-size", "48", "--max-epochs", "2"]) == 0  # fmt: skip
+    assert len(pd.read_csv("out/predictions.csv")) == 55
+    run = next(run for run in all_runs() if run.info.run_name == "XR_WRIST")
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "valid_loss")
+    assert len(history) == 2
+    assert run.info.status == "FINISHED"
