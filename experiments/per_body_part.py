@@ -11,48 +11,29 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from mura_skorch import (
-    MuraClassifier,
-    PatientSplit,
-    StudyDenseNet,
-    read_studies,
-    write_phantoms,
-)
+from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
 from mura_skorch.callbacks import EpochLine, format_seconds
-from mura_skorch.predictions import join_notes, prediction_table
+from mura_skorch.module import StudyDenseNet
+from mura_skorch.predictions import beside_pooled, join_notes, prediction_table
 from mura_skorch.published import format_scores, is_mura
 from mura_skorch.report import final_metrics, score_predictions, write_results
 from mura_skorch.runs import Run, end_children, runs_link, use_experiment
 
 POOLED = "all"
-NO_STUDIES = pd.DataFrame(columns=["study", "study_type", "patient", "label", "views"])
-NO_SCORES = pd.DataFrame({"study": [], "score": []})
 PHANTOMS = Path("phantoms")
-# Pixels, epochs, studies in a minibatch, share of patients held out to choose the best epoch by,
-# types trained at a time, CPU threads of one training.
-PAPER = {
-    "weights": "IMAGENET1K_V1",
-    "image_size": 224,
-    "max_epochs": 10,
-    "batch_size": 8,
-    "lr": 1e-4,
-    "valid_share": 0.1,
-    "jobs": 1,
-    "threads": os.cpu_count(),
-}
-SMALL = {
-    "weights": "none",
-    "image_size": 64,
-    "max_epochs": 6,
-    "batch_size": 4,
-    "lr": 5e-4,
-    "valid_share": 0.2,
-    "jobs": min(4, os.cpu_count() or 1),
-    "threads": 1,
+# Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
+DEFAULTS = {
+    "weights": ("IMAGENET1K_V1", "none"),
+    "image_size": (224, 64),  # pixels
+    "max_epochs": (10, 6),
+    "batch_size": (8, 4),  # studies
+    "lr": (1e-4, 5e-4),
+    "valid_share": (0.1, 0.2),
+    "jobs": (1, min(4, os.cpu_count() or 1)),
+    "threads": (os.cpu_count(), 1),
 }
 
 
@@ -68,9 +49,7 @@ def main(argv=None):
     print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
     experiment_id = use_experiment(args.experiment, note=note)
     names = args.study_types + [POOLED] * args.pooled
-    tables: dict[str, pd.DataFrame] = {}
-    failed: dict[str, str] = {}
-    interrupted, begin = False, time.time()
+    tables, failed, interrupted, begin = {}, {}, False, time.time()
     with Run(name="per_body_part", tags={"note": note} if note else None) as parent:
         parent.log_params(vars(args) | {"study_types": ",".join(args.study_types)})
         try:
@@ -88,7 +67,8 @@ def main(argv=None):
             interrupted = True
             end_children(parent, "KILLED")
             failed |= {name: "stopped by Ctrl-C" for name in names if name not in tables}
-        predictions = join(tables)
+        pooled = tables.pop(POOLED, None)
+        predictions = beside_pooled(list(tables.values()), pooled)
         scores = write_results(predictions, args.out, published=is_mura(studies), failed=failed)
         parent.log_folder(args.out)
         parent.log_metrics(final_metrics(scores))
@@ -129,16 +109,6 @@ def train(name, studies, args, parent):
     return name, table, None
 
 
-def join(tables):
-    """Return one table of predictions; the pooled model's stand beside the seven models' own."""
-    pooled = tables.pop(POOLED, None)
-    if pooled is None:
-        return pd.concat(tables.values()) if tables else prediction_table(NO_STUDIES, [])
-    pooled = pooled.rename(columns={"score": "pooled_score"})
-    own = pd.concat([table[["study", "score"]] for table in tables.values()] or [NO_SCORES])
-    return pooled.merge(own, on="study", how="left")
-
-
 def read(args):
     """Return the studies, and fill in the arguments that depend on them."""
     if args.data is None:
@@ -150,10 +120,10 @@ def read(args):
     if not {"train", "valid"} <= set(studies.split):
         found = sorted(set(studies.split))
         raise ValueError(f"expected a train and a valid split in {args.data}, got {found}")
-    preset = SMALL if (join_notes(studies) or "").startswith("phantoms") else PAPER
-    for name, value in preset.items():
+    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
+    for name, choices in DEFAULTS.items():
         if getattr(args, name) is None:
-            setattr(args, name, value)
+            setattr(args, name, choices[are_phantoms])
     present = sorted(studies.study_type.unique())
     args.study_types = args.study_types or present
     if unknown := sorted(set(args.study_types) - set(present)):

@@ -1,8 +1,9 @@
 """Prediction table: studies and their scores go in, one row per study without paths comes out."""
 
 import numpy as np
+import pandas as pd
 
-__all__ = ["join_notes", "prediction_table"]
+__all__ = ["beside_pooled", "join_notes", "prediction_table"]
 
 COLUMNS = ["study", "study_type", "patient", "label"]
 
@@ -40,6 +41,30 @@ def prediction_table(studies, y_score=None):
     if "note" in studies:
         table["note"] = studies["note"]
     return table.reset_index(drop=True)
+
+
+def beside_pooled(tables, pooled=None):
+    """Return one table of the predictions of several models and, beside them, of a pooled one.
+
+    Parameters
+    ----------
+    tables : list of DataFrame
+        Prediction tables of models of single study types; may be empty.
+    pooled : DataFrame, optional
+        Prediction table of one model of all types, over at least the same studies.
+
+    Returns
+    -------
+    DataFrame
+        ``score`` is each type's own model's and ``pooled_score``, where there is a pooled model,
+        that one's; NaN where a model is missing.
+    """
+    empty = pd.DataFrame(columns=[*COLUMNS, "n_views", "score"])
+    own = pd.concat(tables, ignore_index=True) if tables else empty
+    if pooled is None:
+        return own
+    scores = own[["study", "score"]].astype({"score": float})
+    return pooled.rename(columns={"score": "pooled_score"}).merge(scores, on="study", how="left")
 
 
 def join_notes(studies):

@@ -5,9 +5,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from torchvision.models import DenseNet
 
 from mura_skorch import MuraClassifier, StudyDenseNet, read_studies, write_phantoms
+
+# Threads of one process that wait for those of another make small networks very slow.
+torch.set_num_threads(1)
 
 
 class TinyNet(StudyDenseNet):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mura_skorch.predictions import join_notes, prediction_table
+from mura_skorch.predictions import beside_pooled, join_notes, prediction_table
 from mura_skorch.published import FOOTNOTE, format_scores
 from mura_skorch.report import final_metrics, score_predictions, write_results
 
@@ -41,11 +41,8 @@ def test_failed_types_keep_a_row_that_says_why(predictions):
 
 
 def test_nothing_but_failures_is_still_a_table(tmp_path):
-    empty = prediction_table(
-        pd.DataFrame(columns=["study", "study_type", "patient", "label", "views"]), []
-    )
     scores = write_results(
-        empty, tmp_path, failed={"XR_HAND": "FAILED: a", "XR_WRIST": "FAILED: b"}
+        beside_pooled([]), tmp_path, failed={"XR_HAND": "FAILED: a", "XR_WRIST": "FAILED: b"}
     )
     assert scores["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "overall"]
     assert "FAILED: b" in format_scores(scores)
@@ -58,6 +55,14 @@ def test_pooled_model_stands_beside_the_models_of_single_types(predictions):
     assert scores["pooled_model"].tolist() == [1, 1, 1]
     assert "pooled" in format_scores(scores).splitlines()[0]
     assert FOOTNOTE.split()[0] not in format_scores(scores)
+
+
+def test_studies_without_an_own_model_keep_the_pooled_models_score(predictions):
+    hands = predictions[predictions.study_type == "XR_HAND"]
+    both = beside_pooled([hands], predictions)
+    assert both["pooled_score"].notna().all()
+    assert both["score"].notna().sum() == len(hands)
+    assert beside_pooled([], predictions)["score"].isna().all()
 
 
 def test_published_kappas_come_with_their_footnote(predictions):
