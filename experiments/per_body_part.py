@@ -28,8 +28,8 @@ PHANTOMS = Path("phantoms")
 DEFAULTS = {
     "weights": ("IMAGENET1K_V1", "none"),
     "image_size": (224, 64),  # pixels
-    "max_epochs": (10, 6),
-    "batch_size": (8, 4),  # studies
+    "max_epochs": (10, 7),
+    "batch_size": (8, 8),  # studies
     "lr": (1e-4, 5e-4),
     "valid_share": (0.1, 0.2),
     "jobs": (1, min(4, os.cpu_count() or 1)),
@@ -50,7 +50,7 @@ def main(argv=None):
     experiment_id = use_experiment(args.experiment, note=note)
     names = args.study_types + [POOLED] * args.pooled
     tables, failed, interrupted, begin = {}, {}, False, time.time()
-    with Run(name="per_body_part", tags={"note": note} if note else None) as parent:
+    with Run(name="per_body_part", note=note) as parent:
         parent.log_params(vars(args) | {"study_types": ",".join(args.study_types)})
         try:
             pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
@@ -60,7 +60,8 @@ def main(argv=None):
                 else:
                     tables[name] = table
                 n_done = len(tables) + len(failed)
-                left = format_seconds((time.time() - begin) / n_done * (len(names) - n_done))
+                rounds, past = (-(-n // args.jobs) for n in (len(names) - n_done, n_done))
+                left = format_seconds((time.time() - begin) / past * rounds)
                 state = f"{n_done} of {len(names)} models, about {left} left"
                 print(f"{name:<12} {why or 'done'}; {state}", flush=True)
         except KeyboardInterrupt:
@@ -85,7 +86,9 @@ def train(name, studies, args, parent):
     own = studies if name == POOLED else studies[studies.study_type == name]
     train, valid = own[own.split == "train"], own[own.split == "valid"]
     try:
-        with Run(name=name, parent_run_id=parent.run_id, unsent=parent.unsent) as run:
+        with Run(
+            name=name, parent_run_id=parent.run_id, note=parent.note, unsent=parent.unsent
+        ) as run:
             clf = MuraClassifier(
                 module__weights=None if args.weights == "none" else args.weights,
                 dataset__image_size=args.image_size,

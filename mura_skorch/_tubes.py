@@ -14,7 +14,7 @@ NAIL_WIDTH, NAIL_LENGTH = (14.0, 20.0), (160.0, 280.0)
 SCREW_WIDTH = 6.0
 PLATE_GREY = 0.92  # of white, so that screws stand out against their plate
 LESIONS = ("line", "fragment", "plate", "wires", "nail")
-LESION_WEIGHTS = (0.06, 0.10, 0.44, 0.14, 0.26)
+LESION_WEIGHTS = (0.04, 0.08, 0.46, 0.14, 0.28)
 
 N_STEPS = 512  # entries of a table along a bone
 

@@ -73,6 +73,15 @@ class StudyScores(EpochScoring):
 
     Records ``valid_acc``, ``valid_kappa``, the confusion counts ``valid_confusion/tp`` and so on,
     and, where the validation part has several study types, ``valid_kappa/<type>`` for each.
+
+    Parameters
+    ----------
+    name : str, default="valid_kappa"
+        Name of the kappa in the history; ``<name>_best`` flags the best epoch.
+    lower_is_better : bool, default=False
+        Which kappa is best.
+    use_caching : bool, default=True
+        Score what the epoch has predicted already.
     """
 
     def __init__(self, name="valid_kappa", lower_is_better=False, use_caching=True):

@@ -227,6 +227,8 @@ class MuraClassifier(NeuralNetBinaryClassifier):
 
     def score(self, X, y=None):
         """Return the accuracy on labelled studies; `y` None means ``X["label"]``."""
+        if y is None and "label" not in X:
+            raise ValueError("expected y or a column label to score against, got neither")
         X, y = check_studies(X, X["label"] if y is None else y)
         return accuracy_score(y, self.predict(X))
 

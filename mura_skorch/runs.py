@@ -38,8 +38,8 @@ class Run:
         Name of a new run.
     parent_run_id : str, optional
         Parent of a new run, for worker processes, where no run is active.
-    tags : dict of str to str, optional
-        Tags of the run.
+    note : str, optional
+        A caveat, such as "phantoms: no clinical meaning", that the run shows as its description.
     unsent : path, optional
         Keep everything in a new folder below this one and send nothing: for the children of a
         run whose server did not answer.
@@ -59,11 +59,11 @@ class Run:
     ...     run.log_metrics({"test/kappa": 0.7})
     """
 
-    def __init__(self, run_id=None, *, name=None, parent_run_id=None, tags=None, unsent=None):
+    def __init__(self, run_id=None, *, name=None, parent_run_id=None, note=None, unsent=None):
         self.run_id = run_id
         self.name = name
         self.parent_run_id = parent_run_id
-        self.tags = tags
+        self.note = note
         self.unsent: Path | None = None if unsent is None else self._unsent_folder(unsent)
         self.is_active = False
         self.status = "FINISHED"
@@ -85,7 +85,8 @@ class Run:
             self.run_id, self.is_active = run.info.run_id, True
 
         self._send(start, {})
-        self.set_tags(self.tags or {})
+        if self.note:
+            self.set_tags({"note": self.note, "mlflow.note.content": self.note})
         return self
 
     def close(self, status="FINISHED"):

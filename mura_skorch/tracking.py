@@ -65,6 +65,7 @@ class MlflowTracker(Callback):
                 self.run_id or earlier,
                 name=self.run_name or _type_name(X),
                 parent_run_id=self.parent_run_id,
+                note=join_notes(X),
             ).open()
         self.run_.set_tags(_tags(X))
         if not net.history:
@@ -95,7 +96,7 @@ class MlflowTracker(Callback):
             scores = {"best/epoch": best[-1]["epoch"]}
             scores |= {f"best/{key}": value for key, value in _metrics(best[-1]).items()}
             self.run_.log_metrics(scores, step=best[-1]["epoch"])
-        if best and self.dataset_valid_ is not None:
+        if self.dataset_valid_ is not None and "valid_loss" in net.history[0]:
             y_score = net.predict_proba(self.dataset_valid_)[:, 1]
             table = prediction_table(studies_of(self.dataset_valid_), y_score)
             self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
@@ -165,9 +166,7 @@ def _digest(table):
 def _tags(studies):
     packages = ("torch", "torchvision", "skorch", "scikit-learn")
     tags = {"study_type": _type_name(studies), "mura_skorch": __version__}
-    tags |= {name: version(name) for name in packages}
-    note = join_notes(studies)
-    return tags | ({"note": note, "mlflow.note.content": note} if note else {})
+    return tags | {name: version(name) for name in packages}
 
 
 def _params(net):

@@ -37,6 +37,8 @@ def test_public_functions_and_classes_document_every_parameter(module):
             continue
         doc = inspect.getdoc(item) or ""
         assert doc, f"{name} has no docstring"
+        if inspect.isclass(item) and "__init__" not in vars(item):
+            continue  # its parameters are documented where they are defined
         parameters = [
             parameter.name
             for parameter in inspect.signature(item).parameters.values()
