@@ -76,7 +76,8 @@ def main(argv=None):
         if interrupted or failed:
             parent.status = "KILLED" if interrupted else "FAILED"
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nResults: {args.out}/")
-    print(f"Runs: mlflow ui, then open {runs_link(experiment_id)}")
+    print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print("The + beside a run unfolds its body parts, and draws their curves into one chart each.")
     return 130 if interrupted else int(bool(failed))
 
 

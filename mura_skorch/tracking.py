@@ -108,6 +108,7 @@ class MlflowTracker(Callback):
 
     def close(self, status, error=None):
         """End the run, unless it is the caller's own."""
+        self.dataset_valid_ = None
         if self.run_ is not None and self.run_ is not self.run_id:
             if error is not None:
                 self.run_.set_tags({"error": f"{type(error).__name__}: {error}"[:5000]})
