@@ -10,7 +10,7 @@ help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
 	@echo "make test   install, then lint, types, import rules and the whole test suite"
 	@echo "make bench  install, then the timings against the blog's loop"
-	@echo "make clean  remove $(VENV) and what the demo wrote"
+	@echo "make clean  remove $(VENV), caches and drawn phantoms; never runs or results"
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
@@ -36,4 +36,4 @@ bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -s
 
 clean:
-	rm -rf $(VENV) phantoms results mlflow.db mlruns mura_unsent
+	rm -rf $(VENV) phantoms .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

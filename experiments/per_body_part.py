@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
 from mura_skorch.callbacks import EpochLine, format_seconds
+from mura_skorch.metrics import OVERALL
 from mura_skorch.module import StudyDenseNet
 from mura_skorch.predictions import beside_pooled, join_notes, prediction_table
 from mura_skorch.published import format_scores, is_mura
@@ -42,12 +44,12 @@ def main(argv=None):
     args = parse(argv)
     try:
         studies = read(args)
+        experiment_id = use_experiment(args.experiment, note=join_notes(studies))
         StudyDenseNet(None if args.weights == "none" else args.weights)  # fails here or never
     except (OSError, ValueError) as error:
         sys.exit(f"per_body_part: {error}")
     note = join_notes(studies)
     print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
-    experiment_id = use_experiment(args.experiment, note=note)
     names = args.study_types + [POOLED] * args.pooled
     tables, failed, interrupted, begin = {}, {}, False, time.time()
     with Run(name="per_body_part", note=note) as parent:
@@ -64,10 +66,13 @@ def main(argv=None):
                 left = format_seconds((time.time() - begin) / past * rounds)
                 state = f"{n_done} of {len(names)} models, about {left} left"
                 print(f"{name:<12} {why or 'done'}; {state}", flush=True)
-        except KeyboardInterrupt:
-            interrupted = True
-            end_children(parent, "KILLED")
-            failed |= {name: "stopped by Ctrl-C" for name in names if name not in tables}
+        except (KeyboardInterrupt, TerminatedWorkerError) as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            end_children(parent, "KILLED" if interrupted else "FAILED")
+            why = (
+                "stopped by Ctrl-C" if interrupted else "FAILED: a worker was killed; lower --jobs"
+            )
+            failed |= {name: why for name in names if name not in {**tables, **failed}}
         pooled = tables.pop(POOLED, None)
         predictions = beside_pooled(list(tables.values()), pooled)
         scores = write_results(predictions, args.out, published=is_mura(studies), failed=failed)
@@ -76,17 +81,22 @@ def main(argv=None):
         if interrupted or failed:
             parent.status = "KILLED" if interrupted else "FAILED"
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nResults: {args.out}/")
-    print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
-    print("The + beside a run unfolds its body parts, and draws their curves into one chart each.")
+    if experiment_id is None:
+        print(f"Runs: MLflow did not answer; they are kept in {parent.unsent}")
+    else:
+        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+        print("The + beside a run unfolds its body parts: their curves then share the charts.")
     return 130 if interrupted else int(bool(failed))
 
 
 def train(name, studies, args, parent):
     """Train on one type's train split and judge on its valid split; return what went wrong, too."""
-    torch.set_num_threads(args.threads)
     own = studies if name == POOLED else studies[studies.study_type == name]
     train, valid = own[own.split == "train"], own[own.split == "valid"]
     try:
+        torch.set_num_threads(args.threads)
+        if train.empty or valid.empty:
+            raise ValueError(f"got {len(train)} train and {len(valid)} valid studies")
         with Run(
             name=name, parent_run_id=parent.run_id, note=parent.note, unsent=parent.unsent
         ) as run:
@@ -129,7 +139,9 @@ def read(args):
         if getattr(args, name) is None:
             setattr(args, name, choices[are_phantoms])
     present = sorted(studies.study_type.unique())
-    args.study_types = args.study_types or present
+    if reserved := {POOLED, OVERALL} & set(present):
+        raise ValueError(f"expected study types other than {POOLED} and {OVERALL}, got {reserved}")
+    args.study_types = sorted(set(args.study_types or present))
     if unknown := sorted(set(args.study_types) - set(present)):
         raise ValueError(f"expected --study-types among {present}, got {unknown}")
     if args.jobs * args.threads > os.cpu_count():

@@ -26,6 +26,7 @@ from mura_skorch.metrics import COUNT_METRICS
 __all__ = [
     "BestWeights",
     "EpochLine",
+    "EpochLoss",
     "EpochTable",
     "StudyScores",
     "ViewsPerSecond",
@@ -39,8 +40,8 @@ def training_callbacks():
     """Return a fresh list of the callbacks of a fit, in the order that works."""
     return [
         ("epoch_timer", EpochTimer()),
-        ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
-        ("valid_loss", PassthroughScoring(name="valid_loss")),
+        ("train_loss", EpochLoss("train_loss", on_train=True)),
+        ("valid_loss", EpochLoss("valid_loss")),
         (
             "train_acc",
             EpochScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False),
@@ -66,6 +67,15 @@ def has_stopped_early(net):
         isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
         for _, callback in net.callbacks_
     )
+
+
+class EpochLoss(PassthroughScoring):
+    """Record the mean loss of the epoch, and whether it is the best of the whole history."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Take the best so far from the history, which a loaded model brings along."""
+        losses = [row[self.name] for row in net.history if np.isfinite(row.get(self.name, np.nan))]
+        self.best_score_ = min(losses, default=np.inf)
 
 
 class StudyScores(EpochScoring):
@@ -108,7 +118,9 @@ class StudyScores(EpochScoring):
         for name in present if len(present) > 1 else []:
             own = study_type == name
             counts = _confusion(y_true[own], y_pred[own])
-            scores[f"{self.name_}/{name}"] = float(COUNT_METRICS["kappa"](counts))
+            scores[f"{self.name_}/{str(name).replace('/', '_')}"] = float(
+                COUNT_METRICS["kappa"](counts)
+            )
         return scores
 
     def _record_score(self, history, current_score):
@@ -197,14 +209,7 @@ class BestWeights(Checkpoint):
 
     def on_train_end(self, net, **kwargs):
         """Restore the best weights."""
-        try:
-            self._restore(net)
-        finally:
-            if self.dirname is None:
-                shutil.rmtree(self.folder_, ignore_errors=True)
-
-    def _restore(self, net):
-        finished = [row for row in net.history[self.n_epochs_before_ :] if self.monitor in row]
+        finished = [row for row in net.history[self.n_epochs_before_ :] if self.event_name in row]
         if self.has_saved_:
             net.load_weights(self.folder_)
         elif finished:
@@ -213,6 +218,11 @@ class BestWeights(Checkpoint):
                 f"{[row.get('valid_loss') for row in finished]}: there are no best weights to "
                 "restore; lower lr, or set precision='float32'"
             )
+
+    def remove_temporary(self):
+        """Remove the fit's folder, unless it was asked for."""
+        if self.dirname is None and hasattr(self, "folder_"):
+            shutil.rmtree(self.folder_, ignore_errors=True)
 
 
 class EpochProgress(ProgressBar):

@@ -14,13 +14,14 @@ from skorch import NeuralNetBinaryClassifier
 from skorch.history import History
 from skorch.utils import is_dataset, to_tensor
 
-from mura_skorch.callbacks import has_stopped_early, training_callbacks
+from mura_skorch.callbacks import BestWeights, has_stopped_early, training_callbacks
 from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, studies_of
 from mura_skorch.hardware import resolve_device, resolve_precision
 from mura_skorch.images import check_views
 from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.module import StudyDenseNet
+from mura_skorch.predictions import join_notes
 from mura_skorch.saving import read_model, write_model
 from mura_skorch.splits import PatientSplit, check_no_shared_patient
 from mura_skorch.studies import check_studies
@@ -204,8 +205,14 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         if not self.initialized_:
             self.initialize()
         self.study_types_ = sorted({*self.study_types_, *X["study_type"]})
-        with self._own_random_state(), on_record(self):
-            return super().partial_fit(X, y, classes, **fit_params)
+        self.note_ = join_notes(X)
+        try:
+            with self._own_random_state(), on_record(self):
+                return super().partial_fit(X, y, classes, **fit_params)
+        finally:
+            for _, callback in self.callbacks_:
+                if isinstance(callback, BestWeights):
+                    callback.remove_temporary()
 
     def predict_view_proba(self, X):
         """Return the probability of abnormality of every view.
@@ -220,6 +227,7 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         list of ndarray of shape (n_views,), float32
             One array per study, in the order of the table and of its ``views``.
         """
+        self.check_is_fitted()
         dataset = self.get_dataset(X)
         logits = torch.cat([view_logit for _, view_logit in self.forward_iter(dataset)])
         ends = studies_of(dataset)["views"].map(len).cumsum()
@@ -248,12 +256,19 @@ class MuraClassifier(NeuralNetBinaryClassifier):
             for key, value in getattr(self, part + "_").state_dict().items()
         }
         params = {
-            key: value
+            key: value.item() if isinstance(value, np.generic) else value
             for key, value in self.get_params(deep=False).items()
-            if isinstance(value, (bool, int, float, str, type(None))) and key != "device"
+            if isinstance(value, bool | int | float | str | None | np.generic)
+            and key != "device"
+            and not key.startswith("callbacks")
         }
-        history = [{k: v for k, v in row.items() if k != "batches"} for row in self.history]
-        config = {"study_types": self.study_types_, "params": params, "history": history}
+        config = {
+            "note": self.note_,
+            "study_types": self.study_types_,
+            "classes": self._class_names(),
+            "params": params,
+            "history": [{k: v for k, v in row.items() if k != "batches"} for row in self.history],
+        }
         write_model(folder, tensors, config)
 
     @classmethod
@@ -281,11 +296,17 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         folder = fetch_model(source)
         _, config = read_model(folder)
         net = cls(**{**config["params"], **params})
+        for part, name in net._class_names().items():
+            if name != config["classes"][part]:
+                raise ValueError(
+                    f"expected {part} {config['classes'][part]}, with which the model in {folder} "
+                    f"was saved, got {name}; pass {part}=THAT_CLASS to load"
+                )
         start, net.module__weights = net.module__weights, None
         net.initialize()
         net.module__weights = start
         net.load_weights(folder)
-        net.study_types_ = config["study_types"]
+        net.study_types_, net.note_ = config["study_types"], config["note"]
         net.history = History({**row, "batches": []} for row in config["history"])
         return net
 
@@ -328,8 +349,14 @@ class MuraClassifier(NeuralNetBinaryClassifier):
     def initialize(self):
         """Make network, loss, optimizer and callbacks anew."""
         self.study_types_ = []
+        self.note_ = None
         self.interrupted_ = False
         return super().initialize()
+
+    def _class_names(self):
+        """Return the names of the classes that a saved model needs, by parameter."""
+        parts = {part: getattr(self, part) for part in ("module", "criterion", "dataset")}
+        return {part: getattr(item, "__qualname__", repr(item)) for part, item in parts.items()}
 
     def initialize_module(self):
         """Make the network from this estimator's seed."""

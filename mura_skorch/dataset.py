@@ -85,7 +85,7 @@ class StudyDataset(Dataset):
 
     def with_studies(self, studies):
         """Return a dataset of other studies with the same preparation and type codes."""
-        return StudyDataset(studies, image_size=self.image_size, study_types=self.study_types)
+        return type(self)(studies, image_size=self.image_size, study_types=self.study_types)
 
 
 def studies_of(dataset):

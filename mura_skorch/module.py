@@ -12,6 +12,8 @@ __all__ = ["StudyDenseNet", "pool_views"]
 # torchvision's ImageNet statistics, which its DenseNet weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# DenseNet halves five times: below this the last map of one view is a single pixel.
+SMALLEST = 64
 
 
 class StudyDenseNet(nn.Module):
@@ -64,6 +66,12 @@ class StudyDenseNet(nn.Module):
             One logit for each real view of the batch, in order.
         """
         real = views[view_mask].unsqueeze(1).float() / 255
+        if self.training and len(real) == 1 and min(real.shape[2:]) < SMALLEST:
+            raise ValueError(
+                f"expected two views or more in a training batch of views under {SMALLEST} "
+                f"pixels, for batch norm, got one of {real.shape[2]}; raise image_size, or change "
+                "batch_size so that no single study is left over"
+            )
         if self.training and self.augment is not None:
             real = self.augment(real)
         view_logit = self.network((real - self.mean) / self.std).squeeze(1).float()

@@ -34,14 +34,17 @@ def score_predictions(predictions, *, published=False, failed=None):
         As `mura_skorch.metrics.study_scores` gives it, with a row for each failed type.
     """
     scores = _scores(predictions, "score")
-    if "pooled_score" in predictions:
-        pooled = _scores(predictions.dropna(subset="pooled_score"), "pooled_score")
-        scores["pooled_model"] = scores["study_type"].map(pooled.set_index("study_type")["kappa"])
     if failed:
         rows = pd.DataFrame({"study_type": list(failed), "status": list(failed.values())})
         types, overall = scores[scores.study_type != OVERALL], scores[scores.study_type == OVERALL]
         scores = pd.concat([types, rows]).sort_values("study_type")
         scores = pd.concat([scores, overall], ignore_index=True)
+    if "pooled_score" in predictions:
+        pooled = _scores(predictions, "pooled_score").set_index("study_type")["kappa"]
+        # Overall, both stand for the same studies.
+        both = _scores(predictions.dropna(subset="score"), "pooled_score").iloc[-1]
+        pooled[OVERALL] = both["kappa"]
+        scores["pooled_model"] = scores["study_type"].map(pooled)
     return beside_published(scores) if published else scores
 
 

@@ -3,13 +3,15 @@
 import json
 import math
 import os
+import random
 import re
 import shutil
 import tempfile
 import time
 import uuid
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from numbers import Real
 from pathlib import Path
 
 __all__ = ["Run", "is_finite", "runs_link", "status_of", "use_experiment"]
@@ -28,7 +30,8 @@ class Run:
 
     What the tracking server does not take goes, after one warning, to ``mura_unsent/<run>/`` in
     the current folder: ``journal.jsonl`` holds parameters, metrics and tags, one JSON object a
-    line, and ``artifacts/`` the files.
+    line, and ``artifacts/`` the files. A server that does not answer is not asked again by this
+    run; one that refuses a single value is.
 
     Parameters
     ----------
@@ -66,6 +69,7 @@ class Run:
         self.note = note
         self.unsent: Path | None = None if unsent is None else self._unsent_folder(unsent)
         self.is_active = False
+        self.is_offline = unsent is not None
         self.status = "FINISHED"
 
     def open(self):
@@ -94,11 +98,15 @@ class Run:
         import mlflow
 
         def end():
-            if self.is_active:
-                mlflow.end_run(status)
+            if was_active:
+                _client().set_terminated(self.run_id, status)
 
+        was_active, self.is_active = self.is_active, False
+        if was_active:
+            # MLflow forgets the run, even where its server does not answer.
+            with suppress(Exception), _impatience():
+                mlflow.end_run(status)
         self._send(end, {"status": status})
-        self.is_active = False
 
     def __enter__(self):
         return self.open()
@@ -181,54 +189,79 @@ class Run:
         )
 
     def _send(self, send, record, keep=None):
-        """Send, or keep from the first failure on."""
-        if self.unsent is None:
+        """Send, or keep what the server does not take."""
+        if not self.is_offline:
             try:
-                with _impatience():
-                    send()
+                _insist(send)
                 return
             except Exception as error:  # any failure of the bookkeeping spares the training
-                self.unsent = self._go_offline(error)
+                self.is_offline = not _is_refusal(error)
+                self.unsent = self.unsent or self._warn(error)
+        unsent = self.unsent or self._unsent_folder(UNSENT)
         if keep is not None:
-            keep(self.unsent)
+            keep(unsent)
         if record:
-            with (self.unsent / "journal.jsonl").open("a", encoding="utf-8") as journal:
+            with (unsent / "journal.jsonl").open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(record, default=str) + "\n")
 
-    def _unsent_folder(self, parent):
-        name = self.run_id or f"{_key(self.name or 'run')}-{uuid.uuid4().hex[:8]}".replace("/", "_")
-        folder = Path(parent).resolve() / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _go_offline(self, error):
+    def _warn(self, error):
         import mlflow
 
         unsent = self._unsent_folder(UNSENT)
+        verb = "take this" if _is_refusal(error) else "answer"
         reason = str(error).split("\n", 1)[0][:300]
         warnings.warn(
-            f"expected MLflow at {mlflow.get_tracking_uri()} to answer, got {reason}; the "
+            f"expected MLflow at {mlflow.get_tracking_uri()} to {verb}, got {reason}; the "
             f"training goes on, and what cannot be logged is kept in {unsent}",
             stacklevel=2,
         )
         return unsent
+
+    def _unsent_folder(self, parent):
+        name = self.run_id or f"{_key(self.name or 'run')}-{uuid.uuid4().hex[:8]}".replace("/", "_")
+        folder = Path(parent).resolve() / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:  # a folder that nobody may write to
+            folder = Path(tempfile.mkdtemp(prefix="mura_unsent-")) / name
+            folder.mkdir()
+        return folder
 
 
 def use_experiment(name, note=None):
     """Make the experiment the active one, for workers too, and return its id; None offline.
 
     Done before workers start: two processes that create a fresh database together fail.
+
+    Parameters
+    ----------
+    name : str
+        Made where it is missing.
+    note : str, optional
+        Its description.
+
+    Raises
+    ------
+    ValueError
+        MLflow refuses the name: an experiment of that name was deleted, for instance.
     """
     import mlflow
 
+    def use():
+        mlflow.set_experiment(name)
+        if note:
+            mlflow.set_experiment_tag("mlflow.note.content", note)
+
     try:
-        with _impatience():
-            experiment = mlflow.set_experiment(name)
-            if note:
-                mlflow.set_experiment_tag("mlflow.note.content", note)
-            return experiment.experiment_id
-    except Exception:  # the runs themselves say what is wrong, and keep what cannot be sent
-        return None
+        _insist(use)
+        return mlflow.get_experiment_by_name(name).experiment_id
+    except Exception as error:
+        if _is_refusal(error):
+            reason = str(error).split("\n", 1)[0]
+            raise ValueError(
+                f"expected an experiment {name!r} in MLflow, got {reason}; pass another name"
+            ) from error
+        return None  # the runs themselves say what is wrong, and keep what cannot be sent
 
 
 def end_children(parent, status):
@@ -247,8 +280,12 @@ def end_children(parent, status):
     parent._send(end, {})
 
 
-def runs_link(experiment_id, host="http://127.0.0.1:5000"):
-    """Return the address of an experiment's curves in `mlflow ui`."""
+def runs_link(experiment_id):
+    """Return the address of an experiment's curves on the tracking server or in `mlflow ui`."""
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    host = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     view = "workflowType=machine_learning&compareRunsMode=CHART"
     return f"{host}/#/experiments/{experiment_id}/runs?{view}"
 
@@ -262,13 +299,37 @@ def status_of(error_type):
 
 def is_finite(value):
     """Return whether a value is a number that MLflow can store as it is."""
-    return value is not None and math.isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _client():
     import mlflow
 
     return mlflow.MlflowClient()
+
+
+def _insist(send):
+    """Call `send`; where a database is new or locked by another process, again after a pause."""
+    import mlflow
+
+    n_tries = 1 if mlflow.get_tracking_uri().startswith("http") else 3
+    for left in reversed(range(n_tries)):
+        try:
+            with _impatience():
+                return send()
+        except Exception as error:
+            if left == 0 or _is_refusal(error):
+                raise
+            time.sleep(random.Random().uniform(1, 3))  # apart from the global state
+    return None
+
+
+def _is_refusal(error):
+    """Return whether the server answered, and refused this one request."""
+    from mlflow.exceptions import MlflowException
+
+    codes = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
+    return isinstance(error, MlflowException) and error.error_code in codes
 
 
 @contextmanager

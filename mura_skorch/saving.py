@@ -12,6 +12,8 @@ from mura_skorch.weights import MODEL_FILE
 
 __all__ = ["read_model", "write_model"]
 
+CONFIG_KEYS = ("format", "study_types", "note", "classes", "params", "history")
+
 CONFIG_FILE = "model.json"
 # Raised when a folder written by this version cannot be read by the one before.
 FORMAT = 1
@@ -33,7 +35,7 @@ def write_model(folder, tensors, config):
     folder.mkdir(parents=True, exist_ok=True)
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     about = {"format": FORMAT, "mura_skorch": __version__, **config}
-    text = json.dumps(about, indent=2, allow_nan=True)
+    text = json.dumps(about, indent=2, default=_plain)
     for name, write in (
         (MODEL_FILE, lambda path: save_file(whole, path)),
         (CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8")),
@@ -75,6 +77,8 @@ def read_model(folder):
             )
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if lacking := [key for key in CONFIG_KEYS if key not in config]:
+            raise ValueError(f"{CONFIG_FILE} lacks {', '.join(lacking)}")
         found = config["format"]
         tensors = load_file(folder / MODEL_FILE)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -88,3 +92,8 @@ def read_model(folder):
             f"mura_skorch {config.get('mura_skorch')}; this is {__version__}: install that version"
         )
     return tensors, config
+
+
+def _plain(value):
+    """Return what JSON can hold of a value that a user's callback put into the history."""
+    return value.item() if hasattr(value, "item") else str(value)

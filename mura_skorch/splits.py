@@ -50,8 +50,10 @@ class PatientSplit:
         ValueError
             There are fewer than two patients, or none is left to train on.
         """
-        studies = studies_of(dataset)
-        patient = studies["patient"].to_numpy()
+        if not 0 < self.valid_share < 1:
+            raise ValueError(f"expected valid_share between 0 and 1, got {self.valid_share}")
+        studies = studies_of(dataset).reset_index(drop=True)
+        patient = studies["patient"].astype(str).to_numpy()
         n_patients = len(set(patient))
         if n_patients < 2:
             raise ValueError(
@@ -96,7 +98,12 @@ class ValidStudies:
 
     def __call__(self, dataset, y=None):
         """Return the dataset whole, and one of the validation studies prepared as it is."""
-        studies, y = check_studies(self.studies, for_fit=True)
+        if missing := {"patient", "label"} - set(self.studies):
+            raise ValueError(
+                f"expected columns patient and label in the validation table of ValidStudies, got "
+                f"none called {' or '.join(sorted(missing))}"
+            )
+        studies, y = check_studies(self.studies, self.studies["label"])
         return dataset, dataset.with_studies(studies.assign(label=y))
 
     def __repr__(self):
@@ -104,11 +111,18 @@ class ValidStudies:
 
 
 def check_no_shared_patient(train, valid):
-    """Raise ValueError when a patient is in both datasets, whatever split made them."""
-    shared = sorted(set(studies_of(train)["patient"]) & set(studies_of(valid)["patient"]))
+    """Raise ValueError when a patient or a view is in both datasets, whatever split made them."""
+    first, second = studies_of(train), studies_of(valid)
+    shared = sorted(set(first["patient"].astype(str)) & set(second["patient"].astype(str)))
     if shared:
         named = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
         raise ValueError(
             f"expected training and validation to share no patient, got {len(shared)} in both "
             f"({named}); split by the patient column, as PatientSplit does"
+        )
+    views = set(first["views"].explode()) & set(second["views"].explode())
+    if views:
+        raise ValueError(
+            f"expected training and validation to share no view, got {len(views)} in both, such "
+            f"as {min(views)}; their patients differ: mend the patient column"
         )

@@ -96,7 +96,7 @@ class MlflowTracker(Callback):
             scores = {"best/epoch": best[-1]["epoch"]}
             scores |= {f"best/{key}": value for key, value in _metrics(best[-1]).items()}
             self.run_.log_metrics(scores, step=best[-1]["epoch"])
-        if self.dataset_valid_ is not None and "valid_loss" in net.history[0]:
+        if self.dataset_valid_ is not None and any("valid_loss" in row for row in net.history):
             y_score = net.predict_proba(self.dataset_valid_)[:, 1]
             table = prediction_table(studies_of(self.dataset_valid_), y_score)
             self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
@@ -165,8 +165,12 @@ def _digest(table):
 
 
 def _tags(studies):
+    from mlflow.utils.git_utils import get_git_commit
+
     packages = ("torch", "torchvision", "skorch", "scikit-learn")
     tags = {"study_type": _type_name(studies), "mura_skorch": __version__}
+    commit = get_git_commit(str(Path.cwd()))
+    tags |= {"git_commit": commit} if commit else {}
     return tags | {name: version(name) for name in packages}
 
 
@@ -179,7 +183,7 @@ def _params(net):
         if name in known:
             params[name.split("__")[1]] = known[name]
     return params | {
-        "optimizer": net.optimizer.__name__,
+        "optimizer": getattr(net.optimizer, "__name__", repr(net.optimizer)),
         "patience": net.get_params().get("callbacks__plateau__patience"),
         "precision": net.precision_,
         "random_state": net.seed_,

@@ -123,11 +123,13 @@ def _check_fit(network, state, weights):
 
 def _download(entry):
     """Return torchvision's weights from its cache or the network, or fail within seconds."""
+    cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+    if cache.is_file():
+        return {PUBLISHED_NAME.sub(r"\1\2", key): value for key, value in _read_file(cache).items()}
     try:
         with _socket_timeout(SECONDS_TO_ANSWER):
             return entry.get_state_dict(progress=True, check_hash=True)
     except OSError as error:  # URLError, timeouts
-        cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
         raise ConnectionError(
             f"expected to download the ImageNet weights from {entry.url}, got {error}; download "
             f"that file elsewhere and put it at {cache} or pass its path as weights "

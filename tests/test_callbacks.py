@@ -112,6 +112,18 @@ def test_fit_without_a_finite_loss_raises_and_restores_no_other_fits_weights(tra
         scripted([nan, nan], callbacks__best__dirname=kept).fit(train)
 
 
+def test_fit_that_raises_leaves_no_temporary_folder(train):
+    class Fails(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise ZeroDivisionError
+
+    net = scripted([3, 1], callbacks=[Fails()])
+    with pytest.raises(ZeroDivisionError):
+        net.fit(train)
+    assert not dict(net.callbacks_)["best"].folder_.exists()
+
+
 class Vandal(Callback):
     """Put a file in the place of the folder of the best weights."""
 

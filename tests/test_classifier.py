@@ -300,6 +300,33 @@ def test_loaded_model_can_be_trained_on(fitted, train, tmp_path):
     assert len(net.partial_fit(train).history) == 4
 
 
+def test_best_of_a_loaded_model_is_not_lost(fitted, train, valid, tmp_path):
+    fitted.save(tmp_path)
+    net = MuraClassifier.load(tmp_path, module=TinyNet, callbacks__mlflow=None, verbose=0)
+    net.set_params(lr=100.0).partial_fit(train)
+    assert np.array_equal(net.predict_proba(valid), fitted.predict_proba(valid))
+
+
+def test_numpy_parameters_are_saved_as_numbers(train, tmp_path):
+    net = tiny_classifier(dataset__image_size=np.int64(48), max_epochs=np.int64(1)).fit(train)
+    net.save(tmp_path)
+    loaded = MuraClassifier.load(tmp_path, module=TinyNet)
+    assert loaded.dataset__image_size == 48
+    assert np.array_equal(loaded.predict_proba(train), net.predict_proba(train))
+
+
+def test_model_of_another_class_is_refused_by_name(fitted, tmp_path):
+    fitted.save(tmp_path)
+    with pytest.raises(ValueError, match="expected module TinyNet.*pass module="):
+        MuraClassifier.load(tmp_path)
+
+
+def test_saved_model_carries_the_note_of_its_data(fitted, tmp_path):
+    fitted.save(tmp_path)
+    assert "phantoms: no clinical meaning" in (tmp_path / "model.json").read_text()
+    assert MuraClassifier.load(tmp_path, module=TinyNet).note_ == "phantoms: no clinical meaning"
+
+
 def test_saved_model_holds_no_pickle(fitted, tmp_path):
     fitted.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]

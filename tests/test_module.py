@@ -111,6 +111,12 @@ def test_augmentation_is_for_training_views_only():
         assert not torch.equal(net.train()(**inputs)[1], plain.train()(**inputs)[1])
 
 
+def test_single_small_view_in_a_training_batch_is_refused_clearly():
+    _, inputs = batch_of(1)
+    with pytest.raises(ValueError, match=r"two views or more.*raise image_size"):
+        TinyNet().train()(**inputs)
+
+
 def test_network_is_torchvisions_densenet_169_with_one_output():
     net = StudyDenseNet()
     assert net.network.classifier.out_features == 1

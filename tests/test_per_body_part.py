@@ -107,6 +107,32 @@ def test_one_failing_type_does_not_lose_the_others(main, data, own_store, tmp_pa
     assert results.loc["overall", "n"] == 8
 
 
+@pytest.mark.slow
+def test_killed_worker_does_not_lose_what_had_finished(data, own_store, tmp_path):
+    command = [sys.executable, SCRIPT, "--data", data, "--out", "out", *QUICK, "--jobs", "2"]
+    command[command.index("--max-epochs") + 1] = "500"
+    script = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in script.stdout:
+        if "epoch" in line and "left" in line:
+            break
+    subprocess.run(["pkill", "-9", "-P", str(script.pid), "-f", "loky"], check=True)
+    printed = script.communicate(timeout=60)[0]
+    assert script.returncode == 1
+    assert "a worker was killed; lower --jobs" in printed
+    assert "RUNNING" not in statuses().values()
+    assert Path("out/results.csv").is_file()
+
+
+def test_reserved_name_of_a_study_type_is_refused(main, data, own_store, tmp_path):
+    renamed = shutil.copytree(data, tmp_path / "renamed", ignore=shutil.ignore_patterns("*.csv"))
+    for split in ("train", "valid", "test"):
+        (renamed / split / "XR_HAND").rename(renamed / split / "overall")
+    with pytest.raises(SystemExit, match="study types other than all and overall"):
+        main(["--data", str(renamed), *QUICK])
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_starts_no_further_type_and_exits_130(data, own_store, tmp_path, jobs):
     command = [sys.executable, SCRIPT, "--data", data, "--out", "out", *QUICK, "--jobs", jobs]

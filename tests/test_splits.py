@@ -82,6 +82,20 @@ def test_own_validation_studies_with_a_shared_patient_are_refused(train):
         tiny_classifier(train_split=ValidStudies(train.iloc[::2])).fit(train)
 
 
+def test_studies_that_are_in_both_tables_under_other_patients_are_refused(train):
+    renamed = train.iloc[:4].assign(patient="somebody else")
+    with pytest.raises(ValueError, match=r"share no view, got \d+ in both"):
+        tiny_classifier(train_split=ValidStudies(renamed)).fit(train)
+
+
+def test_own_validation_studies_may_be_of_one_class_but_not_unlabelled(train, valid):
+    normal = valid[valid.label == 0]
+    net = tiny_classifier(train_split=ValidStudies(normal), max_epochs=1).fit(train)
+    assert np.isfinite(net.history[-1, "valid_loss"])
+    with pytest.raises(ValueError, match="label"):
+        tiny_classifier(train_split=ValidStudies(valid.drop(columns="label"))).fit(train)
+
+
 def test_any_split_that_straddles_patients_is_refused():
     table = table_of(40)
     net = tiny_classifier(train_split=ValidSplit(4, stratified=False)).initialize()

@@ -264,6 +264,30 @@ def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
     assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
 
 
+def test_run_that_lost_its_server_is_forgotten_when_it_ends(experiment, mlflow_store, tmp_path):
+    with Run(name="parent") as parent:
+        with pytest.warns(UserWarning, match="expected MLflow"), Run(name="child") as child:
+            mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+            child.log_metrics({"a": 1})
+            mlflow.set_tracking_uri(mlflow_store)
+        assert mlflow.active_run().info.run_id == parent.run_id
+    assert mlflow.active_run() is None
+    assert mlflow.get_run(parent.run_id).info.status == "FINISHED"
+    assert {"metrics": {"a": 1.0}} in unsent_records(child.unsent)
+
+
+def test_refused_value_is_kept_and_the_rest_is_sent(experiment):
+    with pytest.warns(UserWarning, match="to take this"), Run(name="odd") as run:
+        run.log_params({"lr": 1})
+        run.log_params({"lr": 2})
+        run.log_metrics({"after": 3})
+    (found,) = runs_of(experiment)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["lr"] == "1"
+    assert found.data.metrics["after"] == 3
+    assert unsent_records(run.unsent) == [{"params": {"lr": 2}}]
+
+
 class KillServer(Callback):
     def __init__(self, server):
         self.server = server

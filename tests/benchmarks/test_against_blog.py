@@ -3,10 +3,12 @@
 Run with `make bench`. The ratio is of views per second, end to end: reading, preparing, arithmetic.
 """
 
+import os
 import statistics
 import time
 
 import pytest
+import torch
 from blog_loop import BlogLoop
 
 from mura_skorch import MuraClassifier, read_studies, write_phantoms
@@ -14,6 +16,15 @@ from mura_skorch import MuraClassifier, read_studies, write_phantoms
 ROUNDS = 3
 N_STUDIES = 16
 IMAGE_SIZE = 224  # pixels
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_cores():
+    """Both sides compute on all cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count())
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
