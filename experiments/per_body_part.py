@@ -44,8 +44,8 @@ def main(argv=None):
     args = parse(argv)
     try:
         studies = read(args)
-        experiment_id = use_experiment(args.experiment, note=join_notes(studies))
         StudyDenseNet(None if args.weights == "none" else args.weights)  # fails here or never
+        experiment_id = use_experiment(args.experiment, note=join_notes(studies))
     except (OSError, ValueError) as error:
         sys.exit(f"per_body_part: {error}")
     note = join_notes(studies)

@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from mura_skorch import write_phantoms
 
@@ -42,6 +43,7 @@ def own_store(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     yield uri
+    get_reusable_executor().shutdown(wait=True)  # workers keep the environment they began with
     mlflow.set_tracking_uri(before)
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
@@ -54,9 +56,9 @@ def statuses():
     return {run.info.run_name: run.info.status for run in all_runs()}
 
 
-def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data, own_store, capsys):
+def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data, own_store, capfd):
     assert main(["--data", str(data), "--out", "out", "--pooled", *QUICK]) == 0
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     note = "phantoms: no clinical meaning"
     for word in ("views/s", "left", note, "mlflow ui", "compareRunsMode=CHART"):
         assert word in printed
