@@ -56,6 +56,19 @@ def statuses():
     return {run.info.run_name: run.info.status for run in all_runs()}
 
 
+def start_long_script(data, jobs):
+    """Start a training that would last for minutes; return once its first epoch is over."""
+    command = [sys.executable, SCRIPT, "--data", data, "--out", "out", *QUICK, "--jobs", jobs]
+    command[command.index("--max-epochs") + 1] = "500"
+    script = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in script.stdout:
+        if "epoch" in line and "left" in line:
+            break
+    return script
+
+
 def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data, own_store, capfd):
     assert main(["--data", str(data), "--out", "out", "--pooled", *QUICK]) == 0
     printed = capfd.readouterr().out
@@ -111,14 +124,7 @@ def test_one_failing_type_does_not_lose_the_others(main, data, own_store, tmp_pa
 
 @pytest.mark.slow
 def test_killed_worker_does_not_lose_what_had_finished(data, own_store, tmp_path):
-    command = [sys.executable, SCRIPT, "--data", data, "--out", "out", *QUICK, "--jobs", "2"]
-    command[command.index("--max-epochs") + 1] = "500"
-    script = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    for line in script.stdout:
-        if "epoch" in line and "left" in line:
-            break
+    script = start_long_script(data, "2")
     subprocess.run(["pkill", "-9", "-P", str(script.pid), "-f", "loky"], check=True)
     printed = script.communicate(timeout=60)[0]
     assert script.returncode == 1
@@ -137,14 +143,7 @@ def test_reserved_name_of_a_study_type_is_refused(main, data, own_store, tmp_pat
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_starts_no_further_type_and_exits_130(data, own_store, tmp_path, jobs):
-    command = [sys.executable, SCRIPT, "--data", data, "--out", "out", *QUICK, "--jobs", jobs]
-    command[command.index("--max-epochs") + 1] = "500"
-    script = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    for line in script.stdout:
-        if "epoch" in line and "left" in line:
-            break
+    script = start_long_script(data, jobs)
     os.killpg(script.pid, signal.SIGINT)
     script.communicate(timeout=60)
     assert script.returncode == 130
