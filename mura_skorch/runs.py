@@ -93,9 +93,12 @@ class Run:
             self.set_tags({"note": self.note, "mlflow.note.content": self.note})
         return self
 
-    def close(self, status="FINISHED"):
-        """End the run with an MLflow status: FINISHED, FAILED or KILLED."""
+    def close(self, status="FINISHED", error=None):
+        """End the run with an MLflow status, FINISHED, FAILED or KILLED, and the error's tag."""
         import mlflow
+
+        if error is not None:
+            self.set_tags({"error": f"{type(error).__name__}: {error}"[:5000]})
 
         def end():
             if was_active:
@@ -112,9 +115,7 @@ class Run:
         return self.open()
 
     def __exit__(self, kind, error, traceback):
-        if kind is not None:
-            self.set_tags({"error": f"{kind.__name__}: {error}"[:5000]})
-        self.close(self.status if kind is None else status_of(kind))
+        self.close(self.status if kind is None else status_of(kind), error)
 
     def set_tags(self, tags):
         """Set tags, a dict of str to str."""
@@ -135,12 +136,6 @@ class Run:
             path = Path(folder) / Path(file).name
             path.write_text(text, encoding="utf-8")
             self.log_folder(folder, str(Path(file).parent))
-
-    def log_figure(self, figure, file):
-        """Log a matplotlib figure as the artifact `file`."""
-        with tempfile.TemporaryDirectory() as folder:
-            figure.savefig(Path(folder) / file)
-            self.log_folder(folder)
 
     def log_folder(self, folder, artifact_path=""):
         """Log the files of a folder below the artifact path."""

@@ -110,9 +110,7 @@ class MlflowTracker(Callback):
         """End the run, unless it is the caller's own."""
         self.dataset_valid_ = None
         if self.run_ is not None and self.run_ is not self.run_id:
-            if error is not None:
-                self.run_.set_tags({"error": f"{type(error).__name__}: {error}"[:5000]})
-            self.run_.close(status)
+            self.run_.close(status, error)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torchvision.models import DenseNet169_Weights
 
@@ -56,7 +55,7 @@ def load_weights(network, weights):
 def _read(weights):
     """Return the state dict with today's key names."""
     if str(weights) in DenseNet169_Weights.__members__:
-        return _download(DenseNet169_Weights[str(weights)])
+        return _with_todays_names(_published(DenseNet169_Weights[str(weights)]))
     path = Path(weights).expanduser()
     path = path / MODEL_FILE if path.is_dir() else path
     if not path.is_file():
@@ -72,6 +71,10 @@ def _read(weights):
             for key, value in state.items()
             if key.startswith(SAVED_PREFIX)
         }
+    return _with_todays_names(state)
+
+
+def _with_todays_names(state):
     return {PUBLISHED_NAME.sub(r"\1\2", key): value for key, value in state.items()}
 
 
@@ -81,9 +84,7 @@ def _read_file(path):
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise _not_a_state_dict(path, error) from error
-    except Exception as error:  # pickle.UnpicklingError and what a malformed pickle can raise
+    except Exception as error:  # a malformed file can raise nearly anything
         raise _not_a_state_dict(path, error) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
@@ -121,11 +122,11 @@ def _check_fit(network, state, weights):
         )
 
 
-def _download(entry):
+def _published(entry):
     """Return torchvision's weights from its cache or the network, or fail within seconds."""
     cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     if cache.is_file():
-        return {PUBLISHED_NAME.sub(r"\1\2", key): value for key, value in _read_file(cache).items()}
+        return _read_file(cache)
     try:
         with _socket_timeout(SECONDS_TO_ANSWER):
             return entry.get_state_dict(progress=True, check_hash=True)
