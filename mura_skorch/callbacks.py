@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import accuracy_score, confusion_matrix
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -21,7 +21,7 @@ from skorch.callbacks import (
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mura_skorch.dataset import studies_of
-from mura_skorch.metrics import COUNT_METRICS
+from mura_skorch.metrics import kappa_score
 
 __all__ = [
     "BestWeights",
@@ -106,20 +106,19 @@ class StudyScores(EpochScoring):
         """Return every score by its name; exactly one prediction is made."""
         y_pred = net.predict(X_test).astype(int)
         y_true = np.asarray(y_test, dtype=int)
-        counts = _confusion(y_true, y_pred)
         scores = {
-            "valid_acc": float(COUNT_METRICS["accuracy"](counts)),
-            self.name_: float(COUNT_METRICS["kappa"](counts)),
+            "valid_acc": float(accuracy_score(y_true, y_pred)),
+            self.name_: kappa_score(y_true, y_pred),
         }
+        counts = confusion_matrix(y_true, y_pred, labels=[0, 1]).ravel()
         for name, count in zip(("tn", "fp", "fn", "tp"), counts.tolist(), strict=True):
             scores[f"valid_confusion/{name}"] = count
         study_type = studies_of(X_test)["study_type"].to_numpy()
         present = np.unique(study_type)
         for name in present if len(present) > 1 else []:
             own = study_type == name
-            counts = _confusion(y_true[own], y_pred[own])
-            scores[f"{self.name_}/{str(name).replace('/', '_')}"] = float(
-                COUNT_METRICS["kappa"](counts)
+            scores[f"{self.name_}/{str(name).replace('/', '_')}"] = kappa_score(
+                y_true[own], y_pred[own]
             )
         return scores
 
@@ -129,11 +128,6 @@ class StudyScores(EpochScoring):
         for name, score in current_score.items():
             history.record(name, score)
         super()._record_score(history, kappa)
-
-
-def _confusion(y_true, y_pred):
-    """Return the counts tn, fp, fn, tp."""
-    return confusion_matrix(y_true, y_pred, labels=[0, 1]).ravel()
 
 
 class ViewsPerSecond(Callback):
