@@ -12,8 +12,8 @@ import mura_skorch
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
-    importlib.import_module(f"mura_skorch.{module.name}")
-    for module in pkgutil.iter_modules(mura_skorch.__path__)
+    importlib.import_module(module.name)
+    for module in pkgutil.walk_packages(mura_skorch.__path__, "mura_skorch.")
 ]
 
 

@@ -55,7 +55,7 @@ def test_importing_plots_does_not_import_matplotlib():
     # The module alone: a stand-in for the package keeps the front door, and torch, out of it.
     code = (
         "import sys, types; package = types.ModuleType('mura_skorch'); "
-        f"package.__path__ = [{str(Path(plots.__file__).parent)!r}]; "
+        f"package.__path__ = [{str(Path(plots.__file__).parents[1])!r}]; "
         "sys.modules['mura_skorch'] = package; "
         "import mura_skorch.plots; sys.exit('matplotlib' in sys.modules)"
     )

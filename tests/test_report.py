@@ -73,7 +73,8 @@ def test_published_kappas_come_with_their_footnote(predictions):
 
 def test_prediction_table_keeps_no_path(studies):
     table = prediction_table(studies, np.zeros(len(studies)))
-    columns = ["study", "study_type", "patient", "label", "n_views", "score", "note"]
+    columns = ["study", "study_type", "patient", "label", "n_views"]
+    columns += ["score", "threshold", "decision", "note"]
     assert table.columns.tolist() == columns
     assert join_notes(studies) == "phantoms: no clinical meaning"
     assert join_notes(studies.drop(columns="note")) is None

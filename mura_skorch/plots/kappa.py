@@ -1,4 +1,4 @@
-"""Displays, as in scikit-learn: tables of numbers in, matplotlib figures out.
+"""Forest of kappas: a table of scores in, a matplotlib figure out.
 
 Matplotlib is imported by the methods that draw, so that importing this module costs nothing.
 """
@@ -8,12 +8,9 @@ import textwrap
 import numpy as np
 
 from mura_skorch.metrics import study_scores
+from mura_skorch.plots.style import BLUE, GREEN, GREY, LINE_GREY, ORANGE, PURPLE, VERMILLION
 from mura_skorch.published import FOOTNOTE, needs_footnote, score_texts, shorten
 
-# Okabe and Ito's palette, told apart with every kind of colour blindness; shapes differ as well.
-BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE = "#CC79A7"
-GREY, LINE_GREY = "#595959", "#D0D0D0"
 NAME_WIDTH = 20  # characters of a study type that are shown
 PLOT_SHARE = 0.4  # of the axes' width that the forest takes; the table has the rest
 ROW_INCHES = 0.33
