@@ -11,17 +11,20 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
 from mura_skorch.callbacks import EpochLine, format_seconds
+from mura_skorch.evaluation import final_metrics, score_predictions
+from mura_skorch.judging import judge
 from mura_skorch.metrics import OVERALL
 from mura_skorch.module import StudyDenseNet
-from mura_skorch.predictions import beside_pooled, join_notes, prediction_table
+from mura_skorch.predictions import beside_pooled, join_notes
 from mura_skorch.published import format_scores, is_mura
-from mura_skorch.report import final_metrics, score_predictions, write_results
+from mura_skorch.report import write_report
 from mura_skorch.runs import Run, end_children, runs_link, use_experiment
 
 POOLED = "all"
@@ -51,17 +54,17 @@ def main(argv=None):
     note = join_notes(studies)
     print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
     names = args.study_types + [POOLED] * args.pooled
-    tables, failed, interrupted, begin = {}, {}, False, time.time()
+    done, failed, interrupted, begin = {}, {}, False, time.time()
     with Run(name="per_body_part", note=note) as parent:
         parent.log_params(vars(args) | {"study_types": ",".join(args.study_types)})
         try:
             pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
-            for name, table, why in pool(delayed(train)(n, studies, args, parent) for n in names):
+            for name, found, why in pool(delayed(train)(n, studies, args, parent) for n in names):
                 if why:
                     failed[name] = why
                 else:
-                    tables[name] = table
-                n_done = len(tables) + len(failed)
+                    done[name] = found
+                n_done = len(done) + len(failed)
                 rounds, past = (-(-n // args.jobs) for n in (len(names) - n_done, n_done))
                 left = format_seconds((time.time() - begin) / past * rounds)
                 state = f"{n_done} of {len(names)} models, about {left} left"
@@ -72,15 +75,13 @@ def main(argv=None):
             why = (
                 "stopped by Ctrl-C" if interrupted else "FAILED: a worker was killed; lower --jobs"
             )
-            failed |= {name: why for name in names if name not in {**tables, **failed}}
-        pooled = tables.pop(POOLED, None)
-        predictions = beside_pooled(list(tables.values()), pooled)
-        scores = write_results(predictions, args.out, published=is_mura(studies), failed=failed)
-        parent.log_folder(args.out)
+            failed |= {name: why for name in names if name not in {**done, **failed}}
+        scores = report(done, failed, studies, args, parent)
+        parent.log_folder(args.out, "report")
         parent.log_metrics(final_metrics(scores))
         if interrupted or failed:
             parent.status = "KILLED" if interrupted else "FAILED"
-    print(f"\n{format_scores(scores)}\n{note or ''}\n\nResults: {args.out}/")
+    print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     if experiment_id is None:
         print(f"Runs: MLflow did not answer; they are kept in {parent.unsent}")
     else:
@@ -115,12 +116,38 @@ def train(name, studies, args, parent):
             ).fit(train)
             if clf.interrupted_:
                 raise KeyboardInterrupt
-            table = prediction_table(valid, clf.predict_proba(valid)[:, 1])
-            run.log_text(table.to_csv(index=False), "test_predictions.csv")
-            run.log_metrics(final_metrics(score_predictions(table)))
+            found = judge(clf, valid, n_cases=args.cases)
+            run.log_text(found.predictions.to_csv(index=False), "test_predictions.csv")
+            run.log_metrics(final_metrics(score_predictions(found.predictions)))
     except Exception as error:
         return name, None, f"FAILED: {error}"
-    return name, table, None
+    return name, (found, [{**row, "batches": []} for row in clf.history]), None
+
+
+def report(done, failed, studies, args, parent):
+    """Write the report of all types; return its scores."""
+    own = [found for name, (found, _) in done.items() if name != POOLED]
+    pooled = done[POOLED][0].predictions if POOLED in done else None
+    views = [found.view_predictions for found in own]
+    about = {
+        "Question": __doc__.splitlines()[0],
+        "Data": f"{args.data.name}: trained on the train split, judged on the valid split",
+        "Selection": f"epochs by the loss on {args.valid_share:.0%} of the train split's patients",
+        "Settings": ", ".join(f"{name} {getattr(args, name)}" for name in (*DEFAULTS, "level")),
+        "Random state": str(args.random_state),
+        "MLflow run": str(parent.run_id),
+    }
+    return write_report(
+        args.out,
+        beside_pooled([found.predictions for found in own], pooled),
+        view_predictions=pd.concat(views, ignore_index=True) if views else None,
+        histories={name: history for name, (_, history) in sorted(done.items())},
+        about=about,
+        cases=[case for found in own for case in found.cases],
+        published=is_mura(studies),
+        failed=failed,
+        title="One model per body part",
+    )
 
 
 def read(args):
@@ -172,9 +199,10 @@ def parse(argv):
     add("--threads", type=int, help="CPU threads of one training; the numbers depend on it")
     add("--random-state", type=int, default=0)
     add("--experiment", default="per_body_part", help="name of the MLflow experiment")
+    add("--cases", type=int, default=1, help="misses and false alarms of each type to show")
     add("--pooled", action="store_true", help="train one model on all types, too")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    add("--out", type=Path, default=Path("results") / stamp, help="folder of table and figure")
+    add("--out", type=Path, default=Path("results") / stamp, help="folder of the report")
     return parser.parse_args(argv)
 
 

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mura_skorch.dataset import studies_of
 from mura_skorch.metrics import kappa_score
+from mura_skorch.operating_point import is_rule
 
 __all__ = [
     "BestWeights",
     "EpochLine",
     "EpochLoss",
     "EpochTable",
+    "OperatingPoint",
     "StudyScores",
     "ViewsPerSecond",
     "format_seconds",
@@ -50,6 +53,7 @@ def training_callbacks():
         ("views_per_second", ViewsPerSecond()),
         ("plateau", LRScheduler(ReduceLROnPlateau, monitor=watched_loss, factor=0.1, patience=1)),
         ("best", BestWeights()),
+        ("threshold", OperatingPoint()),
         ("progress", EpochProgress()),
         ("print_log", EpochTable()),
     ]
@@ -217,6 +221,44 @@ class BestWeights(Checkpoint):
         """Remove the fit's folder, unless it was asked for."""
         if self.dirname is None and hasattr(self, "folder_"):
             shutil.rmtree(self.folder_, ignore_errors=True)
+
+
+class OperatingPoint(Callback):
+    """Choose the threshold by its rule on the validation part, once the best weights are back.
+
+    Inactive where the threshold is a number. While it trains, a rule stands for 0.5, which the
+    scores of the epochs are made with; so it does after the fit, with a warning, where the rule
+    cannot be applied.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget what was chosen for other weights."""
+        self.dataset_valid_ = None
+        net.reset_operating_point()
+        if is_rule(net.threshold):
+            net.chosen_thresholds_ = {net.threshold: 0.5}
+
+    def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
+        """Remember the validation part."""
+        self.dataset_valid_ = dataset_valid
+
+    def on_train_end(self, net, **kwargs):
+        """Choose the threshold."""
+        dataset, self.dataset_valid_ = self.dataset_valid_, None
+        has_validated = any("valid_loss" in row for row in net.history)
+        if not is_rule(net.threshold) or dataset is None or not has_validated:
+            return
+        try:
+            net.apply_rule(studies_of(dataset)["label"], net.predict_proba(dataset)[:, 1])
+        except ValueError as error:  # a training of a night does not end with nothing
+            warnings.warn(
+                f"expected a validation part to choose the threshold by {net.threshold!r} on, got: "
+                f"{error}. The threshold is 0.5; choose another with recalibrate",
+                stacklevel=2,
+            )
+        for _, callback in net.callbacks_:
+            if isinstance(callback, BestWeights) and callback.has_saved_:
+                callback.save_model(net)
 
 
 class EpochProgress(ProgressBar):

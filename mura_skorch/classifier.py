@@ -9,7 +9,6 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import accuracy_score
 from skorch import NeuralNetBinaryClassifier
 from skorch.history import History
 from skorch.utils import is_dataset, to_tensor
@@ -19,8 +18,10 @@ from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, studies_of
 from mura_skorch.hardware import resolve_device, resolve_precision
 from mura_skorch.images import check_views
+from mura_skorch.localization import localize
 from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.module import StudyDenseNet
+from mura_skorch.operating_point import OperatingPointMixin, check_rule, is_rule
 from mura_skorch.predictions import join_notes
 from mura_skorch.saving import read_model, write_model
 from mura_skorch.splits import PatientSplit, check_no_shared_patient
@@ -31,7 +32,7 @@ from mura_skorch.transforms import Augment
 __all__ = ["MuraClassifier"]
 
 
-class MuraClassifier(NeuralNetBinaryClassifier):
+class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
     """DenseNet-169 that tells abnormal studies of radiographs from normal ones.
 
     Every view of a study goes through the network; the study's probability is the mean over its
@@ -74,8 +75,11 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         Draw the training studies in random order.
     iterator_train__collate_fn, iterator_valid__collate_fn : callable, default=StudyCollate()
         Joins studies into one batch.
-    threshold : float, default=0.5
-        Studies with a probability strictly above are abnormal.
+    threshold : float, "youden" or "sensitivity=0.95", default=0.5
+        Studies with a probability strictly above are abnormal. 0.5 as in the paper; a rule
+        chooses the number on the validation part of each fit, after its last epoch, see
+        `mura_skorch.operating_point.choose_threshold`. The scores of the epochs are made with
+        0.5 then.
     device : str, default="auto"
         "auto" is "cuda" where a GPU answers and "cpu" elsewhere.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -99,6 +103,13 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         The study types that fit saw, sorted.
     seed_ : int
         The seed in use.
+    threshold_ : float
+        The threshold in use: `threshold`, or what its rule has chosen.
+    temperature_ : float
+        1.0, or what `recalibrate` has fitted: it divides the logit of the study's probability.
+        The probabilities and maps of single views stay as the network gives them.
+    run_id_ : str or None
+        The MLflow run of the last fit.
     interrupted_ : bool
         Whether Ctrl-C ended the last fit.
 
@@ -191,7 +202,8 @@ class MuraClassifier(NeuralNetBinaryClassifier):
             `X` is no DataFrame.
         ValueError
             A column is missing, a label is not 0 or 1, an image cannot be read, patients cannot
-            be split, or training and validation share a patient.
+            be split, training and validation share a patient, or the threshold is a rule and
+            nothing is held out to choose it on.
         """
         check_studies(X, y, for_fit=True)  # before the weights are fetched
         return super().fit(X, y, **fit_params)
@@ -214,6 +226,25 @@ class MuraClassifier(NeuralNetBinaryClassifier):
                 if isinstance(callback, BestWeights):
                     callback.remove_temporary()
 
+    def predict_proba(self, X):
+        """Return the probabilities of normality and of abnormality of every study.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        ndarray of shape (n_studies, 2), float32
+            The second column is the mean over the study's views, on the scale of `temperature_`.
+        """
+        proba = super().predict_proba(X)
+        if self.temperature_ == 1:
+            return proba
+        abnormal = self.scale(proba[:, 1])
+        return np.column_stack([1 - abnormal, abnormal])
+
     def predict_view_proba(self, X):
         """Return the probability of abnormality of every view.
 
@@ -233,12 +264,25 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         ends = studies_of(dataset)["views"].map(len).cumsum()
         return np.split(torch.sigmoid(logits).numpy(), ends[:-1])
 
-    def score(self, X, y=None):
-        """Return the accuracy on labelled studies; `y` None means ``X["label"]``."""
-        if y is None and "label" not in X:
-            raise ValueError("expected y or a column label to score against, got neither")
-        X, y = check_studies(X, X["label"] if y is None else y)
-        return accuracy_score(y, self.predict(X))
+    def localize(self, X):
+        """Return class activation maps of every view: where its logit comes from.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        list of ndarray of shape (n_views, h, w), float32
+            One array per study, in the order of the table and of its ``views``, in logits. A
+            map's mean plus the bias of the network's last layer is the view's logit.
+
+        See Also
+        --------
+        mura_skorch.localization : The maps explained, and how they are resized.
+        """
+        return localize(self, X)
 
     def save(self, folder):
         """Write the model to a folder, as safetensors and JSON.
@@ -264,6 +308,8 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         }
         config = {
             "note": self.note_,
+            "run_id": self.run_id_,
+            "operating_point": self.operating_point(),
             "study_types": self.study_types_,
             "classes": self._class_names(),
             "params": params,
@@ -308,6 +354,8 @@ class MuraClassifier(NeuralNetBinaryClassifier):
         net.load_weights(folder)
         net.study_types_, net.note_ = config["study_types"], config["note"]
         net.history = History({**row, "batches": []} for row in config["history"])
+        net.run_id_ = config.get("run_id")
+        net.set_operating_point(config.get("operating_point"), config["params"].get("threshold"))
         return net
 
     def load_weights(self, folder):
@@ -348,8 +396,10 @@ class MuraClassifier(NeuralNetBinaryClassifier):
 
     def initialize(self):
         """Make network, loss, optimizer and callbacks anew."""
+        check_rule(self.threshold)
+        self.reset_operating_point()
         self.study_types_ = []
-        self.note_ = None
+        self.note_ = self.run_id_ = None
         self.interrupted_ = False
         return super().initialize()
 
@@ -404,6 +454,11 @@ class MuraClassifier(NeuralNetBinaryClassifier):
     def get_split_datasets(self, X, y=None, **fit_params):
         """Split, check the parts, and fit the loss on the training part alone."""
         train, valid = super().get_split_datasets(X, y, **fit_params)
+        if valid is None and is_rule(self.threshold):
+            raise ValueError(
+                f"expected validation data to choose the threshold by {self.threshold!r} on, got "
+                "none; pass a number, or a train_split"
+            )
         parts = [train] if valid is None else [train, valid]
         if valid is not None:
             check_no_shared_patient(train, valid)

@@ -1,21 +1,25 @@
-"""Scores of studies: true labels and probabilities in, a table of figures with intervals out.
-
-Everything that is a function of a confusion table lives in `COUNT_METRICS`, and the intervals take
-any function of a confusion table: another metric, or the interval of another metric, is one line.
-"""
+"""Scores of studies or views: true labels and probabilities in, a table with intervals out."""
 
 import warnings
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from sklearn.metrics import roc_auc_score
 
-METHODS = ("analytic", "bootstrap", "as-printed")
-OVERALL = "overall"
-MIN_DEFINED = 0.5  # share of resamples that must be defined for their percentiles to mean anything
-CHUNK_CELLS = 2**21  # cells of the largest temporary array of the bootstrap: 16 MiB
+from mura_skorch._checks import check_binary, check_lengths, encode
+from mura_skorch._intervals import METHODS, confusion_counts, kappa_of, kappa_with_ends
+from mura_skorch._tables import ECE_BINS, METRICS, OVERALL, score_table
+
+__all__ = [
+    "ECE_BINS",
+    "METHODS",
+    "METRICS",
+    "OVERALL",
+    "KappaInterval",
+    "kappa_interval",
+    "kappa_score",
+    "study_scores",
+    "view_scores",
+]
 
 
 class KappaInterval(NamedTuple):
@@ -64,10 +68,10 @@ def kappa_score(y_true, y_pred):
     >>> kappa_score([0, 0], [0, 0])
     nan
     """
-    y_true = _check_binary(y_true, "y_true")
-    y_pred = _check_binary(y_pred, "y_pred")
-    _check_lengths(y_true=y_true, y_pred=y_pred)
-    return float(_kappa(_group_counts(y_true, y_pred, None).sum(axis=0)))
+    y_true = check_binary(y_true, "y_true")
+    y_pred = check_binary(y_pred, "y_pred")
+    check_lengths(y_true=y_true, y_pred=y_pred)
+    return float(kappa_of(confusion_counts(y_true, y_pred, np.arange(len(y_true))).sum(axis=0)))
 
 
 def kappa_interval(
@@ -160,13 +164,16 @@ def kappa_interval(
         raise ValueError(f"expected confidence between 0 and 1, got {confidence!r}; 95 % is 0.95")
     if n_resamples < 1:
         raise ValueError(f"expected at least one resample, got n_resamples={n_resamples!r}")
-    y_true = _check_binary(y_true, "y_true")
-    y_pred = _check_binary(y_pred, "y_pred")
-    _check_lengths(y_true=y_true, y_pred=y_pred, groups=groups)
-    counts = _group_counts(y_true, y_pred, groups if method == "bootstrap" else None)
-    found = _kappa_interval(counts, method, confidence, n_resamples, random_state)
+    y_true = check_binary(y_true, "y_true")
+    y_pred = check_binary(y_pred, "y_pred")
+    check_lengths(y_true=y_true, y_pred=y_pred, groups=groups)
+    codes = np.arange(len(y_true))
+    if groups is not None and method == "bootstrap":
+        codes = encode(groups, "groups")[0]
+    counts = confusion_counts(y_true, y_pred, codes)
+    found = KappaInterval(*kappa_with_ends(counts, method, confidence, n_resamples, random_state))
     if found.zero_width:
-        _warn_zero_width("")
+        _warn("")
     return found
 
 
@@ -181,7 +188,7 @@ def study_scores(
     n_resamples=2000,
     random_state=0,
 ):
-    """Table of scores: one row per study type and a last one over all studies.
+    """Table of scores of studies: one row per study type and a last one over all studies.
 
     Parameters
     ----------
@@ -192,12 +199,13 @@ def study_scores(
     study_type : array-like of shape (n_studies,) or None, default=None
         Study types, any strings. None gives the row over all studies alone.
     groups : array-like of shape (n_studies,) or None, default=None
-        Patients. A patient's studies, of whatever type, are resampled together.
-    threshold : float in [0, 1], default=0.5
+        Patients. A patient's studies, of whatever type, are resampled together. None makes each
+        study its own patient.
+    threshold : float in [0, 1] or array-like of shape (n_studies,), default=0.5
         A study is called abnormal if its probability is strictly greater.
     interval : {"auto", "bootstrap", "analytic", "as-printed"}, default="auto"
-        Method of the 95 % interval, see :func:`kappa_interval`. "auto" is the bootstrap over
-        patients where `groups` is given and "analytic" where it is not.
+        Method of the 95 % interval of kappa, see :func:`kappa_interval`. "auto" is the bootstrap
+        over patients where `groups` is given and "analytic" where it is not.
     n_resamples : int, default=2000
         Resamples of the bootstrap.
     random_state : int, numpy Generator or None, default=0
@@ -206,21 +214,41 @@ def study_scores(
     Returns
     -------
     DataFrame
-        Columns `study_type`, `n`, `n_abnormal`, `tp`, `fn`, `fp`, `tn` (studies), `kappa`,
-        `kappa_low`, `kappa_high`, `auroc`, `sensitivity`, `specificity`, `accuracy`. Rows in the
-        sorted order of the types, then "overall", which pools the studies and averages nothing. An
-        undefined figure is NaN: AUROC of a single class, sensitivity without abnormal studies.
+        Columns `study_type`, `level` ("study"), `n`, `n_abnormal`, `tp`, `fn`, `fp`, `tn`
+        (studies); for each metric of `METRICS` the figure and, with `_low` and `_high` after its
+        name, the ends of its 95 % interval; `undefined`, which names the figures that are NaN with
+        the reason, such as "auroc: only one class; ppv: none called abnormal", and is "" where all
+        stand. Rows in the sorted order of the types, then "overall", which pools the studies and
+        averages nothing.
 
     Raises
     ------
     ValueError
         If lengths differ, labels are not 0 or 1, a score is NaN or outside [0, 1], a type or a
-        patient is missing, a type is called "overall", or `interval` is unknown.
+        patient is missing, a type is called "overall", or a parameter is out of range.
 
     Warns
     -----
     RuntimeWarning
-        If the interval of a row has no width; the rows are named.
+        If the interval of a row's kappa has no width; the rows are named.
+
+    Notes
+    -----
+    Sensitivity, specificity, PPV and NPV are shares of cases and have Wilson's interval [1]_, which
+    takes the cases for independent. Accuracy, F1, AUROC, average precision (the step-wise area
+    under precision and recall), the Brier score and the expected calibration error have the
+    percentiles of a bootstrap over patients.
+
+    The expected calibration error puts the probabilities in `ECE_BINS` bins of equal width, closed
+    on the left, the last on both sides, and averages the distance between mean probability and
+    share of abnormal studies, weighted by the bins' sizes [2]_. Chance alone makes it greater than
+    0, and resampling adds chance: with few studies its interval lies high.
+
+    References
+    ----------
+    .. [1] Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
+       1927.
+    .. [2] Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, 2017.
 
     Examples
     --------
@@ -235,223 +263,77 @@ def study_scores(
     0    XR_HAND  2   0.00   0.00         1.00
     1   XR_WRIST  4   0.50   1.00         0.50
     2    overall  6   0.33   0.78         0.67
+    >>> scores["undefined"].tolist()
+    ['npv: none called normal', '', '']
     """
-    if interval not in ("auto", *METHODS):
-        raise ValueError(f"expected interval to be one of {('auto', *METHODS)}, got {interval!r}")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"expected a threshold in [0, 1], got {threshold!r}")
-    y_true = _check_binary(y_true, "y_true")
-    y_score = _check_scores(y_score)
-    _check_lengths(y_true=y_true, y_score=y_score, study_type=study_type, groups=groups)
-    patients = None if groups is None else _codes(groups, "groups")[0]
-    parts = {OVERALL: np.ones(len(y_true), dtype=bool)}
-    if study_type is not None:
-        codes, types = _codes(study_type, "study_type")
-        if OVERALL in types:
-            raise ValueError(
-                f"expected study types other than {OVERALL!r}, which names the pooled row, "
-                "got it as a study type; rename that type"
-            )
-        order = np.argsort(types.astype(str))
-        parts = {types[code]: codes == code for code in order} | parts
-    if interval == "auto":
-        interval = "analytic" if groups is None else "bootstrap"
-
-    def row(name, part):
-        counts = _group_counts(
-            y_true[part],
-            y_score[part] > threshold,
-            patients[part] if patients is not None and interval == "bootstrap" else None,
-        )
-        tn, fp, fn, tp = total = counts.sum(axis=0)
-        found = _kappa_interval(counts, interval, 0.95, n_resamples, random_state)
-        figures = {metric: float(of(total)) for metric, of in COUNT_METRICS.items()}
-        return {
-            "study_type": name,
-            **{"n": total.sum(), "n_abnormal": fn + tp, "tp": tp, "fn": fn, "fp": fp, "tn": tn},
-            **{"kappa": found.kappa, "kappa_low": found.low, "kappa_high": found.high},
-            "auroc": _auroc(y_true[part], y_score[part]),
-            **{metric: figures[metric] for metric in ("sensitivity", "specificity", "accuracy")},
-        }
-
-    scores = pd.DataFrame([row(name, part) for name, part in parts.items()])
-    pointlike = scores.study_type[scores.kappa_low == scores.kappa_high]
-    if len(pointlike):
-        _warn_zero_width(f" of {', '.join(map(str, pointlike))}")
+    columns = y_true, y_score, study_type, groups
+    scores = score_table("study", *columns, threshold, interval, n_resamples, random_state)
+    _warn_zero_width(scores)
     return scores
 
 
-def _divide(a, b):
-    """Quotient of floats, NaN where the divisor is 0."""
-    a, b = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
-    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
+def view_scores(
+    y_true,
+    y_score,
+    *,
+    study_type=None,
+    groups=None,
+    threshold=0.5,
+    interval="auto",
+    n_resamples=2000,
+    random_state=0,
+):
+    """Table of scores of single views, each judged by the label of its study.
 
+    Not what the MURA paper reports, and not to be set beside it: a study counts as often as it has
+    views. `level` is "view" in every row, so that the two cannot be taken for each other.
 
-def _kappa(counts):
-    """Kappa of confusion tables of shape (..., 4).
+    Parameters
+    ----------
+    y_true : array-like of shape (n_views,)
+        Labels of the views' studies, 1 abnormal and 0 normal.
+    y_score : array-like of shape (n_views,)
+        Probabilities of abnormality, in [0, 1].
+    study_type, groups, threshold, interval, n_resamples, random_state
+        As for :func:`study_scores`, with one entry per view. Without `groups`, and in Wilson's
+        intervals always, views of one study count as independent, which is too narrow.
 
-    The textbook quotient times n squared, over 1: sums of products of integers, so the divisor is
-    exactly 0 where kappa is undefined, and a table twice as large has the same kappa.
+    Returns
+    -------
+    DataFrame
+        As :func:`study_scores`; counts are views.
+
+    Raises
+    ------
+    ValueError
+        As :func:`study_scores`.
+
+    Examples
+    --------
+    >>> from mura_skorch.metrics import view_scores
+    >>> scores = view_scores([1, 1, 0], [0.9, 0.3, 0.2], groups=["a", "a", "b"])
+    >>> scores[["level", "n", "tp", "fn"]].to_dict("records")
+    [{'level': 'view', 'n': 3, 'tp': 1, 'fn': 1}]
     """
-    tn, fp, fn, tp = np.moveaxis(np.asarray(counts, dtype=float), -1, 0)
-    divisor = (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn)
-    return _divide(2 * (tp * tn - fn * fp), divisor)
+    columns = y_true, y_score, study_type, groups
+    scores = score_table("view", *columns, threshold, interval, n_resamples, random_state)
+    _warn_zero_width(scores)
+    return scores
 
 
-def _sensitivity(counts):
-    """Share of the abnormal studies that are called so."""
-    _, _, fn, tp = np.moveaxis(np.asarray(counts), -1, 0)
-    return _divide(tp, tp + fn)
+def _warn_zero_width(scores):
+    """Warn, naming the rows, of intervals of kappa without width."""
+    pointlike = scores.study_type[scores.kappa_low == scores.kappa_high]
+    if len(pointlike):
+        _warn(f" of {', '.join(map(str, pointlike))}", stacklevel=4)
 
 
-def _specificity(counts):
-    """Share of the normal studies that are called so."""
-    tn, fp, _, _ = np.moveaxis(np.asarray(counts), -1, 0)
-    return _divide(tn, tn + fp)
-
-
-def _accuracy(counts):
-    """Share of the studies that are called right."""
-    tn, fp, fn, tp = np.moveaxis(np.asarray(counts), -1, 0)
-    return _divide(tn + tp, tn + fp + fn + tp)
-
-
-# Functions of confusion tables (..., 4) in scikit-learn's order tn, fp, fn, tp, to values (...).
-COUNT_METRICS = {
-    "kappa": _kappa,
-    "sensitivity": _sensitivity,
-    "specificity": _specificity,
-    "accuracy": _accuracy,
-}
-
-
-def _kappa_interval(counts, method, confidence, n_resamples, random_state):
-    """Kappa and interval of checked counts of shape (n_groups, 4)."""
-    total = counts.sum(axis=0)
-    kappa = float(_kappa(total))
-    if np.isnan(kappa):
-        return KappaInterval(np.nan, np.nan, np.nan)
-    if method == "bootstrap":
-        ends = _bootstrap(_kappa, counts, confidence, n_resamples, random_state)
-        return KappaInterval(kappa, *ends)
-    tn, fp, fn, tp = (int(cell) for cell in total)
-    n = tn + fp + fn + tp
-    agreement = (tn + tp) / n
-    chance = ((tp + fp) * (tp + fn) + (fn + tn) * (fp + tn)) / n**2
-    error = agreement * (1 - agreement) / (n * (1 - chance) ** 2)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    if method == "as-printed":
-        return KappaInterval(kappa, kappa - z * error, kappa + z * error)
-    reach = z * error**0.5
-    return KappaInterval(kappa, max(kappa - reach, -1.0), min(kappa + reach, 1.0))
-
-
-def _bootstrap(statistic, counts, confidence, n_resamples, random_state):
-    """Percentile interval of a function of confusion tables, over resamples of the groups.
-
-    Groups with equal tables are interchangeable: drawing how often each *distinct* table comes up
-    is the same multinomial with its equal cells merged, and has a few dozen cells, not 100,000.
-    Sorting by table also makes the result independent of the order of the studies.
-    """
-    if len(counts) < 2:
-        return np.nan, np.nan
-    distinct, times = np.unique(counts, axis=0, return_counts=True)
-    distinct = distinct.astype(float)
-    rng = np.random.default_rng(random_state)
-    step = max(1, CHUNK_CELLS // len(distinct))
-    values = np.concatenate(
-        [
-            statistic(
-                rng.multinomial(
-                    len(counts), times / len(counts), size=min(step, n_resamples - start)
-                )
-                @ distinct
-            )
-            for start in range(0, n_resamples, step)
-        ]
-    )
-    values = values[~np.isnan(values)]
-    if len(values) < MIN_DEFINED * n_resamples:
-        return np.nan, np.nan
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def _group_counts(y_true, y_pred, groups):
-    """Confusion counts (tn, fp, fn, tp) of each group: int array of shape (n_groups, 4)."""
-    if groups is None:
-        groups = np.arange(len(y_true))
-    codes, names = _codes(groups, "groups")
-    cell = 2 * y_true + y_pred
-    flat = np.bincount(4 * codes + cell, minlength=4 * len(names))
-    return flat.reshape(len(names), 4)
-
-
-def _auroc(y_true, y_score):
-    """Area under the ROC curve, NaN unless both classes are there."""
-    if len(np.unique(y_true)) < 2:
-        return np.nan
-    return float(roc_auc_score(y_true, y_score))
-
-
-def _codes(values, name):
-    """Integer codes of values and the distinct values, none of which may be missing."""
-    codes, distinct = pd.factorize(np.asarray(values, dtype=object))
-    if (codes < 0).any():
-        raise ValueError(
-            f"expected {name} without missing values, got one in row {int(np.argmin(codes))}; "
-            f"fill it in or leave that row out"
-        )
-    return codes, distinct
-
-
-def _check_binary(values, name):
-    """Labels as an int64 array of 0 and 1."""
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise ValueError(f"expected {name} of one dimension, got shape {array.shape}")
-    wrong = ~pd.Series(array, dtype=object).isin([0, 1]).to_numpy()
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"expected {name} to be 0 (normal) or 1 (abnormal), got {array.tolist()[row]!r} in row "
-            f"{row}; leave unlabelled studies out, and put a threshold to probabilities"
-        )
-    return array.astype(np.int64)
-
-
-def _check_scores(values):
-    """Probabilities as a float64 array."""
-    array = np.asarray(values, dtype=float)
-    if array.ndim != 1:
-        raise ValueError(
-            f"expected y_score of one dimension, got shape {array.shape}; "
-            "of predict_proba take the column of the abnormal class, [:, 1]"
-        )
-    wrong = ~((array >= 0) & (array <= 1))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"expected y_score to be probabilities in [0, 1], got {float(array[row])} in row "
-            f"{row}; take predict_proba rather than logits, and look for NaN in the views"
-        )
-    return array
-
-
-def _check_lengths(**columns):
-    """One length for all that is given."""
-    lengths = {name: len(column) for name, column in columns.items() if column is not None}
-    if len(set(lengths.values())) > 1:
-        got = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise ValueError(f"expected one entry per study, got lengths {got}; align them first")
-
-
-def _warn_zero_width(rows):
-    """Warn of an interval that looks like certainty."""
+def _warn(rows, stacklevel=3):
+    """Warn a public function's caller of an interval that looks like certainty."""
     warnings.warn(
         f"zero width of the interval of kappa{rows}, as when all studies agree, all disagree or "
         "all are called alike; it says nothing about certainty: report the number of studies "
         "beside it or score more studies",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )

@@ -3,7 +3,13 @@
 import numpy as np
 import pandas as pd
 
-__all__ = ["beside_pooled", "join_notes", "prediction_table"]
+__all__ = [
+    "beside_pooled",
+    "join_notes",
+    "prediction_table",
+    "view_prediction_table",
+    "write_competition",
+]
 
 COLUMNS = ["study", "study_type", "patient", "label"]
 SCORED = ["score", "threshold", "decision"]
@@ -60,6 +66,68 @@ def prediction_table(studies, y_score=None, *, threshold=0.5, keep=()):
     if "note" in studies:
         table["note"] = studies["note"]
     return table.reset_index(drop=True)
+
+
+def view_prediction_table(studies, view_scores, *, threshold=0.5):
+    """Return one row for each view beside its score.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        A study table.
+    view_scores : sequence of n_studies arrays of shape (n_views,)
+        Probabilities of abnormality of each study's views, as ``predict_view_proba`` gives them.
+    threshold : float, default=0.5
+        Operating point of the studies.
+
+    Returns
+    -------
+    DataFrame of n_views rows
+        ``study``, ``study_type``, ``patient`` and ``label`` of the view's study, ``view``, its
+        number in the study from 1, ``score``, ``threshold``, and ``note`` where there is one.
+
+    Raises
+    ------
+    ValueError
+        A study has another number of scores than of views.
+
+    Examples
+    --------
+    >>> studies = pd.DataFrame({"study_type": ["XR_HAND"], "views": [("a.png", "b.png")]})
+    >>> view_prediction_table(studies, [[0.25, 0.75]])
+       study study_type  view  score  threshold
+    0      0    XR_HAND     1   0.25        0.5
+    1      0    XR_HAND     2   0.75        0.5
+    """
+    table = prediction_table(studies)
+    n_views, n_scores = table.pop("n_views").tolist(), [len(scores) for scores in view_scores]
+    if n_views != n_scores:
+        raise ValueError(
+            f"expected a score for each of {sum(n_views)} views of {len(n_views)} studies, got "
+            f"{sum(n_scores)} of {len(n_scores)}; pass what predict_view_proba returns for them"
+        )
+    notes = {name: table.pop(name) for name in ["note"] if name in table}
+    table = table.assign(
+        view=[range(1, n + 1) for n in n_views], score=view_scores, threshold=threshold, **notes
+    ).explode(["view", "score"], ignore_index=True)
+    return table.astype({"view": int, "score": float})
+
+
+def write_competition(predictions, file, *, root="MURA-v1.1"):
+    """Write decisions as MURA's competition takes them: no header, a path and 0 or 1 a line.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        A prediction table with ``study`` and ``decision``.
+    file : path
+        To be written, such as predictions.csv.
+    root : str, default="MURA-v1.1"
+        Name of the data set's folder, with which each path begins.
+    """
+    paths = f"{root}/" + predictions["study"].astype(str) + "/"
+    table = pd.DataFrame({"path": paths, "label": predictions["decision"]})
+    table.to_csv(file, header=False, index=False)
 
 
 def beside_pooled(tables, pooled=None):

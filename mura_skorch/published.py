@@ -332,8 +332,8 @@ def score_texts(scores):
         if all(pd.isna(row[figure]) for figure in figures) and pd.notna(status) and status:
             cells += [" ".join(str(status).split()), *[""] * (len(headers) - 3)]
         else:
-            cells.append(_interval_text(row["kappa"], row["kappa_low"], row["kappa_high"]))
-            cells += [_number_text(row[figure]) for figure in figures[1:] + published]
+            cells.append(interval_text(row["kappa"], row["kappa_low"], row["kappa_high"]))
+            cells += [number_text(row[figure]) for figure in figures[1:] + published]
         rows.append(cells)
     return {header: [row[i] for row in rows] for i, header in enumerate(headers)}
 
@@ -377,22 +377,22 @@ def shorten(text, width):
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _number_text(value):
+def number_text(value):
     """Text of a figure with three decimals, as journals print it: .705, 1.000, n/a."""
     if pd.isna(value):
         return "n/a"
     return f"{value:.3f}".replace("-0.000", ".000").replace("0.", ".", 1)
 
 
-def _interval_text(value, low, high):
+def interval_text(value, low, high):
     """Text of a figure and its interval: .705 (.608, .803)."""
     if pd.isna(value):
         return "n/a"
     if pd.isna(low) or pd.isna(high):
-        return f"{_number_text(value)} (n/a)"
+        return f"{number_text(value)} (n/a)"
     if low == high:  # all agree or all are called alike: no certainty
-        return f"{_number_text(value)} (zero width)"
-    return f"{_number_text(value)} ({_number_text(low)}, {_number_text(high)})"
+        return f"{number_text(value)} (zero width)"
+    return f"{number_text(value)} ({number_text(low)}, {number_text(high)})"
 
 
 def _line(cells, widths):

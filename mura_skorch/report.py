@@ -1,92 +1,260 @@
-"""Results: a table of predictions goes in; scores, a CSV of each and a figure come out."""
+"""Report: a table of predictions goes in, a folder of tables, figures and one page comes out."""
 
-import warnings
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from mura_skorch.metrics import OVERALL, study_scores
-from mura_skorch.plots import KappaDisplay
+from mura_skorch.evaluation import evaluate
+from mura_skorch.model_card import model_card, to_markdown
+from mura_skorch.page import render_page
+from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
 from mura_skorch.predictions import join_notes
-from mura_skorch.published import beside_published
+from mura_skorch.provenance import provenance
+from mura_skorch.published import FOOTNOTE, interval_text, needs_footnote, score_texts
+from mura_skorch.readers import wide_kappas
+from mura_skorch.shortcuts import WORDS
 
-__all__ = ["final_metrics", "score_predictions", "write_results"]
+__all__ = ["read_report", "write_report"]
 
-FINAL = ["n", "kappa", "kappa_low", "kappa_high", "auroc", "sensitivity", "specificity", "accuracy"]
+# Of CSV files that are read back: keys of digits stay texts, and missing labels leave integers.
+DTYPES: dict[str, Any] = {
+    "study": str,
+    "study_type": str,
+    "patient": str,
+    "note": str,
+    "label": "Int8",
+}
+COUNTS = {"n_abnormal": "abnormal", "tp": "TP", "fn": "FN", "fp": "FP", "tn": "TN"}
+# Figures of decisions, which depend on the operating point, and of probabilities, which do not.
+DECISIONS = {
+    "kappa": "kappa",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "accuracy": "accuracy",
+    "f1": "F1",
+}
+PROBABILITIES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "brier": "Brier score",
+    "ece": "calibration error",
+}
 
 
-def score_predictions(predictions, *, published=False, failed=None):
-    """Return the scores per study type and overall, with patient-bootstrap intervals.
+def write_report(
+    folder,
+    predictions,
+    *,
+    view_predictions=None,
+    histories=None,
+    about=None,
+    cases=(),
+    published=False,
+    failed=None,
+    readers=(),
+    gold=None,
+    by=(),
+    title="Evaluation",
+):
+    """Score predictions; write tables, figures, model card and report.html.
+
+    Every figure and table comes from `predictions`, `view_predictions` and `histories`, which are
+    written beside them: ``write_report(other, **read_report(folder))`` draws them again without
+    the model. Only the case review needs it.
 
     Parameters
     ----------
-    predictions : DataFrame
-        ``study_type``, ``patient``, ``label`` and ``score``; may be empty. With a column
-        ``pooled_score``, of one model trained on all types, its kappa stands in ``pooled_model``.
-    published : bool, default=False
-        Set the paper's kappas beside; for MURA alone.
-    failed : dict of str to str, optional
-        What to say of study types that have no predictions.
-
-    Returns
-    -------
-    DataFrame
-        As `mura_skorch.metrics.study_scores` gives it, with a row for each failed type.
-    """
-    scores = _scores(predictions, "score")
-    if failed:
-        rows = pd.DataFrame({"study_type": list(failed), "status": list(failed.values())})
-        types, overall = scores[scores.study_type != OVERALL], scores[scores.study_type == OVERALL]
-        scores = pd.concat([types, rows]).sort_values("study_type")
-        scores = pd.concat([scores, overall], ignore_index=True)
-    if "pooled_score" in predictions:
-        pooled = _scores(predictions, "pooled_score").set_index("study_type")["kappa"]
-        # Overall, both stand for the same studies.
-        both = _scores(predictions.dropna(subset="score"), "pooled_score").iloc[-1]
-        pooled[OVERALL] = both["kappa"]
-        scores["pooled_model"] = scores["study_type"].map(pooled)
-    return beside_published(scores) if published else scores
-
-
-def write_results(predictions, folder, *, published=False, failed=None):
-    """Score predictions and write predictions.csv, results.csv and results.png.
-
-    Parameters
-    ----------
-    predictions, published, failed
-        As for `score_predictions`.
     folder : path
         Made where it is missing.
+    predictions : DataFrame
+        A prediction table, see `mura_skorch.predictions.prediction_table`.
+    view_predictions : DataFrame, optional
+        One row per view.
+    histories : dict of str to list of dict, optional
+        Epochs of each fit, by its name: ``{name: clf.history}``.
+    about : dict of str to str, optional
+        What was run on what; digest, versions and commit are added.
+    cases : sequence of mura_skorch.cases.Case, default=()
+        Studies to look at.
+    published : bool, default=False
+        Set the paper's figures beside; for MURA alone, see `mura_skorch.published.is_mura`.
+    failed : dict of str to str, optional
+        What to say of study types that have no predictions.
+    readers, gold, by
+        Columns of `predictions`, see `mura_skorch.evaluation.evaluate`.
+    title : str, default="Evaluation"
+        Heading of the page.
 
     Returns
     -------
     DataFrame
-        The scores.
+        The scores at study level.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    predictions.to_csv(folder / "predictions.csv", index=False)
-    scores = score_predictions(predictions, published=published, failed=failed)
+    epochs = _epochs(histories or {})
+    facts = provenance(predictions)
+    facts = {name: fact for name, fact in facts.items() if name not in (about or {})}
+    settings = {
+        **{"title": title, "about": {**(about or {}), **facts}},
+        **{"published": published, "failed": failed or {}},
+        **{"readers": list(readers), "gold": gold, "by": list(by)},
+    }
+    inputs = {"predictions": predictions, "view_predictions": view_predictions, "epochs": epochs}
     note = join_notes(predictions)
-    scores.assign(**({"note": note} if note else {})).to_csv(folder / "results.csv", index=False)
-    KappaDisplay(scores, note=note).plot().figure_.savefig(folder / "results.png", dpi=150)
-    return scores
+    _write(folder, inputs, note)
+    (folder / "report.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    about = settings.pop("about")
+    del settings["title"]
+    found = evaluate(predictions, view_predictions, **settings)
+    _write(folder, _tables(found), note)
+    figures = _figures(found, predictions, epochs, published=published, note=note)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=150)
+    card = model_card(found.studies, about=about, note=note)
+    (folder / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
+    texts = score_texts(found.studies)
+    page = render_page(
+        "report.html.jinja",
+        **{"title": title, "note": note, "about": pd.DataFrame(about.items())},
+        **{"found": found, "figures": figures, "cases": cases, "card": card},
+        summary=pd.DataFrame(texts),
+        footnote=FOOTNOTE if needs_footnote(texts) else None,
+        decision_table=decision_table,
+        probability_table=probability_table,
+        shortcut_table=_shortcut_table(found.shortcuts),
+        reader_table=None
+        if found.readers is None
+        else wide_kappas(found.readers).reset_index(names="study type"),
+        n_patients=predictions["patient"].nunique() if "patient" in predictions else None,
+    )
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    return found.studies
 
 
-def final_metrics(scores):
-    """Return the overall scores under the names that runs share: ``test/kappa`` and so on."""
-    overall = scores[scores.study_type == OVERALL].iloc[0]
-    return {f"test/{name}": overall[name] for name in FINAL}
+def read_report(folder):
+    """Read what a report was made from.
 
+    Parameters
+    ----------
+    folder : path
+        Written by `write_report`.
 
-def _scores(predictions, column):
-    labelled = predictions[predictions["label"].notna() & predictions[column].notna()]
-    with warnings.catch_warnings():
-        # The table and the figure say it where it is.
-        warnings.filterwarnings("ignore", "zero width", RuntimeWarning)
-        return study_scores(
-            labelled["label"].astype(int),
-            labelled[column],
-            study_type=labelled["study_type"],
-            groups=labelled["patient"],
+    Returns
+    -------
+    dict
+        Arguments of `write_report` but for the folder and the cases.
+    """
+    folder = Path(folder)
+    if not (folder / "report.json").is_file():
+        raise FileNotFoundError(
+            f"expected a folder that write_report wrote, got {folder}: it has no report.json"
         )
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    for name in ("predictions", "view_predictions", "epochs"):
+        file = folder / f"{name}.csv"
+        found[name] = _read(file) if file.is_file() else None
+    epochs = found.pop("epochs")
+    if epochs is not None:
+        fits = epochs.groupby("name", sort=False)
+        found["histories"] = {name: rows.to_dict("records") for name, rows in fits}
+    return found
+
+
+def decision_table(scores, unit="studies"):
+    """Return counts and the figures of decisions as texts.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        What `mura_skorch.metrics.study_scores` or `mura_skorch.readers.scores_by` returns.
+    unit : str
+        What is counted.
+
+    Returns
+    -------
+    DataFrame
+        Each figure as ``.705``, and its interval in a second line.
+    """
+    return _texts(scores, {"n": unit, **COUNTS}, DECISIONS)
+
+
+def probability_table(scores, unit="studies"):
+    """Return the figures of probabilities as texts; parameters are those of `decision_table`."""
+    return _texts(scores, {"n": unit}, PROBABILITIES)
+
+
+def _texts(scores, counts, metrics):
+    scores = scores.dropna(subset="n")
+    names = [name for name in ("value", "study_type") if name in scores]
+    table = scores[names].rename(columns={"study_type": "study type"})
+    table = table.assign(**{header: scores[name].astype(int) for name, header in counts.items()})
+    for metric, header in metrics.items():
+        ends = scores[[metric, f"{metric}_low", f"{metric}_high"]].itertuples(index=False)
+        table[header] = [interval_text(*row).replace(" (", "\n(") for row in ends]
+    return table
+
+
+def _shortcut_table(shortcuts):
+    """Return the table of shortcuts as texts."""
+    columns = {
+        "AUROC alone": ["auroc", "low", "high"],
+        "the model exceeds it by": ["difference", "difference_low", "difference_high"],
+    }
+    table = pd.DataFrame({"shortcut": shortcuts["shortcut"].map(WORDS), "studies": shortcuts["n"]})
+    for header, names in columns.items():
+        table[header] = [interval_text(*row) for row in shortcuts[names].itertuples(index=False)]
+    return table.assign(remark=shortcuts["undefined"])
+
+
+def _epochs(histories):
+    """Return one table of the numbers of all epochs of all fits."""
+    rows = [
+        {"name": name, **{key: value for key, value in row.items() if key != "batches"}}
+        for name, history in histories.items()
+        for row in history
+    ]
+    return pd.DataFrame(rows) if rows else None
+
+
+def _tables(found):
+    """Return the tables to write, by the names of their files."""
+    levels = [table for table in (found.studies, found.views) if table is not None]
+    tables = {"metrics": pd.concat(levels, ignore_index=True), "shortcuts": found.shortcuts}
+    return tables | {"readers": found.readers} | {f"by_{k}": v for k, v in found.by.items()}
+
+
+def _figures(found, predictions, epochs, *, published, note):
+    """Return the figures, by the names of their files."""
+    figures = {"kappa": KappaDisplay(found.studies, note=note).plot().figure_}
+    scored = predictions[predictions["label"].notna() & predictions["score"].notna()]
+    if scored["label"].nunique() == 2:
+        y_true, y_score = scored["label"].astype(int), scored["score"]
+        thresholds = scored["threshold"].unique() if "threshold" in scored else [0.5]
+        figures["roc"] = RocDisplay.from_predictions(
+            y_true,
+            y_score,
+            published=published,
+            threshold=thresholds[0] if len(thresholds) == 1 else None,
+            note=note,
+        ).figure_
+        figures["reliability"] = ReliabilityDisplay(y_true, y_score, note=note).plot().figure_
+    if epochs is not None:
+        figures["training"] = TrainingDisplay(epochs, note=note).plot().figure_
+    return figures
+
+
+def _write(folder, tables, note):
+    """Write tables, each with the caveat of the data on every row."""
+    for name, table in tables.items():
+        if table is not None:
+            noted = table if note is None or "note" in table else table.assign(note=note)
+            noted.to_csv(folder / f"{name}.csv", index=False)
+
+
+def _read(file):
+    return pd.read_csv(file, dtype=DTYPES)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from mura_skorch._version import __version__
 from mura_skorch.weights import MODEL_FILE
 
-__all__ = ["read_model", "write_model"]
+__all__ = ["read_model", "write_model", "write_text"]
 
 CONFIG_KEYS = ("format", "study_types", "note", "classes", "params", "history")
 
@@ -36,16 +36,13 @@ def write_model(folder, tensors, config):
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     about = {"format": FORMAT, "mura_skorch": __version__, **config}
     text = json.dumps(about, indent=2, default=_plain)
-    for name, write in (
-        (MODEL_FILE, lambda path: save_file(whole, path)),
-        (CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8")),
-    ):
-        unfinished = folder / f".{name}.{os.getpid()}"
-        try:
-            write(unfinished)
-            unfinished.replace(folder / name)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    _write_whole(folder / MODEL_FILE, lambda path: save_file(whole, path))
+    write_text(folder / CONFIG_FILE, text)
+
+
+def write_text(file, text):
+    """Write a text file that is whole at every moment."""
+    _write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_model(folder):
@@ -92,6 +89,16 @@ def read_model(folder):
             f"mura_skorch {config.get('mura_skorch')}; this is {__version__}: install that version"
         )
     return tensors, config
+
+
+def _write_whole(file, write):
+    """Write under another name, then rename."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        write(unfinished)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _plain(value):

@@ -166,6 +166,40 @@ def check_studies(
     return studies, labels if for_fit or y is not None else None
 
 
+def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of one-view studies, as the paper trains on: one row for each view.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        A study table.
+
+    Returns
+    -------
+    DataFrame of n_views rows
+        A study table of its own, in the order of studies and views. ``views`` holds one path, the
+        new column ``view`` its number in the study from 1, and ``study``, where there is one, the
+        key ``<study>/<view>``. All other columns are the study's; the index counts from 0.
+
+    Examples
+    --------
+    >>> studies = pd.DataFrame({"study": ["a", "b"], "views": [("1.png", "2.png"), ("3.png",)]})
+    >>> explode_views(studies)
+      study     views  view
+    0   a/1  (1.png,)     1
+    1   a/2  (2.png,)     2
+    2   b/1  (3.png,)     1
+    """
+    n_views = studies["views"].map(len).to_numpy()
+    exploded = studies.iloc[np.repeat(np.arange(len(studies)), n_views)].reset_index(drop=True)
+    paths = [(path,) for views in studies["views"] for path in views]
+    exploded["views"] = np.fromiter(paths, dtype=object, count=len(paths))
+    exploded["view"] = [number + 1 for n in n_views for number in range(n)]
+    if "study" in exploded:
+        exploded["study"] = exploded["study"].astype(str) + "/" + exploded["view"].astype(str)
+    return exploded
+
+
 # ------------------------------------------------------------------ the folder
 
 

@@ -1,24 +1,24 @@
 """MLflow tracking: a fit goes in, its parameters, epochs, data and model are on record."""
 
-import hashlib
 import re
 import tempfile
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from skorch.callbacks import Callback
 
-from mura_skorch._version import __version__
 from mura_skorch.dataset import studies_of
 from mura_skorch.predictions import join_notes, prediction_table
+from mura_skorch.provenance import data_digest, git_commit, package_versions
 from mura_skorch.runs import Run, is_finite, status_of
 
-__all__ = ["MlflowTracker", "fetch_model", "on_record"]
+__all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
 
 MODEL_ARTIFACT = "model"
+# Where a run may have its predictions of the reported studies, in the order they are looked for.
+PREDICTIONS = ("report/predictions.csv", "test_predictions.csv")
 
 
 class MlflowTracker(Callback):
@@ -67,6 +67,7 @@ class MlflowTracker(Callback):
                 parent_run_id=self.parent_run_id,
                 note=join_notes(X),
             ).open()
+        net.run_id_ = self.run_.run_id
         self.run_.set_tags(_tags(X))
         if not net.history:
             self.run_.log_params(_params(net))
@@ -81,7 +82,7 @@ class MlflowTracker(Callback):
             if dataset is not None:
                 table = prediction_table(studies_of(dataset))
                 self.run_.log_dataset(
-                    table, name=_type_name(table), digest=_digest(table), context=context
+                    table, name=_type_name(table), digest=data_digest(table), context=context
                 )
 
     def on_epoch_end(self, net, **kwargs):
@@ -98,8 +99,11 @@ class MlflowTracker(Callback):
             self.run_.log_metrics(scores, step=best[-1]["epoch"])
         if self.dataset_valid_ is not None and any("valid_loss" in row for row in net.history):
             y_score = net.predict_proba(self.dataset_valid_)[:, 1]
-            table = prediction_table(studies_of(self.dataset_valid_), y_score)
+            table = prediction_table(
+                studies_of(self.dataset_valid_), y_score, threshold=net.threshold_
+            )
             self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
+        self.run_.log_metrics({"threshold": net.threshold_})
         self.dataset_valid_ = None
         if self.log_model:
             with tempfile.TemporaryDirectory() as folder:
@@ -138,6 +142,11 @@ def fetch_model(source):
     Returns
     -------
     Path
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such run, or it has no model.
     """
     source = getattr(getattr(source, "info", None), "run_id", source)
     text = str(source)
@@ -147,7 +156,75 @@ def fetch_model(source):
         return Path(source)
     import mlflow
 
-    return Path(mlflow.artifacts.download_artifacts(text))
+    try:
+        return Path(mlflow.artifacts.download_artifacts(text))
+    except (mlflow.MlflowException, OSError) as error:
+        raise FileNotFoundError(
+            f"expected a run with a model at {mlflow.get_tracking_uri()}, got {text}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def fetch_predictions(run, table=None):
+    """Return the prediction table of an MLflow run.
+
+    Parameters
+    ----------
+    run : str, Run or mlflow.entities.Run
+        A run or its id.
+    table : str, optional
+        Artifact path of the table. None looks for "report/predictions.csv", then for
+        "test_predictions.csv"; the predictions that epochs were chosen by, in
+        "valid_predictions.csv", are never taken unless they are named here.
+
+    Returns
+    -------
+    DataFrame
+        Keys are texts, labels nullable integers.
+
+    Raises
+    ------
+    ValueError
+        There is no such run, or it has no such table.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    run_id = getattr(getattr(run, "info", run), "run_id", run)
+    client = mlflow.MlflowClient()
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        raise ValueError(
+            f"expected the id of an MLflow run, got {run_id!r} ({error.message}); copy the id "
+            "from the run's page, and set MLFLOW_TRACKING_URI to where it was logged"
+        ) from error
+    files = _artifacts(client, run_id)
+    wanted = PREDICTIONS if table is None else (table,)
+    found = [name for name in wanted if name in files]
+    if not found:
+        tables = ", ".join(name for name in files if name.endswith(".csv")) or "none"
+        raise ValueError(
+            f"expected {' or '.join(wanted)} among the artifacts of run {run_id}, got these "
+            f"tables: {tables}; name one of them (--table), or evaluate the model again"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        file = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=found[0], dst_path=folder
+        )
+        types = dict.fromkeys(["study", "study_type", "patient", "note"], "str")
+        return pd.read_csv(file, dtype=types | {"label": "Int8"})
+
+
+def _artifacts(client, run_id, folder=None):
+    """Return the paths of a run's files, but for the model's."""
+    files = []
+    for item in client.list_artifacts(run_id, folder):
+        if not item.is_dir:
+            files.append(item.path)
+        elif item.path != MODEL_ARTIFACT:
+            files += _artifacts(client, run_id, item.path)
+    return files
 
 
 def _type_name(studies):
@@ -156,26 +233,18 @@ def _type_name(studies):
     return str(names[0]) if len(names) == 1 else "all"
 
 
-def _digest(table):
-    """Return a digest of every row; MLflow's own reads the first 10,000."""
-    rows = pd.util.hash_pandas_object(table, index=False)
-    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
-
-
 def _tags(studies):
-    from mlflow.utils.git_utils import get_git_commit
-
-    packages = ("torch", "torchvision", "skorch", "scikit-learn")
-    tags = {"study_type": _type_name(studies), "mura_skorch": __version__}
-    commit = get_git_commit(str(Path.cwd()))
-    tags |= {"git_commit": commit} if commit else {}
-    return tags | {name: version(name) for name in packages}
+    commit = git_commit()
+    tags = {"study_type": _type_name(studies)} | package_versions()
+    return tags | ({"git_commit": commit} if commit else {})
 
 
 def _params(net):
     """Return the hyper-parameters that matter."""
     known = net.get_params(deep=False)
-    params = {name: known[name] for name in ("lr", "batch_size", "max_epochs", "train_split")}
+    params = {
+        name: known[name] for name in ("lr", "batch_size", "max_epochs", "train_split", "threshold")
+    }
     prefixed = ("module__weights", "module__augment", "criterion__level", "criterion__count")
     for name in (*prefixed, "dataset__image_size"):
         if name in known:

@@ -4,6 +4,8 @@ import os
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torchvision.models import DenseNet
@@ -99,3 +101,20 @@ def real_root():
     if not folder:
         pytest.skip("set MURA_SKORCH_REAL_DATA to a folder of real radiographs in MURA's layout")
     return Path(folder)
+
+
+@pytest.fixture
+def predictions():
+    """A prediction table of 60 made-up studies of 30 patients, scored a little better than luck."""
+    rng = np.random.default_rng(0)
+    label = np.array([0, 1] * 30)
+    return pd.DataFrame(
+        {
+            "study": [f"s{i}" for i in range(60)],
+            "study_type": ["XR_HAND", "XR_HAND", "XR_WRIST"] * 20,
+            "patient": [f"p{i // 2}" for i in range(60)],
+            "label": label,
+            "n_views": 2,
+            "score": np.clip(0.5 + 0.3 * (label - 0.5) + rng.normal(0, 0.2, 60), 0, 1),
+        }
+    )

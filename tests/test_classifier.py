@@ -17,6 +17,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from skorch.callbacks import Callback
 
 from mura_skorch import Augment, MuraClassifier, StudyTypeBCE, ValidStudies
+from mura_skorch.studies import explode_views
 
 
 def weights_of(net):
@@ -47,6 +48,13 @@ def test_study_probability_is_the_mean_of_its_view_probabilities(fitted, valid):
     views = fitted.predict_view_proba(valid)
     assert [len(view) for view in views] == valid["views"].map(len).tolist()
     means = [view.mean() for view in views]
+    np.testing.assert_allclose(means, fitted.predict_proba(valid)[:, 1], atol=1e-6)
+
+
+def test_study_probability_is_the_mean_of_its_views_as_studies_of_their_own(fitted, valid):
+    alone = explode_views(valid)
+    scores = pd.Series(fitted.predict_proba(alone)[:, 1])
+    means = scores.groupby(alone["study"].str.rpartition("/")[0].to_numpy(), sort=False).mean()
     np.testing.assert_allclose(means, fitted.predict_proba(valid)[:, 1], atol=1e-6)
 
 

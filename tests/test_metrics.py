@@ -4,14 +4,31 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    cohen_kappa_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
-from mura_skorch import metrics
-from mura_skorch.metrics import KappaInterval, kappa_interval, kappa_score, study_scores
+from mura_skorch import _intervals, metrics
+from mura_skorch.metrics import (
+    KappaInterval,
+    kappa_interval,
+    kappa_score,
+    study_scores,
+    view_scores,
+)
 
 COLUMNS = [
-    *("study_type", "n", "n_abnormal", "tp", "fn", "fp", "tn", "kappa", "kappa_low", "kappa_high"),
-    *("auroc", "sensitivity", "specificity", "accuracy"),
+    *("study_type", "level", "n", "n_abnormal", "tp", "fn", "fp", "tn"),
+    *(f"{name}{end}" for name in metrics.METRICS for end in ("", "_low", "_high")),
+    "undefined",
 ]
 
 
@@ -157,7 +174,7 @@ def test_bootstrap_is_that_of_drawing_patients_one_by_one(predictions):
 def test_bootstrap_does_not_depend_on_the_size_of_its_chunks(predictions, monkeypatch):
     y_true, y_score, _, patient = predictions
     found = kappa_interval(y_true, y_score > 0.5, method="bootstrap", groups=patient)
-    monkeypatch.setattr(metrics, "CHUNK_CELLS", 100)
+    monkeypatch.setattr(_intervals, "CHUNK_CELLS", 100)
     assert kappa_interval(y_true, y_score > 0.5, method="bootstrap", groups=patient) == found
 
 
@@ -185,7 +202,7 @@ def test_bootstrap_drops_resamples_without_a_kappa():
 
 
 def test_interval_is_nan_when_too_few_resamples_have_a_kappa(monkeypatch):
-    monkeypatch.setattr(metrics, "MIN_DEFINED", 0.9)
+    monkeypatch.setattr(_intervals, "MIN_DEFINED", 0.9)
     found = kappa_interval(*labels(30, 0, 0, 1), method="bootstrap")
     assert found.kappa == 1
     assert np.isnan(found[1:]).all()
@@ -247,6 +264,11 @@ def test_scores_are_scikit_learns(predictions):
         expected = {
             "kappa": cohen_kappa_score(y, pred),
             "auroc": roc_auc_score(y, score),
+            "average_precision": average_precision_score(y, score),
+            "brier": brier_score_loss(y, score),
+            "f1": f1_score(y, pred),
+            "ppv": precision_score(y, pred),
+            "npv": precision_score(y, pred, pos_label=0),
             "sensitivity": recall_score(y, pred),
             "specificity": recall_score(y, pred, pos_label=0),
             "accuracy": accuracy_score(y, pred),
@@ -299,10 +321,209 @@ def test_undefined_figures_are_nan_and_the_others_stand():
     assert row.specificity == row.accuracy == 1
 
 
+@pytest.mark.filterwarnings("ignore:zero width")
+def test_what_is_undefined_is_named_with_its_reason():
+    def reasons(y_true, y_score, **options):
+        return study_scores(y_true, y_score, **options).undefined.iloc[0]
+
+    assert reasons([0, 1] * 5, [0.3, 0.7, 0.8, 0.2] * 2 + [0.1, 0.9]) == ""
+    assert reasons([], []) == "every metric: no studies"
+    assert view_scores([], []).undefined.iloc[0] == "every metric: no views"
+    assert reasons([0, 0, 0], [0.1, 0.2, 0.3]).split("; ") == [
+        "kappa: labels and decisions all of one class",
+        "auroc: only one class",
+        "average_precision: only one class",
+        "sensitivity: no abnormal studies",
+        "ppv: none called abnormal",
+        "f1: none abnormal and none called so",
+    ]
+    assert "specificity: no normal studies" in reasons([1, 1], [0.7, 0.8])
+    assert "npv: none called normal" in reasons([1, 1], [0.7, 0.8])
+    one = reasons([0, 1, 0, 1], [0.3, 0.7, 0.8, 0.2], groups=["a"] * 4)
+    assert one == "resampled intervals: only one patient"
+    assert "only one patient" in reasons([1], [0.4])
+    rare = reasons([0] * 40 + [1], [0.1] * 20 + [0.7] * 20 + [0.8], n_resamples=100)
+    assert rare == ""
+
+
+def test_every_nan_of_a_row_has_its_reason():
+    rng = np.random.default_rng(0)
+    for n in range(1, 9):
+        for patients in (None, rng.integers(0, 2, n)):
+            y_true, y_score = rng.integers(0, 2, n), rng.random(n)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                row = study_scores(y_true, y_score, groups=patients, n_resamples=50).iloc[0]
+            for name in metrics.METRICS:
+                ends = row[[f"{name}_low", f"{name}_high"]].isna()
+                assert ends.all() == ends.any()
+                named = name in row.undefined or "resampled intervals" in row.undefined
+                assert named or not (ends.any() or pd.isna(row[name]))
+
+
+def test_interval_that_too_few_resamples_have_is_named(monkeypatch):
+    monkeypatch.setattr(_intervals, "MIN_DEFINED", 0.9)
+    scores = study_scores([0] * 10 + [1], [0.1] * 5 + [0.7] * 5 + [0.8])
+    assert scores.auroc.notna().all()
+    assert scores.auroc_low.isna().all()
+    assert "interval of auroc: too few resamples have one" in scores.undefined.iloc[0]
+
+
+def test_shares_have_wilsons_interval(predictions):
+    y_true, y_score, _, patient = predictions
+    row = study_scores(y_true, y_score, groups=patient).iloc[0]
+    shares = {
+        "sensitivity": (row.tp, row.tp + row.fn),
+        "specificity": (row.tn, row.tn + row.fp),
+        "ppv": (row.tp, row.tp + row.fp),
+        "npv": (row.tn, row.tn + row.fn),
+    }
+    for name, (part, whole) in shares.items():
+        expected = binomtest(part, whole).proportion_ci(method="wilson")
+        assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(tuple(expected))
+
+
+def test_each_study_has_a_threshold_of_its_own():
+    thresholds = np.array([0.95, 0.1, 0.5, 0.5])
+    scores = study_scores([1, 1, 0, 0], [0.9, 0.2, 0.6, 0.4], threshold=thresholds)
+    assert scores.loc[0, ["tp", "fn", "fp", "tn"]].tolist() == [1, 1, 1, 1]
+
+
+def test_view_scores_are_named_as_such_and_otherwise_the_same(predictions):
+    y_true, y_score, study_type, patient = predictions
+    options = {"study_type": study_type, "groups": patient, "n_resamples": 50}
+    studies, views = (score(y_true, y_score, **options) for score in (study_scores, view_scores))
+    assert set(studies.level) == {"study"}
+    assert set(views.level) == {"view"}
+    pd.testing.assert_frame_equal(studies.drop(columns="level"), views.drop(columns="level"))
+
+
+@pytest.mark.filterwarnings("ignore:zero width")
+def test_calibration_error_is_the_distance_of_score_and_share():
+    exact = study_scores([0, 0, 0, 1] * 10, [0.25] * 40)
+    assert exact.ece.iloc[0] == pytest.approx(0)
+    assert study_scores([0, 1] * 20, [0.9] * 40).ece.iloc[0] == pytest.approx(0.4)
+    assert study_scores([0, 1] * 20, [0.0, 1.0] * 20).ece.iloc[0] == 0
+
+
+def test_calibration_error_is_that_of_its_definition(predictions):
+    y_true, y_score, _, _ = predictions
+    edges = np.append(np.arange(metrics.ECE_BINS) / metrics.ECE_BINS, 1.01)  # 1 is in the last bin
+    parts = pd.DataFrame({"y": y_true, "p": y_score}).groupby(
+        pd.cut(y_score, edges, right=False).codes
+    )
+    expected = (parts.size() * (parts.y.mean() - parts.p.mean()).abs()).sum() / len(y_true)
+    assert study_scores(y_true, y_score).ece.iloc[0] == pytest.approx(expected)
+
+
+# ---- the bootstrap of scores
+
+
+def resampled(y_true, y_score, codes, weights):
+    return _intervals.RankedScores(y_true, y_score, codes).areas(weights)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 8])
+def test_areas_under_weights_are_those_of_the_rows_drawn(decimals, predictions):
+    y_true, y_score, _, patient = predictions
+    y_score = y_score.round(decimals)  # ties
+    codes = np.unique(patient, return_inverse=True)[1]
+    n_groups = codes.max() + 1
+    for weights in _intervals.draw_groups(n_groups, 5, 0, n_rows=len(codes)):
+        assert (weights.sum(axis=1) == n_groups).all()
+        areas = np.transpose(resampled(y_true, y_score, codes, weights))
+        for found, drawn in zip(areas, weights[:, codes].astype(int), strict=True):
+            y, score = np.repeat(y_true, drawn), np.repeat(y_score, drawn)
+            expected = roc_auc_score(y, score), average_precision_score(y, score)
+            assert tuple(found) == pytest.approx(expected)
+
+
+def test_areas_with_all_weights_one_are_the_point_estimates(predictions):
+    y_true, y_score, _, patient = predictions
+    scores = study_scores(y_true, y_score, groups=patient)
+    codes = np.unique(patient, return_inverse=True)[1]
+    areas = resampled(y_true, y_score, codes, np.ones((1, codes.max() + 1)))
+    assert np.ravel(areas) == pytest.approx(scores.loc[0, ["auroc", "average_precision"]].tolist())
+
+
+def test_areas_of_a_resample_of_one_class_are_nan():
+    areas = resampled(np.array([0, 1]), np.array([0.2, 0.7]), np.arange(2), 2 * np.eye(2))
+    assert np.isnan(areas).all()
+
+
+BOOTSTRAPPED = ("kappa", "auroc", "average_precision", "accuracy", "f1", "brier", "ece")
+
+
+def test_repeating_every_patients_studies_narrows_no_interval(predictions):
+    y_true, y_score, _, patient = predictions
+    once = study_scores(y_true, y_score, groups=patient)
+    columns = (np.repeat(column, 3) for column in (y_true, y_score))
+    again = study_scores(*columns, groups=np.repeat(patient, 3))
+    names = [f"{name}{end}" for name in BOOTSTRAPPED for end in ("", "_low", "_high")]
+    np.testing.assert_allclose(again.loc[0, names].tolist(), once.loc[0, names].tolist())
+
+
+def test_scores_do_not_depend_on_the_size_of_the_chunks(predictions, monkeypatch):
+    y_true, y_score, _, patient = predictions
+    found = study_scores(y_true, y_score, groups=patient)
+    monkeypatch.setattr(_intervals, "CHUNK_CELLS", 1000)
+    pd.testing.assert_frame_equal(study_scores(y_true, y_score, groups=patient), found)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_order_of_the_studies_does_not_decide_what_is_drawn(grouped, predictions):
+    y_true, y_score, _, patient = predictions
+    y_score = y_score.round(1)
+    order = np.random.default_rng(1).permutation(len(y_true))
+    found, permuted = (
+        study_scores(
+            y_true[rows], y_score[rows], groups=patient[rows] if grouped else None, n_resamples=50
+        )
+        for rows in (np.arange(len(y_true)), order)
+    )
+    pd.testing.assert_frame_equal(found, permuted, rtol=1e-12)
+
+
+def test_intervals_by_patient_cover_the_truth_where_those_by_study_do_not():
+    """Patients whose four studies are alike; the truth is the mean over very many patients."""
+    rng = np.random.default_rng(0)
+
+    def sample(n_patients):
+        y_true = np.repeat(rng.integers(0, 2, n_patients), 4)
+        signal = np.repeat(0.8 * rng.normal(size=n_patients), 4) + 0.3 * rng.normal(
+            size=4 * n_patients
+        )
+        y_score = 1 / (1 + np.exp(-(signal + 1.2 * y_true - 0.6)))
+        return y_true, y_score, np.repeat(np.arange(n_patients), 4)
+
+    truth = study_scores(*sample(20_000)[:2], n_resamples=1).iloc[0]
+    names = ["auroc", "average_precision", "brier", "accuracy"]
+    covered = {True: np.zeros(4), False: np.zeros(4)}
+    for _ in range(100):
+        y_true, y_score, patient = sample(60)
+        for grouped, count in covered.items():
+            groups = patient if grouped else None
+            row = study_scores(y_true, y_score, groups=groups, n_resamples=200).iloc[0]
+            count += [row[f"{m}_low"] <= truth[m] <= row[f"{m}_high"] for m in names]
+    assert (covered[True] >= 88).all(), covered
+    assert (covered[False] <= 80).all(), covered
+
+
+def test_eight_rows_of_the_valid_splits_size_take_seconds():
+    rng = np.random.default_rng(0)
+    y_true, y_score = rng.integers(0, 2, 1199), rng.random(1199)
+    study_type, patient = rng.integers(0, 7, 1199).astype(str), rng.integers(0, 783, 1199)
+    start = time.perf_counter()
+    scores = study_scores(y_true, y_score, study_type=study_type, groups=patient)
+    assert time.perf_counter() - start < 5
+    assert len(scores) == 8
+    assert scores.undefined.eq("").all()
+
+
 def test_scores_of_no_studies_are_nan():
     scores = study_scores([], [])
     assert scores.n.tolist() == [0]
-    assert scores.loc[0, "kappa":].isna().all()
+    assert scores.loc[0, "kappa":"ece_high"].isna().all()
 
 
 def test_zero_width_warning_names_the_rows():
@@ -341,6 +562,9 @@ def test_scores_take_the_columns_of_a_study_table():
         ({"study_type": ["a", "overall", "b"]}, "rename that type"),
         ({"interval": "exact"}, "expected interval to be one of"),
         ({"threshold": 2}, "expected a threshold"),
+        ({"threshold": [0.5, 0.5, np.nan]}, "got nan in row 2"),
+        ({"threshold": [0.5, 0.5]}, "one for each of the 3 rows"),
+        ({"n_resamples": 0}, "at least one resample"),
     ],
 )
 def test_study_scores_refuses_what_it_cannot_read(kwargs, message):

@@ -69,6 +69,11 @@ def start_long_script(data, jobs):
     return script
 
 
+def study_level_results():
+    metrics = pd.read_csv("out/metrics.csv")
+    return metrics[metrics["level"] != "view"]
+
+
 def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data, own_store, capfd):
     assert main(["--data", str(data), "--out", "out", "--pooled", *QUICK]) == 0
     printed = capfd.readouterr().out
@@ -86,12 +91,13 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
     assert children == {parent.info.run_id}
     assert all("test/kappa" in run.data.metrics for run in [parent, *runs.values()])
     assert parent.data.tags["note"] == note
-    logged = {item.path for item in mlflow.MlflowClient().list_artifacts(parent.info.run_id)}
-    assert logged == {"predictions.csv", "results.csv", "results.png"}
+    client = mlflow.MlflowClient()
+    logged = {item.path for item in client.list_artifacts(parent.info.run_id, "report")}
+    assert {"report/predictions.csv", "report/metrics.csv", "report/report.html"} <= logged
     predictions = pd.read_csv("out/predictions.csv")
     assert len(predictions) == 12
     assert predictions[["score", "pooled_score"]].notna().all(axis=None)
-    results = pd.read_csv("out/results.csv")
+    results = study_level_results()
     assert results["study_type"].tolist() == ["XR_ELBOW", "XR_HAND", "XR_WRIST", "overall"]
     assert set(results["note"]) == {note}
 
@@ -117,7 +123,7 @@ def test_one_failing_type_does_not_lose_the_others(main, data, own_store, tmp_pa
     assert found["XR_HAND"] == "FAILED"
     assert found["XR_ELBOW"] == found["XR_WRIST"] == "FINISHED"
     assert set(pd.read_csv("out/predictions.csv")["study_type"]) == {"XR_ELBOW", "XR_WRIST"}
-    results = pd.read_csv("out/results.csv").set_index("study_type")
+    results = study_level_results().set_index("study_type")
     assert results.loc["XR_HAND", "status"].startswith("FAILED")
     assert results.loc["overall", "n"] == 8
 
@@ -130,7 +136,7 @@ def test_killed_worker_does_not_lose_what_had_finished(data, own_store, tmp_path
     assert script.returncode == 1
     assert "a worker was killed; lower --jobs" in printed
     assert "RUNNING" not in statuses().values()
-    assert Path("out/results.csv").is_file()
+    assert Path("out/report.html").is_file()
 
 
 def test_reserved_name_of_a_study_type_is_refused(main, data, own_store, tmp_path):
@@ -151,7 +157,7 @@ def test_ctrl_c_starts_no_further_type_and_exits_130(data, own_store, tmp_path, 
     assert found.pop("per_body_part") == "KILLED"
     assert set(found.values()) == {"KILLED"}
     assert len(found) <= int(jobs)
-    assert Path("out/results.csv").is_file()
+    assert Path("out/report.html").is_file()
 
 
 @pytest.mark.parametrize(

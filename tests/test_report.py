@@ -1,74 +1,110 @@
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from mura_skorch.predictions import beside_pooled, join_notes, prediction_table
-from mura_skorch.published import FOOTNOTE, format_scores
-from mura_skorch.report import final_metrics, score_predictions, write_results
+from mura_skorch.predictions import join_notes, prediction_table
+from mura_skorch.report import read_report, write_report
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+HISTORY = [
+    {"epoch": 1, "train_loss": 0.4, "valid_loss": 0.35, "valid_kappa": 0.1, "batches": [{}]},
+    {"epoch": 2, "train_loss": 0.3, "valid_loss": 0.33, "valid_kappa": 0.3, "batches": [{}]},
+]
 
 
 @pytest.fixture
-def predictions():
-    rng = np.random.default_rng(0)
-    label = np.array([0, 1] * 30)
-    return pd.DataFrame(
-        {
-            "study": [f"s{i}" for i in range(60)],
-            "study_type": ["XR_HAND", "XR_HAND", "XR_WRIST"] * 20,
-            "patient": [f"p{i // 2}" for i in range(60)],
-            "label": label,
-            "n_views": 2,
-            "score": np.clip(0.5 + 0.3 * (label - 0.5) + rng.normal(0, 0.2, 60), 0, 1),
-        }
+def views(predictions):
+    rows = predictions.loc[predictions.index.repeat(2)]
+    return rows.assign(view=[1, 2] * 60).reset_index(drop=True)
+
+
+def test_report_is_tables_figures_a_card_and_a_page(predictions, views, tmp_path):
+    scores = write_report(
+        tmp_path / "out", predictions, view_predictions=views, histories={"XR_HAND": HISTORY}
     )
-
-
-def test_results_are_a_table_a_figure_and_the_predictions(predictions, tmp_path):
-    scores = write_results(predictions, tmp_path / "out")
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert found == {
+        *("predictions.csv", "view_predictions.csv", "epochs.csv", "metrics.csv", "shortcuts.csv"),
+        *("kappa.png", "roc.png", "reliability.png", "training.png"),
+        *("model_card.md", "report.html", "report.json"),
+    }
     assert scores["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "overall"]
-    assert scores["n"].tolist() == [40, 20, 60]
-    found = pd.read_csv(tmp_path / "out" / "results.csv")
-    pd.testing.assert_frame_equal(found, scores, check_dtype=False)
-    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 60
-    assert (tmp_path / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
+    metrics = pd.read_csv(tmp_path / "out" / "metrics.csv")
+    assert metrics.groupby("level")["n"].max().to_dict() == {"study": 60, "view": 120}
 
 
-def test_failed_types_keep_a_row_that_says_why(predictions):
-    scores = score_predictions(predictions, failed={"XR_ELBOW": "FAILED: no such file"})
-    names = ["XR_ELBOW", "XR_HAND", "XR_WRIST", "overall"]
-    assert scores["study_type"].tolist() == names
-    assert "FAILED: no such file" in format_scores(scores).splitlines()[2]
+def test_page_needs_no_other_file_and_no_network(predictions, tmp_path):
+    write_report(tmp_path, predictions, histories={"XR_HAND": HISTORY})
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
+    assert "<script" not in page
+    assert "not a medical device" in page.lower()
 
 
-def test_nothing_but_failures_is_still_a_table(tmp_path):
-    scores = write_results(
-        beside_pooled([]), tmp_path, failed={"XR_HAND": "FAILED: a", "XR_WRIST": "FAILED: b"}
+def test_page_shows_the_table_that_is_written(predictions, tmp_path):
+    scores = write_report(tmp_path, predictions)
+    page = (tmp_path / "report.html").read_text()
+    overall = scores.iloc[-1]
+    text = f"{overall.kappa:.3f} ({overall.kappa_low:.3f}, {overall.kappa_high:.3f})"
+    assert re.sub(r"\b0\.", ".", text) in page
+
+
+def test_caveat_of_the_data_is_on_every_output(predictions, tmp_path):
+    noted = predictions.assign(note="phantoms: no clinical meaning")
+    write_report(tmp_path, noted)
+    for name in ("report.html", "model_card.md", "predictions.csv"):
+        assert "phantoms: no clinical meaning" in (tmp_path / name).read_text(), name
+    assert "no clinical meaning" in pd.read_csv(tmp_path / "metrics.csv")["note"][0]
+
+
+def test_report_is_drawn_again_from_its_own_tables(predictions, views, tmp_path):
+    write_report(
+        tmp_path / "first",
+        predictions.assign(site="north"),
+        view_predictions=views,
+        histories={"XR_HAND": HISTORY},
+        about={"Question": "is it the same?"},
+        by=["site"],
+        title="Once",
     )
-    assert scores["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "overall"]
-    assert "FAILED: b" in format_scores(scores)
-    assert np.isnan(final_metrics(scores)["test/kappa"])
+    write_report(tmp_path / "again", **read_report(tmp_path / "first"))
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
-def test_pooled_model_stands_beside_the_models_of_single_types(predictions):
-    perfect = predictions.assign(pooled_score=predictions["label"] * 0.8)
-    scores = score_predictions(perfect)
-    assert scores["pooled_model"].tolist() == [1, 1, 1]
-    assert "pooled" in format_scores(scores).splitlines()[0]
-    assert FOOTNOTE.split()[0] not in format_scores(scores)
+def test_folder_without_a_report_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"report\.json"):
+        read_report(tmp_path)
 
 
-def test_studies_without_an_own_model_keep_the_pooled_models_score(predictions):
-    hands = predictions[predictions.study_type == "XR_HAND"]
-    both = beside_pooled([hands], predictions)
-    assert both["pooled_score"].notna().all()
-    assert both["score"].notna().sum() == len(hands)
-    assert beside_pooled([], predictions)["score"].isna().all()
+def test_one_class_leaves_out_the_curves_and_says_why(predictions, tmp_path):
+    write_report(tmp_path, predictions.assign(label=0))
+    assert not (tmp_path / "roc.png").exists()
+    assert "not defined, and why" in (tmp_path / "report.html").read_text()
 
 
-def test_published_kappas_come_with_their_footnote(predictions):
-    text = format_scores(score_predictions(predictions, published=True))
-    assert "paper*" in text
-    assert " ".join(text.split()).endswith(" ".join(FOOTNOTE.split()))
+def test_names_are_escaped(predictions, tmp_path):
+    write_report(tmp_path, predictions.assign(study_type="<script>alert(1)</script>"))
+    assert "<script" not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_page_fits_the_width_of_a_phone(predictions, views, tmp_path):
+    write_report(tmp_path, predictions, view_predictions=views, histories={"XR_HAND": HISTORY})
+    page = (tmp_path / "report.html").read_text()
+    # The page forbids scripts; the copy measures itself and says so in its title.
+    page = re.sub(r"<meta http-equiv[^>]*>", "", page)
+    script = "document.title = document.documentElement.scrollWidth"
+    frame = page.replace("</body>", f"<script>{script}</script></body>")
+    (tmp_path / "measured.html").write_text(frame)
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
+    command += ["--dump-dom", (tmp_path / "measured.html").as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(re.search(r"<title>(\d+)</title>", found.stdout)[1]) <= 500
 
 
 def test_prediction_table_keeps_no_path(studies):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mura_skorch.studies import check_studies, read_studies
+from mura_skorch.studies import check_studies, explode_views, read_studies
 
 STUDIES = {
     "train/XR_ELBOW/patient00001/study1_positive": 2,
@@ -586,3 +586,28 @@ def test_checking_is_fast():
     start = time.perf_counter()
     check_studies(table, for_fit=True)
     assert time.perf_counter() - start < 2
+
+
+# --- one row per view ------------------------------------------------------------------------
+
+
+def test_exploded_table_has_each_view_once_under_a_key_of_its_own(studies):
+    exploded = explode_views(studies)
+    assert len(exploded) == studies["views"].map(len).sum()
+    assert exploded["views"].map(len).eq(1).all()
+    assert exploded["views"].sum() == studies["views"].sum()
+    assert exploded["study"].is_unique
+    assert exploded["study"].str.rpartition("/")[0].unique().tolist() == studies["study"].tolist()
+    kept = exploded.groupby(exploded["study"].str.rpartition("/")[0], sort=False)
+    for column in ("patient", "label", "study_type", "split", "note"):
+        assert kept[column].first().tolist() == studies[column].tolist()
+        assert kept[column].nunique(dropna=False).eq(1).all()
+    check_studies(exploded[exploded.label.notna()], for_fit=True)
+
+
+def test_exploded_table_needs_no_key_and_any_index():
+    table = pd.DataFrame({"views": [["a.png"], ["b.png", "c.png"]]}, index=["x", "y"])
+    exploded = explode_views(table)
+    assert exploded["view"].tolist() == [1, 1, 2]
+    assert exploded.index.tolist() == [0, 1, 2]
+    assert "study" not in exploded

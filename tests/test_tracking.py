@@ -107,7 +107,8 @@ def test_validation_predictions_are_those_of_the_restored_model(experiment, trai
     (run,) = runs_of(experiment)
     path = mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/valid_predictions.csv")
     table = pd.read_csv(path)
-    columns = ["study", "study_type", "patient", "label", "n_views", "score", "note"]
+    columns = ["study", "study_type", "patient", "label", "n_views"]
+    columns += ["score", "threshold", "decision", "note"]
     assert table.columns.tolist() == columns
     assert table["study"].tolist() == valid["study"].tolist()
     np.testing.assert_allclose(table["score"], net.predict_proba(valid)[:, 1], atol=1e-6)

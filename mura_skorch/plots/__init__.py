@@ -3,6 +3,11 @@
 Matplotlib is imported by the methods that draw, so that importing this package costs nothing.
 """
 
+from mura_skorch.plots.dataset import DatasetDisplay
 from mura_skorch.plots.kappa import KappaDisplay
+from mura_skorch.plots.reliability import ReliabilityDisplay
+from mura_skorch.plots.roc import RocDisplay
+from mura_skorch.plots.training import TrainingDisplay
+from mura_skorch.plots.views import MapDisplay
 
-__all__ = ["KappaDisplay"]
+__all__ = ["DatasetDisplay", "KappaDisplay", "MapDisplay", "ReliabilityDisplay", "RocDisplay", "TrainingDisplay"]

@@ -1,0 +1,69 @@
+"""What is in the dataset, and what would spoil a result? Tables, a figure and a page.
+
+python experiments/explore_dataset.py                          # phantoms, drawn where missing
+python experiments/explore_dataset.py --data MURA-v1.1         # a minute or two: decodes all images
+python experiments/explore_dataset.py --data MURA-v1.1 --no-images   # seconds
+
+Ends with status 1 if it finds a problem: shared patients, copies across splits, unreadable files.
+"""
+
+import argparse
+import sys
+import textwrap
+from datetime import datetime
+from pathlib import Path
+
+from mura_skorch import read_studies, write_phantoms
+from mura_skorch.exploration import explore_studies
+from mura_skorch.findings import describe
+from mura_skorch.published import LINE_WIDTH
+from mura_skorch.summary import format_table, summary_tables, write_exploration
+
+PHANTOMS = Path("phantoms")
+MARKS = {"bad": "!! ", "plain": "-  ", "good": "ok "}
+
+
+def main(argv=None):
+    """Count, print and write; return 0, or 1 when something was found that spoils results."""
+    args = parse(argv)
+    if args.data is None:
+        args.data = PHANTOMS
+        if not PHANTOMS.exists():
+            print(f"No --data: drawing phantoms into {PHANTOMS}/ ...", flush=True)
+            write_phantoms(PHANTOMS)
+    try:
+        studies = read_studies(args.data, use_csv=not args.no_csv)
+        found = explore_studies(studies, read_images=not args.no_images, n_jobs=args.jobs)
+        page = write_exploration(found, args.out, title=f"The dataset {args.data.resolve().name}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"explore_dataset: {error}")
+    for name, table in summary_tables(found).items():
+        print(f"\n{name}\n{'=' * len(name)}\n{format_table(table)}")
+    print()
+    findings = describe(found)
+    for finding in findings:
+        print(
+            textwrap.fill(MARKS[finding.kind] + finding.text, LINE_WIDTH, subsequent_indent="   ")
+        )
+    print(f"{found.note or ''}\n\nTables, figure and page: {page}")
+    return int(any(finding.kind == "bad" for finding in findings))
+
+
+def parse(argv):
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, help="MURA's folder or one like it (default: drawn phantoms)")
+    add("--no-images", action="store_true", help="do not read the image files, only list them")
+    add("--no-csv", action="store_true", help="take the folders as they are, whatever the CSVs say")
+    add("--jobs", type=int, default=-1, help="threads that decode (default: one per core)")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    out = Path("results") / f"dataset-{stamp}"
+    add("--out", type=Path, default=out, help="folder of tables, figure and page")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Does the network look where the lesion is? Peaks of its maps against the boxes of phantoms.
+
+python experiments/pointing_game.py                                # trains on phantom wrists
+python experiments/pointing_game.py --data phantoms --model RUN    # a model trained before
+"""
+
+import argparse
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
+from mura_skorch.callbacks import EpochLine
+from mura_skorch.images import read_view
+from mura_skorch.localization import peak_in_box, peak_of
+from mura_skorch.plots import MapDisplay
+from mura_skorch.pointing import pointing_scores
+from mura_skorch.predictions import join_notes
+from mura_skorch.runs import Run, runs_link, use_experiment
+
+PHANTOMS = Path("phantoms_wrist")
+N_DRAWN = {"n_train": 150, "n_valid": 120, "n_test": 0}  # studies
+N_SHOWN = 3  # hits, and misses, in the figure
+
+
+def main(argv=None):
+    """Train or load, play, tabulate; return 0."""
+    args = parse(argv)
+    torch.set_num_threads(args.threads)
+    try:
+        studies, lesions = read(args)
+        experiment_id = use_experiment(args.experiment, note=join_notes(studies))
+        clf = MuraClassifier.load(args.model, device=args.device) if args.model else None
+    except (OSError, ValueError) as error:
+        sys.exit(f"pointing_game: {error}")
+    note = join_notes(studies)
+    print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with Run(name="pointing_game", note=note) as run:
+        if clf is None:
+            clf = train(studies[studies.split == "train"], args, run)
+        else:
+            run.log_params({"model": args.model})
+        valid = studies[(studies.split == "valid") & (studies.label == 1)]
+        games, maps = play(clf, valid, lesions)
+        results = pointing_scores(games, maps[0][-1].shape)
+        games.assign(note=note).to_csv(args.out / "views.csv", index=False)
+        results.assign(note=note).to_csv(args.out / "results.csv", index=False)
+        draw(games, maps, note).savefig(args.out / "maps.png", dpi=110)
+        run.log_folder(args.out)
+        overall = results.iloc[0].drop("views")
+        run.log_metrics({f"pointing/{name}": value for name, value in overall.items()})
+    print(f"\n{results.round(3).to_string(index=False)}\n{note or ''}\n\nResults: {args.out}/")
+    if experiment_id is not None:
+        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    return 0
+
+
+def train(studies, args, run):
+    """Return a classifier fitted on the record of the run."""
+    clf = MuraClassifier(
+        module__weights=None if args.weights == "none" else args.weights,
+        dataset__image_size=args.image_size,
+        max_epochs=args.max_epochs,
+        lr=args.lr,
+        train_split=PatientSplit(0.2),
+        device=args.device,
+        random_state=args.random_state,
+        callbacks__mlflow__run_id=run,
+        callbacks__print_log=EpochLine("training"),
+    ).fit(studies)
+    if clf.interrupted_:
+        raise KeyboardInterrupt
+    return clf
+
+
+def play(clf, studies, lesions):
+    """Return one row per view with a box, and the views' maps."""
+    rows, maps = [], []
+    scores = clf.predict_view_proba(studies)
+    for study, own, y_score in zip(
+        studies.itertuples(), clf.localize(studies), scores, strict=True
+    ):
+        for number, (path, cam, score) in enumerate(zip(study.views, own, y_score, strict=True), 1):
+            if path not in lesions.index:  # a view that hides the lesion
+                continue
+            box, size = lesions.loc[path].to_numpy(), read_view(path).shape
+            x0, y0, x1, y1 = box / np.tile(size[::-1], 2)
+            x, y = peak_of(cam, (1, 1))
+            rows.append(
+                {
+                    **{"study": study.study, "study_type": study.study_type},
+                    **{"patient": study.patient, "view": number, "score": float(score)},
+                    **{"called": score > clf.threshold_, "hit": peak_in_box(cam, box, size)},
+                    # In shares of the view's width and height.
+                    **{"x": x, "y": y, "x0": x0, "y0": y0, "x1": x1, "y1": y1},
+                }
+            )
+            maps.append((path, box, cam))
+    return pd.DataFrame(rows), maps
+
+
+def draw(games, maps, note):
+    """Return a figure of some hits above some misses, drawn by lot."""
+    figure = Figure(figsize=(5 * N_SHOWN, 7.5), layout="compressed")
+    axes = figure.subplots(2, 2 * N_SHOWN, squeeze=False)
+    for row, (name, is_hit) in enumerate((("hit", True), ("miss", False))):
+        some = games.index[games.hit == is_hit]
+        some = np.random.default_rng(0).permutation(some)[:N_SHOWN]
+        for column in range(N_SHOWN):
+            pair = axes[row, 2 * column : 2 * column + 2]
+            if column >= len(some):
+                for ax in pair:
+                    ax.set_axis_off()
+                continue
+            game, (path, box, cam) = games.loc[some[column]], maps[some[column]]
+            title = f"{name}: {game.patient}, view {game['view']}\nscore {game.score:.2f}"
+            MapDisplay(read_view(path), cam, box=box, title=title, note=note).plot(pair)
+    return figure
+
+
+def read(args):
+    """Return the studies and the boxes of their lesions, by the path of the view."""
+    if args.data is None:
+        args.data = PHANTOMS
+        if not PHANTOMS.exists():
+            print(f"No --data: drawing phantoms into {PHANTOMS}/ ...", flush=True)
+            write_phantoms(PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
+    root = args.data.resolve()
+    if not (root / "lesions.csv").is_file():
+        raise FileNotFoundError(f"{root}: expected phantoms with a lesions.csv, got none")
+    lesions = pd.read_csv(root / "lesions.csv")
+    lesions.index = [str(root.parent / view) for view in lesions.pop("view")]
+    studies = read_studies(root)
+    if args.study_types:
+        studies = studies[studies.study_type.isin(args.study_types)]
+    if not {"train", "valid"} <= set(studies[studies.label == 1].split):
+        raise ValueError(f"expected abnormal studies to train and to play on in {root}, got none")
+    return studies, lesions
+
+
+def parse(argv):
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, help="folder of phantoms (default: wrists are drawn)")
+    add("--model", help="folder of a saved model or an MLflow run (default: train one)")
+    add("--study-types", nargs="+", metavar="TYPE", help="default: all in the data")
+    add("--weights", default="none", help="torchvision name, path, or none")
+    add("--image-size", type=int, default=160, metavar="PIXELS", help="the map has a 32nd of it")
+    add("--max-epochs", type=int, default=6)
+    add("--lr", type=float, default=5e-4)
+    add("--device", default="auto")
+    add("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    add("--random-state", type=int, default=0)
+    add("--experiment", default="pointing_game", help="name of the MLflow experiment")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    add("--out", type=Path, default=Path("results") / stamp, help="folder of tables and figure")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

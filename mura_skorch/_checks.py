@@ -1,0 +1,78 @@
+"""Columns of labels, scores, types and patients: any array-like in, a checked array or an error."""
+
+import numpy as np
+import pandas as pd
+
+
+def check_binary(values, name):
+    """Return labels as an int64 array of 0 and 1."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"expected {name} of one dimension, got shape {array.shape}")
+    wrong = ~pd.Series(array, dtype=object).isin([0, 1]).to_numpy()
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"expected {name} to be 0 (normal) or 1 (abnormal), got {array.tolist()[row]!r} in row "
+            f"{row}; leave unlabelled studies out, and put a threshold to probabilities"
+        )
+    return array.astype(np.int64)
+
+
+def check_scores(values, name="y_score"):
+    """Return probabilities as a float64 array."""
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1:
+        raise ValueError(
+            f"expected {name} of one dimension, got shape {array.shape}; "
+            "of predict_proba take the column of the abnormal class, [:, 1]"
+        )
+    wrong = ~((array >= 0) & (array <= 1))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"expected {name} to be probabilities in [0, 1], got {float(array[row])} in row "
+            f"{row}; take predict_proba rather than logits, and look for NaN in the views"
+        )
+    return array
+
+
+def check_threshold(values, n):
+    """Return thresholds as a float64 array of shape (n,)."""
+    array = np.asarray(values, dtype=float)
+    if array.ndim and array.shape != (n,):
+        raise ValueError(
+            f"expected one threshold, or one for each of the {n} rows, got shape {array.shape}"
+        )
+    array = np.broadcast_to(array, n)
+    wrong = ~((array >= 0) & (array <= 1))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"expected a threshold in [0, 1], got {float(array[row])} in row {row}; "
+            "thresholds are probabilities, such as 0.5"
+        )
+    return array
+
+
+def check_lengths(**columns):
+    """Raise unless all columns that are given have one length."""
+    lengths = {name: len(column) for name, column in columns.items() if column is not None}
+    if len(set(lengths.values())) > 1:
+        got = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"expected one entry per study, got lengths {got}; align them first")
+
+
+def encode(values, name):
+    """Return integer codes and the distinct values, sorted as text, none of which may be missing.
+
+    Sorted, so that the order of the rows does not decide what the same seed draws.
+    """
+    codes, distinct = pd.factorize(np.asarray(values, dtype=object))
+    if (codes < 0).any():
+        raise ValueError(
+            f"expected {name} without missing values, got one in row {int(np.argmin(codes))}; "
+            f"fill it in or leave that row out"
+        )
+    order = np.argsort(distinct.astype(str), kind="stable")
+    return np.argsort(order)[codes], distinct[order]

@@ -1,0 +1,158 @@
+"""Intervals: confusion counts or ranked scores of patients in, the ends of 95 % intervals out.
+
+Confusion tables are arrays (..., 4) in scikit-learn's order tn, fp, fn, tp.
+"""
+
+from statistics import NormalDist
+
+import numpy as np
+from scipy.stats import binomtest
+
+METHODS = ("analytic", "bootstrap", "as-printed")
+CONFIDENCE = 0.95
+MIN_DEFINED = 0.5  # share of resamples that must be defined for their percentiles to mean anything
+CHUNK_CELLS = 2**20  # cells of the largest temporary array of the bootstrap: 8 MiB
+
+
+def confusion_counts(y_true, y_pred, groups):
+    """Return the counts of each group, an int array of shape (n_groups, 4)."""
+    n_groups = int(groups.max(initial=-1)) + 1
+    cell = 4 * groups + 2 * y_true + y_pred
+    return np.bincount(cell, minlength=4 * n_groups).reshape(n_groups, 4)
+
+
+def kappa_of(counts):
+    """Return Cohen's kappa.
+
+    The textbook quotient times n squared, over 1: sums of products of integers, so the divisor is
+    exactly 0 where kappa is undefined, and a table twice as large has the same kappa.
+    """
+    tn, fp, fn, tp = np.moveaxis(np.asarray(counts, dtype=float), -1, 0)
+    divisor = (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn)
+    return _divide(2 * (tp * tn - fn * fp), divisor)
+
+
+def accuracy_of(counts):
+    """Return the share that is called right."""
+    tn, fp, fn, tp = np.moveaxis(np.asarray(counts), -1, 0)
+    return _divide(tn + tp, tn + fp + fn + tp)
+
+
+def f1_of(counts):
+    """Return the harmonic mean of sensitivity and positive predictive value."""
+    _, fp, fn, tp = np.moveaxis(np.asarray(counts), -1, 0)
+    return _divide(2 * tp, 2 * tp + fp + fn)
+
+
+def wilson(part, whole):
+    """Return Wilson's interval of a share of independent cases."""
+    if not whole:
+        return np.nan, np.nan
+    low, high = binomtest(int(part), int(whole)).proportion_ci(CONFIDENCE, method="wilson")
+    return float(low), float(high)
+
+
+def kappa_with_ends(counts, method, confidence, n_resamples, random_state):
+    """Return kappa and its interval of counts of shape (n_groups, 4), all NaN if undefined."""
+    total = counts.sum(axis=0)
+    kappa = float(kappa_of(total))
+    if np.isnan(kappa):
+        return np.nan, np.nan, np.nan
+    if method == "bootstrap":
+        values = bootstrap_counts(kappa_of, counts, n_resamples, random_state)
+        return kappa, *percentiles(values, n_resamples, confidence)
+    tn, fp, fn, tp = (int(cell) for cell in total)
+    n = tn + fp + fn + tp
+    agreement = (tn + tp) / n
+    chance = ((tp + fp) * (tp + fn) + (fn + tn) * (fp + tn)) / n**2
+    error = agreement * (1 - agreement) / (n * (1 - chance) ** 2)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    if method == "as-printed":
+        return kappa, kappa - z * error, kappa + z * error
+    reach = z * error**0.5
+    return kappa, max(kappa - reach, -1.0), min(kappa + reach, 1.0)
+
+
+def bootstrap_counts(statistic, counts, n_resamples, random_state):
+    """Return a function of confusion tables for each resample of the groups: (n_resamples, ...).
+
+    Groups with equal tables are interchangeable: drawing how often each *distinct* table comes up
+    is the same multinomial with its equal cells merged, and has a few dozen cells, not 100,000.
+    Sorting by table also makes the result independent of the order of the studies.
+    """
+    if len(counts) < 2:
+        return np.empty(0)
+    distinct, times = np.unique(counts, axis=0, return_counts=True)
+    distinct = distinct.astype(float)
+    rng = np.random.default_rng(random_state)
+    step = max(1, CHUNK_CELLS // len(distinct))
+    return np.concatenate(
+        [
+            statistic(
+                rng.multinomial(
+                    len(counts), times / len(counts), size=min(step, n_resamples - start)
+                )
+                @ distinct
+            )
+            for start in range(0, n_resamples, step)
+        ]
+    )
+
+
+def draw_groups(n_groups, n_resamples, random_state, *, n_rows):
+    """Yield how often each group is drawn, chunks of shape (n_chunk, n_groups), float64.
+
+    `n_rows` bounds the chunks: arrays of (n_chunk, n_rows) are what their use costs.
+    """
+    rng = np.random.default_rng(random_state)
+    step = max(1, CHUNK_CELLS // max(n_groups, n_rows))
+    for start in range(0, n_resamples, step):
+        n = min(step, n_resamples - start)
+        drawn = rng.integers(n_groups, size=(n, n_groups)) + n_groups * np.arange(n)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n * n_groups)
+        yield counts.reshape(n, n_groups).astype(float)
+
+
+class RankedScores:
+    """Scores sorted once, whose areas under two curves follow for any weights of the groups.
+
+    `areas` takes weights of shape (n_resamples, n_groups) and returns AUROC and average precision,
+    each of shape (n_resamples,), NaN without both classes. Equal scores are one step of the curves,
+    as in scikit-learn.
+    """
+
+    def __init__(self, y_true, y_score, groups):
+        order = np.argsort(-y_score, kind="stable")
+        self.abnormal = y_true[order].astype(float)
+        self.groups = groups[order]
+        self.ends = np.flatnonzero(np.diff(y_score[order], append=-1.0))
+
+    def areas(self, weights):
+        """Return AUROC and average precision under each row of weights."""
+        drawn = weights[:, self.groups]
+        called = np.cumsum(drawn, axis=1)[:, self.ends]
+        tp = np.cumsum(np.multiply(drawn, self.abnormal, out=drawn), axis=1)[:, self.ends]
+        fp = called - tp
+        n_abnormal, n_normal = tp[:, -1], fp[:, -1]
+        before = np.zeros((len(tp), 1))
+        gained = np.diff(tp, axis=1, prepend=before)
+        # The trapezium between two steps is the mean of their true positives.
+        under = np.sum(np.diff(fp, axis=1, prepend=before) * (tp - gained / 2), axis=1)
+        precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
+        precise = np.where(n_normal > 0, np.sum(gained * precision, axis=1), np.nan)
+        return _divide(under, n_abnormal * n_normal), _divide(precise, n_abnormal)
+
+
+def percentiles(values, n_resamples, confidence=CONFIDENCE):
+    """Return the percentile interval of resampled values, NaN where too few are defined."""
+    values = values[~np.isnan(values)]
+    if not len(values) or len(values) < MIN_DEFINED * n_resamples:
+        return np.nan, np.nan
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _divide(a, b):
+    """Return the quotient as floats, NaN where the divisor is 0."""
+    a, b = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
+    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)

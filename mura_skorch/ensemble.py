@@ -1,0 +1,272 @@
+"""Ensemble: fitted classifiers of studies go in, one estimator that averages them comes out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from sklearn.ensemble import VotingClassifier
+from sklearn.frozen import FrozenEstimator
+
+from mura_skorch._version import __version__
+from mura_skorch.classifier import MuraClassifier
+from mura_skorch.operating_point import OperatingPointMixin, check_rule
+from mura_skorch.saving import write_text
+from mura_skorch.studies import check_studies
+from mura_skorch.tracking import fetch_model
+
+__all__ = ["MuraEnsemble", "best_valid_loss", "load_model"]
+
+ENSEMBLE_FILE = "ensemble.json"
+# Raised when a folder written by this version cannot be read by the one before.
+FORMAT = 1
+
+
+class MuraEnsemble(OperatingPointMixin, VotingClassifier):
+    """Average of fitted classifiers of studies: scikit-learn's soft voting.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator) tuples
+        Names and members. Members that are wrapped in scikit-learn's ``FrozenEstimator``, as
+        `of` does it, are never trained again; others are cloned and trained by `fit`.
+    threshold : float, "youden" or "sensitivity=0.95", default=0.5
+        Studies with a mean probability strictly above are abnormal. A rule is applied by
+        `recalibrate`; `fit` holds no studies out that it could use.
+
+    Attributes
+    ----------
+    estimators_ : list of estimators
+        The members.
+    temperature_ : float
+        1.0, or what `recalibrate` has fitted: it divides the logit of the mean probability. The
+        members' own temperatures come before.
+
+    See Also
+    --------
+    MuraEnsemble.of : Make one of fitted classifiers.
+
+    Examples
+    --------
+    >>> members = [MuraClassifier(random_state=k).fit(train) for k in range(5)]  # doctest: +SKIP
+    >>> MuraEnsemble.of(members).predict_proba(valid)[:, 1]  # doctest: +SKIP
+    """
+
+    # Parameters of scikit-learn's class that are no choice here.
+    voting = "soft"
+    weights = n_jobs = None
+    flatten_transform = True
+    verbose = False
+    _parameter_constraints = {"estimators": [list], "threshold": "no_validation"}  # noqa: RUF012
+
+    def __init__(self, estimators, *, threshold=0.5):
+        self.estimators = estimators
+        self.threshold = threshold
+
+    @classmethod
+    def of(cls, members, *, threshold=0.5):
+        """Return an ensemble, ready to predict, of fitted classifiers that stay as they are.
+
+        Parameters
+        ----------
+        members : sequence of MuraClassifier
+            Fitted or loaded; one at least.
+        threshold : float, default=0.5
+            As for the class.
+        """
+        estimators = [(f"member_{i}", FrozenEstimator(net)) for i, net in enumerate(members)]
+        ensemble = cls(estimators, threshold=threshold)
+        ensemble._fit(None, [0, 1])
+        return ensemble
+
+    def fit(self, X, y=None):
+        """Train the members that are not frozen.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table.
+        y : array-like of shape (n_studies,), optional
+            1 abnormal, 0 normal. None means ``X["label"]``.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(*check_studies(X, y, for_fit=True))
+
+    def _fit(self, X, y):
+        check_rule(self.threshold)
+        self.reset_operating_point()
+        return super().fit(X, y)
+
+    def predict_proba(self, X):
+        """Return the means of the members' probabilities, on the scale of `temperature_`.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        ndarray of shape (n_studies, 2), float32
+            Probabilities of normality and of abnormality.
+        """
+        proba = super().predict_proba(X)
+        if self.temperature_ == 1:
+            return proba
+        abnormal = self.scale(proba[:, 1])
+        return np.column_stack([1 - abnormal, abnormal])
+
+    def predict_view_proba(self, X):
+        """Return the mean over members of the probability of every view.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table.
+
+        Returns
+        -------
+        list of ndarray of shape (n_views,), float32
+            One array per study.
+        """
+        return self._means("predict_view_proba", X)
+
+    def localize(self, X):
+        """Return the mean over members of the class activation maps of every view.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table.
+
+        Returns
+        -------
+        list of ndarray of shape (n_views, h, w), float32
+            One array per study, in logits. A map's mean plus the mean bias of the members' last
+            layers is the mean of the members' logits of that view. That is not the logit of the
+            view's mean probability, which no sum over pixels gives.
+        """
+        return self._means("localize", X)
+
+    def save(self, folder):
+        """Write the ensemble to a folder, each member as `MuraClassifier.save` does.
+
+        Parameters
+        ----------
+        folder : path
+            Made where it is missing. ``ensemble.json`` lists the members in order, with MLflow
+            run, seed and lowest validation loss; it is written last.
+        """
+        folder = Path(folder)
+        rows = []
+        for name, member in zip(dict(self.estimators), self.estimators_, strict=True):
+            member.save(folder / name)
+            rows.append(
+                {
+                    "folder": name,
+                    "run_id": member.run_id_,
+                    "random_state": member.seed_,
+                    "valid_loss": best_valid_loss(member),
+                }
+            )
+        config = {
+            "format": FORMAT,
+            "mura_skorch": __version__,
+            "note": self.note_,
+            "threshold": self.threshold,
+            "operating_point": self.operating_point(),
+            "members": rows,
+        }
+        write_text(folder / ENSEMBLE_FILE, json.dumps(config, indent=2))
+
+    @classmethod
+    def load(cls, source, *, threshold=None, **params):
+        """Return an ensemble that predicts as the saved one does.
+
+        Parameters
+        ----------
+        source : path, str or mlflow.entities.Run
+            A folder written by `save`, an MLflow run whose model it is, or its id.
+        threshold : float, optional
+            To use instead of the saved one.
+        **params
+            Parameters of every member, such as ``device``.
+
+        Returns
+        -------
+        MuraEnsemble
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no saved ensemble.
+        ValueError
+            It is damaged, foreign or of a later format.
+        """
+        folder = Path(fetch_model(source))
+        file = folder / ENSEMBLE_FILE
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"expected a folder written by MuraEnsemble.save, got {folder}: it has no "
+                f"{ENSEMBLE_FILE}"
+            )
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+            names = [row["folder"] for row in config["members"]]
+            rule, saved, found = (config[k] for k in ("threshold", "operating_point", "format"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"expected an ensemble saved by MuraEnsemble.save, got a damaged or foreign file "
+                f"{file} ({error!r}); save it again"
+            ) from error
+        if found != FORMAT:
+            raise ValueError(f"expected an ensemble of format {FORMAT}, got {found} in {file}")
+        members = [MuraClassifier.load(folder / name, **params) for name in names]
+        ensemble = cls.of(members, threshold=rule if threshold is None else threshold)
+        ensemble.set_operating_point(saved, rule)
+        return ensemble
+
+    @property
+    def note_(self):
+        """The notes of the data that the members saw, or None."""
+        notes = [member.note_ for member in self.estimators_ if member.note_]
+        return "; ".join(dict.fromkeys(notes)) or None
+
+    def _means(self, method, X):
+        """Return the mean over members of what a method returns for each study."""
+        of_members = [getattr(member, method)(X) for member in self.estimators_]
+        return [np.mean(arrays, axis=0) for arrays in zip(*of_members, strict=True)]
+
+
+def load_model(source, **params):
+    """Return what was saved, one classifier or an ensemble.
+
+    Parameters
+    ----------
+    source : path, str or mlflow.entities.Run
+        A folder written by `save`, an MLflow run, its id, or a ``runs:/`` address.
+    **params
+        Parameters to use instead of the saved ones, such as ``device``.
+
+    Returns
+    -------
+    MuraClassifier or MuraEnsemble
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no saved model.
+    ValueError
+        It is damaged, foreign or of a later format.
+    """
+    folder = Path(fetch_model(source))
+    is_ensemble = (folder / ENSEMBLE_FILE).is_file()
+    return (MuraEnsemble if is_ensemble else MuraClassifier).load(folder, **params)
+
+
+def best_valid_loss(net):
+    """Return the lowest finite validation loss in a classifier's history, or None without any."""
+    losses = [row["valid_loss"] for row in net.history if "valid_loss" in row]
+    return min(filter(np.isfinite, losses), default=None)

@@ -1,0 +1,158 @@
+"""Evaluation: a table of predictions goes in, every table of figures of the report comes out."""
+
+import warnings
+from typing import NamedTuple
+
+import pandas as pd
+
+from mura_skorch.metrics import METRICS, OVERALL, study_scores, view_scores
+from mura_skorch.published import beside_published
+from mura_skorch.readers import reader_kappas, scores_by
+from mura_skorch.shortcuts import shortcut_scores
+
+__all__ = ["Evaluation", "evaluate", "final_metrics", "score_predictions"]
+
+
+class Evaluation(NamedTuple):
+    """Tables of figures of one set of predictions.
+
+    Attributes
+    ----------
+    studies : DataFrame
+        Scores per study type and overall, each study counted once.
+    views : DataFrame or None
+        The same with each view counted once, under its study's label.
+    shortcuts : DataFrame
+        What the number of views and other by-products reach alone.
+    readers : DataFrame or None
+        Kappas of readers beside the model's.
+    by : dict of str to DataFrame
+        Scores by the values of each further column that was asked for.
+    alerts : list of str
+        What a reader has to know before the figures are believed.
+    """
+
+    studies: pd.DataFrame
+    views: pd.DataFrame | None
+    shortcuts: pd.DataFrame
+    readers: pd.DataFrame | None
+    by: dict[str, pd.DataFrame]
+    alerts: list[str]
+
+
+def evaluate(
+    predictions,
+    view_predictions=None,
+    *,
+    published=False,
+    failed=None,
+    readers=(),
+    gold=None,
+    by=(),
+):
+    """Return all tables of figures.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        A prediction table with ``study_type``, ``patient``, ``label`` and ``score``; may be
+        empty. Studies without a label or a score are left out, and counted in an alert. With a
+        column ``pooled_score``, of one model trained on all types, its kappa stands beside.
+    view_predictions : DataFrame, optional
+        One row per view, of the same models.
+    published : bool, default=False
+        Set the paper's kappas beside; for MURA alone.
+    failed : dict of str to str, optional
+        What to say of study types that have no predictions.
+    readers : sequence of str, default=()
+        Columns of `predictions` with readers' labels.
+    gold : str, optional
+        Column that readers are held against; None means the majority of the other readers.
+    by : sequence of str, default=()
+        Columns, such as site or scanner, by whose values the scores are broken down.
+
+    Returns
+    -------
+    Evaluation
+
+    Warns
+    -----
+    UserWarning
+        If a shortcut reaches what the model reaches.
+    """
+    alerts = [f"{name}: {why}" for name, why in (failed or {}).items()]
+    labelled = _labelled(predictions)
+    if left_out := len(predictions) - len(labelled):
+        alerts.append(
+            f"{left_out:,} of {len(predictions):,} studies have no label or no score: left out"
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        shortcuts = shortcut_scores(labelled)
+    for warning in caught:
+        alerts.append(str(warning.message))
+        warnings.warn(warning.message, stacklevel=2)
+    return Evaluation(
+        studies=score_predictions(predictions, published=published, failed=failed),
+        views=None if view_predictions is None else _scores(view_predictions, view_scores),
+        shortcuts=shortcuts,
+        readers=reader_kappas(labelled, list(readers), gold=gold) if readers else None,
+        by={column: scores_by(labelled, column) for column in by},
+        alerts=alerts,
+    )
+
+
+def score_predictions(predictions, *, published=False, failed=None):
+    """Return the scores per study type and overall, with patient-bootstrap intervals.
+
+    Parameters
+    ----------
+    predictions, published, failed
+        As for `evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        As `mura_skorch.metrics.study_scores` gives it, with a row for each failed type, and with
+        the columns ``pooled_model``, ``paper_model`` and ``best_radiologist`` where they apply.
+    """
+    scores = _scores(predictions, study_scores)
+    if failed:
+        rows = pd.DataFrame({"study_type": list(failed), "status": list(failed.values())})
+        types, overall = scores[scores.study_type != OVERALL], scores[scores.study_type == OVERALL]
+        scores = pd.concat([types, rows]).sort_values("study_type")
+        scores = pd.concat([scores, overall], ignore_index=True)
+    if "pooled_score" in predictions:
+        pooled = _scores(predictions, study_scores, "pooled_").set_index("study_type")["kappa"]
+        # Overall, both stand for the same studies.
+        both = _scores(predictions.dropna(subset="score"), study_scores, "pooled_").iloc[-1]
+        pooled[OVERALL] = both["kappa"]
+        scores["pooled_model"] = scores["study_type"].map(pooled)
+    return beside_published(scores) if published else scores
+
+
+def final_metrics(scores):
+    """Return the overall scores under the names that runs share: ``test/kappa`` and so on."""
+    overall = scores[scores.study_type == OVERALL].iloc[0]
+    names = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]
+    return {f"test/{name}": overall[name] for name in ["n", *names]}
+
+
+def _labelled(predictions, column="score"):
+    return predictions[predictions["label"].notna() & predictions[column].notna()]
+
+
+def _scores(predictions, scores_of, prefix=""):
+    """Return the table of scores, at the operating point that each prediction was made with."""
+    labelled = _labelled(predictions, f"{prefix}score")
+    threshold = labelled.get(f"{prefix}threshold", 0.5)
+    with warnings.catch_warnings():
+        # The table and the figure say it where it is.
+        warnings.filterwarnings("ignore", "zero width", RuntimeWarning)
+        return scores_of(
+            labelled["label"].astype(int),
+            labelled[f"{prefix}score"],
+            study_type=labelled["study_type"],
+            groups=labelled.get("patient"),
+            threshold=threshold,
+        )

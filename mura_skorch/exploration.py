@@ -1,0 +1,251 @@
+"""Exploration: a study table goes in, tables of what it holds come out."""
+
+from typing import NamedTuple
+
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from mura_skorch._intervals import wilson
+from mura_skorch.image_files import find_duplicates, read_image_files
+from mura_skorch.metrics import OVERALL
+from mura_skorch.predictions import join_notes
+from mura_skorch.published_counts import compare_counts
+from mura_skorch.studies import SPLITS, check_studies
+
+__all__ = ["Exploration", "explore_studies"]
+
+NO_SPLIT = "all"  # stands for the split where a table has none
+BY_TYPE = ["split", "study_type"]
+
+
+class Exploration(NamedTuple):
+    """What `explore_studies` returns: tidy tables, sorted by split and study type.
+
+    Tables by study type have a row "overall" per split. Those that need patients or image files
+    are None if the table has no patients, or if the files were not read.
+    """
+
+    #: split, study_type, patients, studies, normal, abnormal, unlabelled, abnormal_share, views,
+    #: normal_views, abnormal_views, unlabelled_views, mean_views, max_views
+    counts: pd.DataFrame
+    #: split, n_views, studies, normal, abnormal, abnormal_share with its 95 % interval (Wilson's)
+    #: in abnormal_share_low and abnormal_share_high
+    views_per_study: pd.DataFrame
+    #: split, study_type, n, n_abnormal, auroc of the number of views as the score
+    view_count_auroc: pd.DataFrame
+    #: split, study_type, n_studies, patients
+    studies_per_patient: pd.DataFrame | None
+    #: split, patients, spanning (several types), spanning_share, max_types, max_studies
+    spanning: pd.DataFrame | None
+    #: patient, splits, studies: those in more than one split, of whom there must be none
+    shared_patients: pd.DataFrame | None
+    #: one row per view, see `mura_skorch.image_files.read_image_files`
+    images: pd.DataFrame | None
+    #: split, study_type, images, and min, median and max of the short and the long side in pixels
+    sizes: pd.DataFrame | None
+    #: split, format, mode, images
+    modes: pd.DataFrame | None
+    #: see `mura_skorch.image_files.find_duplicates`
+    duplicates: pd.DataFrame | None
+    #: study, view, path, problem
+    unreadable: pd.DataFrame | None
+    #: the counts beside those of MURA v1.1, see `mura_skorch.published_counts.compare_counts`
+    published: pd.DataFrame
+    #: caveat that the table carries, or None
+    note: str | None
+
+
+def explore_studies(studies, *, read_images=True, n_jobs=-1):
+    """Count what a study table holds, and look for what would spoil a result.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        A study table. Columns other than ``study_type`` and ``views`` may be missing: without
+        ``split`` all is one split called "all", without ``label`` all is unlabelled.
+    read_images : bool, default=True
+        Decode every view, for sizes, duplicates and unreadable files: 3 to 5 ms each.
+    n_jobs : int, default=-1
+        Threads that read; -1 takes one per core.
+
+    Returns
+    -------
+    Exploration
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the table is not what `mura_skorch.studies.check_studies` expects, or has a study type
+        called "overall". Files that cannot be read raise nothing: they are listed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mura_skorch.exploration import explore_studies
+    >>> studies = pd.DataFrame(
+    ...     {
+    ...         "study_type": "XR_HAND",
+    ...         "patient": ["p1", "p1", "p2"],
+    ...         "views": [("a.png",), ("b.png", "c.png"), ("d.png", "e.png")],
+    ...         "label": [0, 1, 1],
+    ...     }
+    ... )
+    >>> found = explore_studies(studies, read_images=False)
+    >>> found.counts.loc[0, ["patients", "studies", "abnormal", "views"]].tolist()
+    [2, 3, 2, 5]
+    >>> found.view_count_auroc["auroc"].tolist()
+    [1.0, 1.0]
+    """
+    table = _completed(studies)
+    both = pd.concat([table, table.assign(study_type=OVERALL)])
+    counts = _counts(both)
+    views = _views_per_study(table)
+    images = read_image_files(table, n_jobs=n_jobs) if read_images else None
+    readable = None if images is None else images[images["problem"].isna()]
+    with_patients = bool(table["patient"].notna().any())
+    return Exploration(
+        counts=counts,
+        views_per_study=views,
+        view_count_auroc=_view_count_auroc(both),
+        studies_per_patient=_studies_per_patient(both) if with_patients else None,
+        spanning=_spanning(table) if with_patients else None,
+        shared_patients=_shared_patients(table) if with_patients else None,
+        images=images,
+        sizes=_sizes(readable) if read_images else None,
+        modes=_modes(readable) if read_images else None,
+        duplicates=find_duplicates(readable) if read_images else None,
+        unreadable=_unreadable(images) if read_images else None,
+        published=compare_counts(counts, views),
+        note=join_notes(table),
+    )
+
+
+def _completed(studies):
+    """Return a checked copy with all columns of a study table, and some of numbers to add up."""
+    studies, _ = check_studies(studies)
+    if OVERALL in set(studies["study_type"]):
+        raise ValueError(f"expected study types other than {OVERALL!r}; rename that one")
+    table = studies.reset_index(drop=True)
+    if "study" not in table:
+        table["study"] = studies.index.astype(str)
+    if "split" not in table:
+        table["split"] = NO_SPLIT
+    table["split"] = table["split"].map(str, na_action="ignore").fillna(NO_SPLIT)
+    table["patient"] = table["patient"].map(str, na_action="ignore") if "patient" in table else None
+    label = table["label"].astype("Int8") if "label" in table else pd.NA
+    table["label"] = pd.Series(label, index=table.index, dtype="Int8")
+    table["views_"] = table["views"].map(len)
+    masks = {"normal": table["label"] == 0, "abnormal": table["label"] == 1}
+    masks["unlabelled"] = table["label"].isna()
+    for name, mask in masks.items():
+        table[name] = mask.fillna(False).astype(int)
+        table[f"{name}_views"] = table[name] * table["views_"]
+    return table
+
+
+def _counts(both):
+    labels = ["normal", "abnormal", "unlabelled"]
+    counts = both.groupby(BY_TYPE).agg(
+        patients=("patient", "nunique"),
+        studies=("study", "size"),
+        **{name: (name, "sum") for name in labels},
+        views=("views_", "sum"),
+        **{f"{name}_views": (f"{name}_views", "sum") for name in labels},
+        mean_views=("views_", "mean"),
+        max_views=("views_", "max"),
+    )
+    counts.insert(5, "abnormal_share", _abnormal_share(counts))
+    return _ordered(counts)
+
+
+def _views_per_study(table):
+    """Count the studies by their number of views, and how many of them are abnormal."""
+    grouped = table.rename(columns={"views_": "n_views"}).groupby(["split", "n_views"])
+    views = grouped.agg(
+        studies=("study", "size"), normal=("normal", "sum"), abnormal=("abnormal", "sum")
+    )
+    views["abnormal_share"] = _abnormal_share(views)
+    labelled = views["normal"] + views["abnormal"]
+    limits = [wilson(*pair) for pair in zip(views["abnormal"], labelled, strict=True)]
+    views[["abnormal_share_low", "abnormal_share_high"]] = limits
+    return _ordered(views)
+
+
+def _abnormal_share(counts):
+    """Share of the labelled studies that are abnormal; NaN without any."""
+    return counts["abnormal"] / (counts["normal"] + counts["abnormal"])
+
+
+def _view_count_auroc(both):
+    """Score the number of views as if it were a model; NaN where a class is missing."""
+    rows = []
+    for key, part in both.groupby(BY_TYPE):
+        known = part[part["unlabelled"] == 0]
+        n, n_abnormal = len(known), int(known["abnormal"].sum())
+        auroc = float("nan")
+        if 0 < n_abnormal < n:
+            auroc = float(roc_auc_score(known["abnormal"], known["views_"]))
+        rows.append((*key, n, n_abnormal, auroc))
+    table = pd.DataFrame(rows, columns=[*BY_TYPE, "n", "n_abnormal", "auroc"])
+    return _ordered(table.set_index(BY_TYPE))
+
+
+def _studies_per_patient(both):
+    """Count the patients by their number of studies of a type, and of all types."""
+    sizes = both.groupby([*BY_TYPE, "patient"]).size().rename("n_studies").reset_index()
+    return _ordered(sizes.groupby([*BY_TYPE, "n_studies"]).agg(patients=("patient", "size")))
+
+
+def _spanning(table):
+    patients = table.groupby(["split", "patient"]).agg(
+        types=("study_type", "nunique"), studies=("study", "size")
+    )
+    spanning = (patients["types"] > 1).groupby("split").agg(["size", "sum", "mean"])
+    spanning.columns = ["patients", "spanning", "spanning_share"]
+    most = patients.groupby("split").max().add_prefix("max_")
+    return _ordered(spanning.join(most))
+
+
+def _shared_patients(table):
+    patients = table.groupby("patient").agg(
+        n_splits=("split", "nunique"),
+        splits=("split", lambda splits: ", ".join(sorted(set(splits), key=_rank))),
+        studies=("study", "size"),
+    )
+    return patients[patients.pop("n_splits") > 1].reset_index()
+
+
+def _sizes(readable):
+    sides = pd.DataFrame(
+        {
+            "short": readable[["width", "height"]].min(axis=1).astype(float),
+            "long": readable[["width", "height"]].max(axis=1).astype(float),
+        }
+    ).join(readable[BY_TYPE])
+    grouped = pd.concat([sides, sides.assign(study_type=OVERALL)]).groupby(BY_TYPE)
+    names = [f"{side}_{part}" for side in ("short", "long") for part in ("min", "median", "max")]
+    sizes = grouped[["short", "long"]].agg(["min", "median", "max"]).set_axis(names, axis=1)
+    sizes.insert(0, "images", grouped.size())
+    return _ordered(sizes)
+
+
+def _modes(readable):
+    return _ordered(readable.groupby(["split", "format", "mode"]).agg(images=("path", "size")))
+
+
+def _unreadable(images):
+    bad = images[images["problem"].notna()]
+    return bad[["study", "view", "path", "problem"]].reset_index(drop=True)
+
+
+def _ordered(table):
+    """Return the keys as columns, sorted: train, valid, test; "overall" below the study types."""
+    return table.reset_index().sort_values(list(table.index.names), key=_ranks, ignore_index=True)
+
+
+def _ranks(values):
+    return values.map(_rank) if values.name == "split" else values.map(lambda v: (v == OVERALL, v))
+
+
+def _rank(split):
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)

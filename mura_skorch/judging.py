@@ -1,0 +1,59 @@
+"""Judgement: a fitted estimator and studies go in; predictions and cases to look at come out."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from mura_skorch.cases import Case, review_cases
+from mura_skorch.predictions import prediction_table, view_prediction_table
+from mura_skorch.shortcuts import view_statistics
+
+__all__ = ["Judgement", "judge"]
+
+
+class Judgement(NamedTuple):
+    """What a report is made of, apart from the training.
+
+    Attributes
+    ----------
+    predictions : DataFrame
+        One row per study, with the statistics of its views that shortcuts could use.
+    view_predictions : DataFrame
+        One row per view.
+    cases : list of Case
+        The most confident mistakes; empty without labels.
+    """
+
+    predictions: pd.DataFrame
+    view_predictions: pd.DataFrame
+    cases: list[Case]
+
+
+def judge(clf, studies, *, keep=(), n_cases=4):
+    """Predict studies and gather what a report shows of them.
+
+    Parameters
+    ----------
+    clf : MuraClassifier or MuraEnsemble
+        Fitted.
+    studies : DataFrame
+        A study table; labels may be missing.
+    keep : sequence of str, default=()
+        Further columns of `studies` for the predictions, such as readers' labels or site.
+    n_cases : int, default=4
+        Cases of each kind, misses and false alarms. 0 leaves pictures out.
+
+    Returns
+    -------
+    Judgement
+    """
+    y_score = clf.predict_proba(studies)[:, 1]
+    predictions = prediction_table(studies, y_score, threshold=clf.threshold_, keep=keep)
+    statistics = view_statistics(studies).reset_index(drop=True)
+    predictions = predictions.assign(**{name: statistics[name] for name in statistics})
+    views = view_prediction_table(
+        studies, clf.predict_view_proba(studies), threshold=clf.threshold_
+    )
+    has_cases = n_cases > 0 and "label" in predictions
+    cases = review_cases(clf, studies, predictions, n_cases=n_cases) if has_cases else []
+    return Judgement(predictions, views, cases)

@@ -1,0 +1,120 @@
+"""Labels: a table of studies and a CSV file of labels go in, the labelled table comes out."""
+
+import os
+from collections.abc import Iterable
+
+import pandas as pd
+
+__all__ = ["join_labels"]
+
+N_NAMED = 5
+
+
+def join_labels(
+    studies: pd.DataFrame, file: str | os.PathLike[str], *, others: Iterable[str] = ()
+) -> pd.DataFrame:
+    r"""Return the studies with the labels, and all further columns, of a CSV file.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        A study table with the key ``study``.
+    file : path
+        With a header: ``study``, ``label`` (1 abnormal, 0 normal, empty unlabelled) and any
+        further columns, such as readers' labels or site. Or without one, a path and a label a
+        line, as in MURA's own files and in the competition's. In both, the key may stand behind
+        the name of the folder and may end in a slash: ``MURA-v1.1/valid/XR_HAND/.../``.
+    others : iterable of str, default=()
+        Keys of studies that the file may name, too, such as those of other splits. Their rows
+        are left out.
+
+    Returns
+    -------
+    DataFrame of n_studies rows
+        In the order of `studies`; the file's labels take the place of ``label``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        A row names no study of the table, or one that another row names; a study has no row; a
+        label is not 0, 1 or empty; a column contradicts the table's own; the file is no CSV.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> studies = pd.DataFrame({"study": ["test/XR_HAND/patient1/study1"], "label": [pd.NA]})
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     _ = file.write("study,label,site\ntest/XR_HAND/patient1/study1,1,A\n")
+    ...     file.flush()
+    ...     join_labels(studies, file.name)
+                              study  label site
+    0  test/XR_HAND/patient1/study1      1    A
+    """
+    table = _read(file)
+    keys = studies["study"].astype(str)
+    own, known = set(keys), {*keys, *map(str, others)}
+    found = table["study"].map(lambda text: _key(text, known))
+    _refuse(file, "rows of known studies", "unknown", table["study"][found.isna()])
+    table, found = table[found.isin(own)], found[found.isin(own)]
+    _refuse(file, "one row for each study", "repeated", found[found.duplicated()])
+    remedy = "; give studies without a label an empty one, or select the studies first"
+    _refuse(file, "a row for every study", "missing", keys[~keys.isin(found)], remedy)
+    table = table.set_index(found).loc[keys].set_index(studies.index)
+    columns = {name: table[name] for name in table if name not in ("study", "label")}
+    for name in set(columns) & set(studies):
+        if not (columns[name].astype(str) == studies[name].astype(str)).all():
+            raise ValueError(
+                f"{file}: expected column {name} as in the table of studies, got other values; "
+                "remove the column or give it another name"
+            )
+        del columns[name]
+    return studies.assign(label=table["label"].astype("Int8"), **columns)
+
+
+def _read(file):
+    """Return the file as a table with the columns study and label."""
+    try:
+        first = pd.read_csv(file, header=None, nrows=1, dtype=str, encoding="utf-8-sig").iloc[0]
+        is_bare = len(first) == 2 and first.iloc[1] in ("0", "1")
+        table = pd.read_csv(
+            file,
+            header=None if is_bare else "infer",
+            names=["study", "label"] if is_bare else None,
+            dtype={"study": str},
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: expected a CSV file in UTF-8, got {error}") from error
+    if missing := {"study", "label"} - set(table):
+        raise ValueError(
+            f"{file}: expected the columns study and label, got {', '.join(map(str, table))}: no "
+            f"{' and no '.join(sorted(missing))}"
+        )
+    labels = pd.to_numeric(table["label"], errors="coerce")
+    wrong = table["label"].notna() & ~labels.isin([0, 1])
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise ValueError(
+            f"{file}: expected labels 0 (normal), 1 (abnormal) or empty, got {row['label']} for "
+            f"{row['study']}"
+        )
+    return table.assign(label=labels)
+
+
+def _key(text, known):
+    """Return the known key that a path ends with, or None."""
+    parts = str(text).strip().replace("\\", "/").strip("/").split("/")
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((end for end in ends if end in known), None)
+
+
+def _refuse(file, expected, kind, keys, remedy=""):
+    if len(keys):
+        named = ", ".join(map(str, keys[:N_NAMED])) + (", ..." if len(keys) > N_NAMED else "")
+        raise ValueError(
+            f"{file}: expected {expected}, got {len(keys):,} {kind}: {named}"
+            f"{remedy or '; correct the file'}"
+        )

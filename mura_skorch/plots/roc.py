@@ -1,0 +1,135 @@
+"""ROC curve: labels and probabilities in, a figure with the operating point out."""
+
+import numpy as np
+from sklearn.metrics import RocCurveDisplay, roc_auc_score, roc_curve
+
+from mura_skorch.plots.style import BLUE, LINE_GREY, ORANGE, VERMILLION
+from mura_skorch.published import OVERALL_MODEL
+
+__all__ = ["RocDisplay"]
+
+FOOTNOTE = (
+    "* arXiv:1712.06957v4, AUROC {auroc:.3f}, on its hidden\n"
+    "test set of 207 studies: another one than that drawn here"
+)
+
+
+class RocDisplay:
+    """Receiver operating characteristic, with the operating points in use and published.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_studies,)
+        Labels, 1 abnormal and 0 normal; both occur.
+    y_score : array-like of shape (n_studies,)
+        Probabilities of abnormality.
+    published : bool, default=False
+        Mark the operating point of the paper's model, with a footnote that it was measured on
+        another test set; for MURA alone, all study types together.
+    threshold : float or None, default=0.5
+        Studies with a probability strictly above are abnormal: the model's point on the curve.
+        None marks none, where studies have thresholds of their own.
+    note : str or None, default=None
+        Printed in colour above the plot, such as "phantoms: no clinical meaning".
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes drawn on.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    Notes
+    -----
+    The curve is scikit-learn's ``RocCurveDisplay``.
+
+    Examples
+    --------
+    >>> from mura_skorch.plots import RocDisplay
+    >>> display = RocDisplay.from_predictions([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1])
+    >>> display.ax_.get_xlabel()
+    '1 - specificity'
+    """
+
+    def __init__(self, y_true, y_score, *, published=False, threshold=0.5, note=None):
+        self.y_true = y_true
+        self.y_score = y_score
+        self.published = published
+        self.threshold = threshold
+        self.note = note
+
+    @classmethod
+    def from_predictions(
+        cls, y_true, y_score, *, published=False, threshold=0.5, note=None, ax=None
+    ):
+        """Draw predictions in one step.
+
+        Parameters
+        ----------
+        y_true, y_score, published, threshold, note
+            As for the class.
+        ax : matplotlib Axes or None, default=None
+            Axes to draw on; None makes a figure.
+
+        Returns
+        -------
+        RocDisplay
+            The display, drawn.
+        """
+        display = cls(y_true, y_score, published=published, threshold=threshold, note=note)
+        return display.plot(ax)
+
+    def plot(self, ax=None):
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to draw on; None makes a figure, 4.6 inches wide.
+
+        Returns
+        -------
+        RocDisplay
+            The display itself, with `ax_` and `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If there are no normal or no abnormal studies.
+        """
+        from matplotlib.figure import Figure
+
+        y_true, y_score = np.asarray(self.y_true, dtype=int), np.asarray(self.y_score, dtype=float)
+        if len(np.unique(y_true)) < 2:
+            raise ValueError(
+                f"expected normal and abnormal studies to draw a ROC curve of, got {len(y_true)} "
+                "of one kind; leave the figure out"
+            )
+        if ax is None:
+            height = 5.4 if self.published else 4.8
+            ax = Figure(figsize=(4.6, height), layout="constrained").subplots()
+        self.ax_, self.figure_ = ax, ax.figure
+        ax.plot([0, 1], [0, 1], color=LINE_GREY, linewidth=1)
+        fpr, tpr, _ = roc_curve(y_true, y_score)
+        auroc = roc_auc_score(y_true, y_score)
+        RocCurveDisplay(fpr=fpr, tpr=tpr).plot(
+            ax=ax, curve_kwargs={"color": BLUE, "label": f"model, AUROC {auroc:.3f}"}
+        )
+        if self.threshold is not None:
+            called = y_score > self.threshold
+            point = called[y_true == 0].mean(), called[y_true == 1].mean()
+            label = f"model above {self.threshold:.3g}"
+            ax.plot(*point, "o", color=BLUE, label=label, clip_on=False, zorder=3)
+        caption = "1 - specificity"
+        if self.published:
+            point = 1 - OVERALL_MODEL["specificity"], OVERALL_MODEL["sensitivity"]
+            ax.plot(*point, "D", color=ORANGE, label="paper's model*", clip_on=False, zorder=3)
+            caption += "\n\n" + FOOTNOTE.format(**OVERALL_MODEL)
+        ax.set(xlabel=caption, ylabel="sensitivity", aspect="equal")
+        ax.xaxis.label.set_fontsize(9)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize=8, loc="lower right")
+        if self.note:
+            ax.set_title(self.note, loc="left", color=VERMILLION, fontsize=9, fontweight="bold")
+        return self

@@ -1,0 +1,81 @@
+"""Training curves: the numbers of epochs in, a figure of losses and kappas out."""
+
+from mura_skorch.plots.style import GREY, SERIES, VERMILLION
+
+__all__ = ["TrainingDisplay"]
+
+
+class TrainingDisplay:
+    """Losses and kappa by epoch, one colour for each fit.
+
+    Parameters
+    ----------
+    epochs : DataFrame
+        One row per fit and epoch: ``name`` of the fit, ``epoch`` from 1, ``train_loss`` and, as
+        far as there was validation data, ``valid_loss`` and ``valid_kappa``.
+    note : str or None, default=None
+        Printed in colour above the plot, such as "phantoms: no clinical meaning".
+
+    Attributes
+    ----------
+    axes_ : ndarray of shape (2,) of matplotlib Axes
+        Losses and kappas.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mura_skorch.plots import TrainingDisplay
+    >>> epochs = pd.DataFrame({"name": "XR_HAND", "epoch": [1, 2], "train_loss": [0.4, 0.3]})
+    >>> TrainingDisplay(epochs).plot().axes_[0].get_ylabel()
+    'loss'
+    """
+
+    def __init__(self, epochs, note=None):
+        self.epochs = epochs
+        self.note = note
+
+    def plot(self):
+        """Draw the display on a figure of 10 by 3.6 inches.
+
+        Returns
+        -------
+        TrainingDisplay
+            The display itself, with `axes_` and `figure_`.
+        """
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        self.figure_ = Figure(figsize=(10, 3.6), layout="constrained")
+        self.axes_ = self.figure_.subplots(1, 2)
+        fits = list(self.epochs.groupby("name", sort=False))
+        for i, (name, rows) in enumerate(fits):
+            # Ten fits of one kind are told apart by their lines' shape once colours run out.
+            style = {"color": SERIES[i % len(SERIES)], "marker": "os^Dv"[i // len(SERIES) % 5]}
+            style |= {"markersize": 3.5, "linewidth": 1.5}
+            self.axes_[0].plot(rows["epoch"], rows["train_loss"], **style, linestyle=":")
+            for ax, column in zip(self.axes_, ("valid_loss", "valid_kappa"), strict=True):
+                if column in rows:
+                    ax.plot(rows["epoch"], rows[column], **style, label=name)
+        for ax, label in zip(self.axes_, ("loss", "Cohen's kappa, validation"), strict=True):
+            ax.set(xlabel="epoch", ylabel=label)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.spines[["top", "right"]].set_visible(False)
+        kinds = [{"linestyle": ":", "label": "training"}, {"label": "validation"}]
+        for kind in kinds:
+            self.axes_[0].plot([], [], color=GREY, **kind)
+        handles = self.axes_[0].get_legend_handles_labels()
+        self.axes_[0].legend(
+            *(part[-len(kinds) :] for part in handles), frameon=False, fontsize=8, loc="best"
+        )
+        if len(fits) > 1:
+            self.figure_.legend(
+                *self.axes_[1].get_legend_handles_labels(),
+                **{"loc": "outside right center", "frameon": False, "fontsize": 8},
+            )
+        if self.note:
+            self.figure_.suptitle(
+                self.note, x=0.01, ha="left", color=VERMILLION, fontsize=9, fontweight="bold"
+            )
+        return self

@@ -1,0 +1,88 @@
+"""Provenance: a table and the place of a run go in; digest, versions and commit come out."""
+
+import hashlib
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import pandas as pd
+
+from mura_skorch._version import __version__
+
+__all__ = ["data_digest", "git_commit", "package_versions", "provenance"]
+
+PACKAGES = ("torch", "torchvision", "skorch", "scikit-learn")
+IDENTITY = ["study", "study_type", "patient", "label", "n_views"]
+
+
+def data_digest(table):
+    """Return a digest of the studies that a prediction table stands for.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `mura_skorch.predictions.prediction_table` returns; of it ``study``, ``study_type``,
+        ``patient``, ``label`` and ``n_views`` are read, every row of them, in their order.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits, the same before and after a round trip through a CSV file.
+
+    Examples
+    --------
+    >>> data_digest(pd.DataFrame({"study": ["a", "b"], "label": [1, 0]}))
+    '3b2d5e4254ea0f69'
+    """
+    columns = [name for name in IDENTITY if name in table]
+    rows = table[columns].reset_index(drop=True)
+    if "label" in rows:
+        rows["label"] = pd.to_numeric(rows["label"]).astype("Int8")
+    text = rows.astype("string").fillna("").to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def package_versions():
+    """Return the versions of this package and of those that decide its numbers, by name."""
+    return {"mura_skorch": __version__} | {name: version(name) for name in PACKAGES}
+
+
+def git_commit(folder="."):
+    """Return the commit of the repository that a folder lies in, or None."""
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def provenance(table):
+    """Return what a reader needs to find a result again.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A prediction table.
+
+    Returns
+    -------
+    dict of str to str
+        Studies and patients, the data's digest, date, command, versions, machine, and the commit
+        where the current folder is in a repository.
+    """
+    facts = {"Studies": f"{len(table):,}"}
+    if "patient" in table:
+        facts["Patients"] = f"{table['patient'].nunique():,}"
+    facts |= {
+        "Digest of the data": data_digest(table),
+        "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Command": shlex.join(sys.argv) if sys.argv[0] not in ("", "-c") else "interactive",
+        "Versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
+        "Machine": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+    }
+    commit = git_commit()
+    return facts | ({"Commit": commit} if commit else {})

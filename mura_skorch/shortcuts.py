@@ -1,0 +1,249 @@
+"""Shortcuts: what is known without looking at a bone in, how well that alone predicts out."""
+
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from tqdm import tqdm
+
+from mura_skorch._checks import check_binary, check_scores, encode
+from mura_skorch._intervals import RankedScores, draw_groups, percentiles
+from mura_skorch.images import read_view
+
+__all__ = ["SHORTCUTS", "shortcut_scores", "view_statistics"]
+
+# Shortcut -> the columns of a prediction table that it is made of.
+SHORTCUTS = {
+    "n_views": ["n_views"],
+    "study_type": ["study_type"],
+    "mean_intensity": ["mean_intensity"],
+    "size": ["height", "width"],
+}
+WORDS = {
+    "n_views": "the number of views",
+    "study_type": "the study type",
+    "mean_intensity": "the mean intensity",
+    "size": "the size of the views",
+}
+STATISTICS = ["mean_intensity", "height", "width"]
+FIGURES = [
+    *("auroc", "low", "high", "model_auroc"),
+    *("difference", "difference_low", "difference_high"),
+]
+DECIMALS = 6  # of log-odds: what differs less is the same, up to the solver's tolerance
+
+
+def view_statistics(studies):
+    """Intensity and size of the views of each study, for :func:`shortcut_scores`.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        A study table; of it, `views` is read.
+
+    Returns
+    -------
+    DataFrame
+        `mean_intensity` (grey values from 0 to 255), `height` and `width` (pixels), float64, each
+        the mean over the study's views as stored, with the index of `studies`:
+        ``studies.join(view_statistics(studies))``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a view cannot be read, see :func:`mura_skorch.images.read_view`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mura_skorch import read_studies, write_phantoms
+    >>> from mura_skorch.shortcuts import view_statistics
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     root = write_phantoms(
+    ...         f"{folder}/P", n_train=2, n_valid=0, n_test=0, study_types=["XR_HAND"]
+    ...     )
+    ...     view_statistics(read_studies(root)).columns.tolist()
+    ['mean_intensity', 'height', 'width']
+    """
+    with ThreadPoolExecutor() as pool:  # reading and decoding release the lock
+        try:
+            rows = list(
+                tqdm(
+                    pool.map(_statistics, studies["views"]),
+                    total=len(studies),
+                    desc="view statistics",
+                    unit="study",
+                    file=sys.stderr,
+                    disable=None,
+                )
+            )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return pd.DataFrame(rows, columns=STATISTICS, index=studies.index, dtype=float)
+
+
+def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0):
+    """AUROC that shortcuts alone would reach, and by how much the model exceeds it.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        A prediction table with `label` and `score`, and any of `n_views`, `study_type`,
+        `mean_intensity`, and `height` with `width`; `patient` is what folds and resamples keep
+        together, each study its own without it. A row without a label, a score or a shortcut's
+        value does not count for that shortcut.
+    n_splits : int, default=5
+        Folds of the cross-validation; fewer where fewer patients have either label.
+    n_resamples : int, default=2000
+        Resamples of the bootstrap.
+    random_state : int or None, default=0
+        Source of folds and resamples.
+
+    Returns
+    -------
+    DataFrame
+        One row for each shortcut whose columns are there: `shortcut`, `n` (studies), `auroc` with
+        `low` and `high`, `model_auroc` (on the same studies), `difference` (model minus shortcut)
+        with `difference_low` and `difference_high`, `includes_zero` (nullable boolean) and
+        `undefined`, the reason where figures are NaN, else "".
+
+    Raises
+    ------
+    ValueError
+        If `label` or `score` is missing or not as described, or `n_splits` is less than 2.
+
+    Warns
+    -----
+    UserWarning
+        If the interval of a difference includes 0 or lies below it.
+
+    Notes
+    -----
+    Each shortcut is a logistic regression: of the one-hot study type, or of the standardised
+    numbers with their squares and product, so that a dependence may have its peak in the middle.
+    No patient is in both parts of a fold. Intervals are percentiles, 95 %, over resamples of whole
+    patients, the same ones for model and shortcut; the regressions are not fitted again.
+
+    The log-odds of all folds are pooled into one AUROC. As they come, they would rank studies by
+    fold: a fold with many abnormal studies leaves few to its training part, whose regression then
+    gives all of the fold low log-odds, and even a column of constants would fall below .5. So each
+    regression's mean log-odds on its own training part are subtracted; a constant then gives
+    exactly .5.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mura_skorch.shortcuts import shortcut_scores
+    >>> predictions = pd.DataFrame(
+    ...     {
+    ...         "patient": range(40),
+    ...         "label": [0, 1] * 20,
+    ...         "n_views": [2] * 40,
+    ...         "score": [0.1, 0.8] * 20,
+    ...     }
+    ... )
+    >>> shortcut_scores(predictions)[["shortcut", "n", "auroc", "difference"]]
+      shortcut   n  auroc  difference
+    0  n_views  40    0.5         0.5
+    """
+    if missing := [name for name in ("label", "score") if name not in predictions]:
+        raise ValueError(
+            f"expected columns {', '.join(missing)} in the predictions, got "
+            f"{', '.join(map(str, predictions.columns))}; make the table with prediction_table"
+        )
+    if n_splits < 2:
+        raise ValueError(f"expected at least 2 folds, got n_splits={n_splits!r}")
+    columns = {
+        name: needed for name, needed in SHORTCUTS.items() if set(needed) <= set(predictions)
+    }
+    # One order for the same studies, so that their order as given decides nothing.
+    keys = [name for name in ("study", "patient", "score") if name in predictions]
+    table = predictions.sort_values(keys, kind="stable") if len(predictions) else predictions
+    rows = []
+    for name, needed in columns.items():
+        used = table.dropna(subset=["label", "score", *needed])
+        features = used[needed].astype(str if name == "study_type" else float)
+        rows.append(
+            {"shortcut": name, "n": len(used)}
+            | _row(used, features, n_splits, n_resamples, random_state)
+        )
+    names = ["shortcut", "n", *FIGURES, "includes_zero", "undefined"]
+    scores = pd.DataFrame(rows, columns=names)
+    low, high = scores["difference_low"].to_numpy(float), scores["difference_high"].to_numpy(float)
+    scores["includes_zero"] = pd.array((low <= 0) & (high >= 0), dtype="boolean")
+    scores.loc[np.isnan(low), "includes_zero"] = pd.NA
+    for row in scores[low <= 0].to_dict("records"):
+        words = WORDS[row["shortcut"]]
+        warnings.warn(
+            f"{words} alone reaches AUROC {row['auroc']:.3f}, the model {row['model_auroc']:.3f} "
+            f"on the same {row['n']} studies: the 95 % interval of the difference, "
+            f"({row['difference_low']:.3f}, {row['difference_high']:.3f}), is not above 0. The "
+            f"model may rest on {words}: score it within equal values of it, train longer or on "
+            "more studies, or test on more",
+            UserWarning,
+            stacklevel=2,
+        )
+    return scores
+
+
+def _row(used, features, n_splits, n_resamples, random_state):
+    """Return the figures of one shortcut."""
+    y_true = check_binary(used["label"], "label")
+    y_score = check_scores(used["score"], "score")
+    codes = np.arange(len(used))
+    if "patient" in used:
+        codes = encode(used["patient"], "patient")[0]
+    empty = dict.fromkeys(FIGURES, np.nan)
+    if len(np.unique(y_true)) < 2:
+        why = "only one class" if len(used) else "no studies"
+        return empty | {"undefined": f"auroc: {why}"}
+    model_auroc = float(roc_auc_score(y_true, y_score))
+    n_folds = min(n_splits, *(len(np.unique(codes[y_true == label])) for label in (0, 1)))
+    if n_folds < 2:
+        why = "auroc: fewer than two patients with either label, no cross-validation"
+        return empty | {"model_auroc": model_auroc, "undefined": why}
+    shortcut = _log_odds(features, y_true, codes, n_folds, random_state)
+    auroc = float(roc_auc_score(y_true, shortcut))
+    ranked = [RankedScores(y_true, score, codes) for score in (y_score, shortcut)]
+    drawn = [
+        [scores.areas(weights)[0] for scores in ranked]
+        for weights in draw_groups(codes.max() + 1, n_resamples, random_state, n_rows=len(used))
+    ]
+    model, alone = (np.concatenate(chunks) for chunks in zip(*drawn, strict=True))
+    low, high = percentiles(alone, n_resamples)
+    ends = percentiles(model - alone, n_resamples)
+    figures = (auroc, low, high, model_auroc, model_auroc - auroc, *ends)
+    undefined = "intervals: too few resamples have both classes" if np.isnan(low) else ""
+    return dict(zip(FIGURES, figures, strict=True)) | {"undefined": undefined}
+
+
+def _log_odds(features, y_true, codes, n_folds, random_state):
+    """Return log-odds of each study from the folds it is not in, relative to their mean."""
+    if all(pd.api.types.is_numeric_dtype(dtype) for dtype in features.dtypes):
+        steps = [StandardScaler(), PolynomialFeatures(include_bias=False), StandardScaler()]
+    else:
+        steps = [OneHotEncoder(handle_unknown="ignore")]
+    pipeline = make_pipeline(*steps, LogisticRegression())
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=random_state)
+    found = np.zeros(len(y_true))
+    for train, test in folds.split(features, y_true, codes):
+        if len(np.unique(y_true[train])) < 2:
+            continue  # learns nothing, and says nothing
+        pipeline.fit(features.iloc[train], y_true[train])
+        log_odds = pipeline.decision_function(features)
+        found[test] = np.round(log_odds[test] - log_odds[train].mean(), DECIMALS)
+    return found
+
+
+def _statistics(views):
+    """Return mean grey value, height and width of a study, each the mean over its views."""
+    pictures = (read_view(path) for path in views)
+    return np.mean([(picture.mean(), *picture.shape) for picture in pictures], axis=0)

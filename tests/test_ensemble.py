@@ -1,0 +1,172 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+from conftest import TinyNet, tiny_classifier
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+
+from mura_skorch.ensemble import MuraEnsemble, best_valid_loss, load_model
+from mura_skorch.operating_point import apply_temperature
+from mura_skorch.runs import Run
+
+
+@pytest.fixture(scope="module")
+def members(fitted, train):
+    """Three classifiers of other seeds; tests must not change them."""
+    others = [tiny_classifier(random_state=seed, max_epochs=1).fit(train) for seed in (1, 2)]
+    return [fitted, *others]
+
+
+@pytest.fixture(scope="module")
+def ensemble(members):
+    return MuraEnsemble.of(members)
+
+
+# --- the mean --------------------------------------------------------------------------------
+
+
+def test_ensemble_of_one_member_is_the_member(fitted, valid):
+    alone = MuraEnsemble.of([fitted])
+    assert np.array_equal(alone.predict_proba(valid), fitted.predict_proba(valid))
+    assert alone.predict(valid).tolist() == fitted.predict(valid).tolist()
+    assert alone.score(valid) == fitted.score(valid)
+    for method in ("predict_view_proba", "localize"):
+        pairs = zip(getattr(alone, method)(valid), getattr(fitted, method)(valid), strict=True)
+        assert all(np.array_equal(own, other) for own, other in pairs)
+
+
+def test_ensemble_of_identical_members_is_the_member(fitted, valid):
+    same = MuraEnsemble.of([fitted] * 3)
+    np.testing.assert_allclose(same.predict_proba(valid), fitted.predict_proba(valid), atol=1e-6)
+
+
+def test_order_of_members_is_irrelevant(members, ensemble, valid):
+    turned = MuraEnsemble.of(members[::-1]).predict_proba(valid)
+    np.testing.assert_allclose(turned, ensemble.predict_proba(valid), atol=1e-6)
+
+
+def test_probability_is_the_mean_over_members_and_over_their_views(members, ensemble, valid):
+    proba = ensemble.predict_proba(valid)
+    assert proba.dtype == np.float32
+    means = np.mean([net.predict_proba(valid) for net in members], axis=0)
+    np.testing.assert_allclose(proba, means, atol=1e-6)
+    views = [view.mean() for view in ensemble.predict_view_proba(valid)]
+    np.testing.assert_allclose(views, proba[:, 1], atol=1e-6)
+
+
+def test_mean_of_the_map_plus_mean_bias_is_the_mean_logit(members, ensemble, valid):
+    bias = np.mean([net.module_.network.classifier.bias.item() for net in members])
+    logits = np.mean(
+        [
+            np.concatenate([np.log(p / (1 - p)) for p in net.predict_view_proba(valid)])
+            for net in members
+        ],
+        axis=0,
+    )
+    maps = np.concatenate(ensemble.localize(valid))
+    np.testing.assert_allclose(maps.mean(axis=(1, 2)) + bias, logits, atol=1e-4)
+
+
+def test_abnormal_is_strictly_above_the_threshold(ensemble, members, valid):
+    proba = ensemble.predict_proba(valid)[:, 1]
+    threshold = float(np.sort(proba)[3])
+    other = MuraEnsemble.of(members, threshold=threshold)
+    assert other.predict(valid).sum() == len(valid) - 4
+
+
+# --- scikit-learn's habits -------------------------------------------------------------------
+
+
+def test_clone_has_the_same_members_and_fits_none_of_them(ensemble, train, valid):
+    copy = clone(ensemble)
+    assert is_classifier(copy)
+    with pytest.raises(NotFittedError):
+        copy.predict_proba(valid)
+    copy.fit(train)
+    assert np.array_equal(copy.predict_proba(valid), ensemble.predict_proba(valid))
+    assert copy.classes_.tolist() == [0, 1]
+
+
+def test_members_that_are_not_frozen_are_trained(train, valid):
+    nets = [(f"seed_{k}", tiny_classifier(random_state=k, max_epochs=1)) for k in (0, 1)]
+    ensemble = MuraEnsemble(nets).fit(train)
+    assert [net.seed_ for net in ensemble.estimators_] == [0, 1]
+    assert ensemble.predict(valid).shape == (len(valid),)
+
+
+def test_parameters_are_members_and_threshold(ensemble):
+    assert set(ensemble.get_params(deep=False)) == {"estimators", "threshold"}
+    assert pickle.loads(pickle.dumps(ensemble)).threshold_ == 0.5
+
+
+def test_unfitted_members_are_refused():
+    with pytest.raises(NotFittedError):
+        MuraEnsemble.of([tiny_classifier()])
+
+
+# --- operating point -------------------------------------------------------------------------
+
+
+def test_recalibration_scales_the_mean_and_leaves_the_ensemble(ensemble, train, tmp_path):
+    before = ensemble.predict_proba(train)[:, 1]
+    label = (before > np.median(before)).astype(int)
+    label[np.argsort(before)[[3, 10, -9, -2]]] ^= 1
+    local = ensemble.recalibrate(train, label, threshold="sensitivity=0.9")
+    after = local.predict_proba(train)[:, 1]
+    np.testing.assert_allclose(after, apply_temperature(before, local.temperature_), atol=1e-6)
+    assert local.predict(train)[label == 1].mean() >= 0.9
+    assert np.array_equal(ensemble.predict_proba(train)[:, 1], before)
+    local.save(tmp_path / "local")
+    loaded = load_model(tmp_path / "local", module=TinyNet)
+    assert np.array_equal(loaded.predict_proba(train)[:, 1], after)
+    assert (loaded.threshold, loaded.threshold_) == (local.threshold, local.threshold_)
+
+
+# --- saving ----------------------------------------------------------------------------------
+
+
+def test_saved_and_loaded_ensemble_predicts_bit_equal(ensemble, valid, tmp_path):
+    ensemble.save(tmp_path)
+    loaded = MuraEnsemble.load(tmp_path, module=TinyNet)
+    assert np.array_equal(loaded.predict_proba(valid), ensemble.predict_proba(valid))
+    assert MuraEnsemble.load(tmp_path, module=TinyNet, threshold=0.3).threshold_ == 0.3
+
+
+def test_saved_ensemble_lists_runs_seeds_and_losses_and_holds_no_pickle(members, valid, tmp_path):
+    net = pickle.loads(pickle.dumps(members[0]))
+    net.run_id_ = "0123456789abcdef0123456789abcdef"
+    MuraEnsemble.of([net, *members[1:]]).save(tmp_path)
+    config = json.loads((tmp_path / "ensemble.json").read_text())
+    rows = config["members"]
+    assert [row["run_id"] for row in rows] == [net.run_id_, None, None]
+    assert [row["random_state"] for row in rows] == [0, 1, 2]
+    assert [row["valid_loss"] for row in rows] == list(map(best_valid_loss, members))
+    assert config["note"] == "phantoms: no clinical meaning"
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {
+        ".json", ".safetensors"
+    }  # fmt: skip
+    loaded = load_model(tmp_path, module=TinyNet)
+    assert [member.run_id_ for member in loaded.estimators_] == [net.run_id_, None, None]
+
+
+def test_model_of_a_run_is_opened_whatever_it_is(ensemble, fitted, valid, tmp_path):
+    for name, model in (("one", fitted), ("many", ensemble)):
+        model.save(tmp_path / name)
+        with Run(name=name) as run:
+            run.log_folder(tmp_path / name, "model")
+        loaded = load_model(run.run_id, module=TinyNet)
+        assert type(loaded) is type(model)
+        assert np.array_equal(loaded.predict_proba(valid), model.predict_proba(valid))
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"format": 2}', "[]"])
+def test_damaged_missing_and_foreign_files_are_refused_with_their_path(tmp_path, content):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        MuraEnsemble.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        load_model(tmp_path)
+    (tmp_path / "ensemble.json").write_text(content)
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        load_model(tmp_path)

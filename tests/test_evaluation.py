@@ -1,0 +1,128 @@
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mura_skorch.evaluation import evaluate, final_metrics, score_predictions
+from mura_skorch.metrics import study_scores
+from mura_skorch.predictions import beside_pooled
+from mura_skorch.published import FOOTNOTE, format_scores
+
+# A model of 60 studies does not beat chance by far: whether a shortcut is as good is not the point.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def test_failed_types_keep_a_row_that_says_why(predictions):
+    scores = score_predictions(predictions, failed={"XR_ELBOW": "FAILED: no such file"})
+    names = ["XR_ELBOW", "XR_HAND", "XR_WRIST", "overall"]
+    assert scores["study_type"].tolist() == names
+    assert "FAILED: no such file" in format_scores(scores).splitlines()[2]
+    assert (
+        evaluate(predictions, failed={"XR_ELBOW": "FAILED: x"}).alerts[0] == "XR_ELBOW: FAILED: x"
+    )
+
+
+def test_nothing_but_failures_is_still_a_table():
+    failed = {"XR_HAND": "FAILED: a", "XR_WRIST": "FAILED: b"}
+    found = evaluate(beside_pooled([]), failed=failed)
+    assert found.studies["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "overall"]
+    assert "FAILED: b" in format_scores(found.studies)
+    assert np.isnan(final_metrics(found.studies)["test/kappa"])
+
+
+def test_pooled_model_stands_beside_the_models_of_single_types(predictions):
+    perfect = predictions.assign(pooled_score=predictions["label"] * 0.8)
+    scores = score_predictions(perfect)
+    assert scores["pooled_model"].tolist() == [1, 1, 1]
+    assert "pooled" in format_scores(scores).splitlines()[0]
+    assert FOOTNOTE.split()[0] not in format_scores(scores)
+
+
+def test_studies_without_an_own_model_keep_the_pooled_models_score(predictions):
+    hands = predictions[predictions.study_type == "XR_HAND"]
+    both = beside_pooled([hands], predictions)
+    assert both["pooled_score"].notna().all()
+    assert both["score"].notna().sum() == len(hands)
+    assert beside_pooled([], predictions)["score"].isna().all()
+
+
+def test_published_kappas_come_with_their_footnote(predictions):
+    text = format_scores(score_predictions(predictions, published=True))
+    assert "paper*" in text
+    assert " ".join(text.split()).endswith(" ".join(FOOTNOTE.split()))
+
+
+def test_decisions_are_scored_at_the_operating_point_they_were_made_with(predictions):
+    moved = predictions.assign(
+        threshold=np.where(predictions.study_type == "XR_HAND", 0.3, 0.6),
+    )
+    scores = score_predictions(moved).set_index("study_type")
+    hands = moved[moved.study_type == "XR_HAND"]
+    assert scores.loc["XR_HAND", "tp"] == ((hands.label == 1) & (hands.score > 0.3)).sum()
+    decided = (moved.score > moved.threshold) == moved.label
+    assert scores.loc["overall", "accuracy"] == decided.mean()
+
+
+def test_unlabelled_studies_are_left_out_and_counted(predictions):
+    partly = predictions.assign(label=predictions["label"].astype("Int8"))
+    partly.loc[:9, "label"] = pd.NA
+    found = evaluate(partly)
+    assert found.studies.iloc[-1]["n"] == 50
+    assert "10 of 60 studies have no label or no score: left out" in found.alerts
+
+
+def test_views_are_scored_as_views(predictions):
+    views = predictions.loc[predictions.index.repeat(2)].assign(view=[1, 2] * 60)
+    found = evaluate(predictions, views)
+    assert set(found.views["level"]) == {"view"}
+    assert found.views.iloc[-1]["n"] == 120
+    assert set(found.studies["level"]) == {"study"}
+
+
+def test_a_shortcut_as_good_as_the_model_is_an_alert(predictions):
+    useless = predictions.assign(score=0.5, n_views=1 + predictions["label"])
+    with pytest.warns(UserWarning, match="n_views|number of views"):
+        found = evaluate(useless)
+    assert any("views" in alert for alert in found.alerts)
+
+
+def test_readers_and_further_columns_get_their_tables(predictions):
+    rng = np.random.default_rng(1)
+    more = predictions.assign(
+        site=np.where(np.arange(60) < 30, "north", "south"),
+        **{f"reader_{i}": (predictions["label"] + (rng.random(60) < 0.1)) % 2 for i in (1, 2, 3)},
+    )
+    found = evaluate(more, readers=["reader_1", "reader_2", "reader_3"], by=["site"])
+    assert {"reader_1", "reader_2", "reader_3"} <= set(found.readers["reader"])
+    site = found.by["site"].set_index(["value", "study_type"])["n"]
+    assert site["north", "overall"] == site["south", "overall"] == 30
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda t: t.assign(label=0),
+        lambda t: t.assign(patient="p"),
+        lambda t: t.iloc[:1],
+        lambda t: t.iloc[:0],
+        lambda t: t.assign(study_type=["XR_ELBOW"] + ["XR_HAND"] * 59),
+    ],
+    ids=["one class", "one patient", "one study", "no study", "a type with one study"],
+)
+def test_figures_that_are_not_defined_say_why(predictions, broken):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        found = evaluate(broken(predictions))
+    rows = found.studies[found.studies["undefined"] != ""]
+    assert len(rows)
+    for row in rows.to_dict("records"):
+        for reason in row["undefined"].split("; "):
+            assert ":" in reason
+
+
+def test_final_metrics_share_their_names_with_every_run(predictions):
+    metrics = final_metrics(score_predictions(predictions))
+    direct = study_scores(predictions.label, predictions.score, groups=predictions.patient)
+    assert metrics["test/kappa"] == direct["kappa"].iloc[0]
+    assert {"test/n", "test/auroc_low", "test/ece_high"} <= set(metrics)

@@ -1,0 +1,150 @@
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from mura_skorch import MuraClassifier, read_studies, write_phantoms
+from mura_skorch.ensemble import MuraEnsemble, load_model
+from mura_skorch.runs import Run
+
+SCRIPT = Path(__file__).parents[1] / "experiments" / "predict.py"
+
+
+@pytest.fixture(scope="module")
+def main():
+    return runpy.run_path(str(SCRIPT), run_name="predict")["main"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    return write_phantoms(folder, n_train=8, n_valid=8, n_test=3, study_types=["XR_HAND"])
+
+
+@pytest.fixture(scope="module")
+def model(data, tmp_path_factory):
+    """The folder of an ensemble of two models of one epoch."""
+    studies = read_studies(data)
+    nets = [
+        MuraClassifier(
+            module__weights=None,
+            dataset__image_size=32,
+            max_epochs=1,
+            train_split=None,
+            random_state=seed,
+            callbacks__mlflow=None,
+            verbose=0,
+        ).fit(studies[studies.split == "train"])
+        for seed in (0, 1)
+    ]
+    folder = tmp_path_factory.mktemp("model")
+    MuraEnsemble.of(nets).save(folder)
+    return folder
+
+
+def call(main, model, data, *arguments):
+    return main(["--model", str(model), "--data", str(data), "--out", "out", *arguments])
+
+
+def test_labelled_studies_are_predicted_and_judged(main, model, data, capsys):
+    assert call(main, model, data, "--split", "valid", "--cases", "1") == 0
+    printed = capsys.readouterr().out
+    assert "phantoms: no clinical meaning" in printed
+    assert "paper" not in printed
+    predictions = pd.read_csv("out/predictions.csv")
+    valid = read_studies(data).query("split == 'valid'")
+    expected = load_model(model).predict_proba(valid)[:, 1]
+    np.testing.assert_allclose(predictions["score"], expected, atol=1e-6)
+    views = pd.read_csv("out/view_predictions.csv")
+    assert len(views) == valid["views"].map(len).sum()
+    metrics = pd.read_csv("out/metrics.csv").query("level == 'study' and study_type == 'overall'")
+    kappa = cohen_kappa_score(predictions["label"], predictions["score"] > 0.5)
+    assert metrics["kappa"].item() == pytest.approx(kappa)
+    assert "A saved model, judged" in Path("out/report.html").read_text()
+    run = mlflow.last_active_run()
+    logged = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "report")}
+    assert {"report/predictions.csv", "report/report.html"} <= logged
+    assert run.data.metrics["test/kappa"] == pytest.approx(kappa)
+
+
+def test_studies_without_labels_are_predicted_all_the_same(main, model, data, capsys):
+    assert call(main, model, data, "--split", "test") == 0
+    assert "nothing to judge" in capsys.readouterr().out
+    predictions = pd.read_csv("out/predictions.csv")
+    assert len(predictions) == 3
+    assert predictions["label"].isna().all()
+    assert predictions["decision"].isin([0, 1]).all()
+    assert not Path("out/report.html").exists()
+
+
+def test_train_split_is_left_out_unless_asked_for(main, model, data):
+    call(main, model, data, "--cases", "0")
+    assert len(pd.read_csv("out/predictions.csv")) == 11
+    with pytest.raises(SystemExit, match="expected --split among"):
+        call(main, model, data, "--split", "other")
+
+
+def test_labels_readers_and_sites_come_from_a_file(main, model, data):
+    keys = read_studies(data).query("split == 'test'")["study"]
+    rows = {"study": "MURA-v1.1/" + keys + "/", "label": [0, 1, 1], "anna": [0, 1, 0]}
+    table = pd.DataFrame({**rows, "ben": [1, 1, 0], "site": ["A", "A", "B"]})
+    table.to_csv("labels.csv", index=False)
+    extra = ["--split", "test", "--labels", "labels.csv", "--cases", "0"]
+    assert call(main, model, data, *extra, "--readers", "anna", "ben", "--by", "site") == 0
+    predictions = pd.read_csv("out/predictions.csv")
+    assert predictions["label"].tolist() == [0, 1, 1]
+    assert predictions["site"].tolist() == ["A", "A", "B"]
+    for name in ("readers.csv", "by_site.csv"):
+        assert Path("out", name).is_file()
+    with pytest.raises(SystemExit, match="expected columns clara"):
+        call(main, model, data, *extra, "--readers", "clara")
+    table[1:].to_csv("labels.csv", index=False)
+    with pytest.raises(SystemExit, match="1 missing: test/XR_HAND"):
+        call(main, model, data, *extra)
+
+
+def test_threshold_is_honoured_and_a_rule_needs_studies_to_be_chosen_on(main, model, data):
+    call(main, model, data, "--split", "test", "--threshold", "0.001")
+    assert pd.read_csv("out/predictions.csv")["decision"].all()
+    with pytest.raises(SystemExit, match="--refit-on"):
+        call(main, model, data, "--threshold", "youden")
+    with pytest.raises(SystemExit):
+        call(main, model, data, "--threshold", "best")
+
+
+def test_model_refitted_on_local_studies_is_used_and_kept(main, model, data, tmp_path):
+    local = write_phantoms(tmp_path / "local", n_train=1, n_valid=12, n_test=1,
+                           study_types=["XR_HAND"], random_state=7)  # fmt: skip
+    extra = ["--split", "test", "--refit-on", str(local), "--threshold", "sensitivity=0.9"]
+    assert call(main, model, data, *extra) == 0
+    predictions, refitted = pd.read_csv("out/predictions.csv"), load_model("out/model")
+    assert refitted.threshold == "sensitivity=0.9"
+    assert refitted.temperature_ != 1
+    assert predictions["threshold"].unique() == pytest.approx(refitted.threshold_)
+    table = read_studies(local)
+    assert refitted.predict(table[table["label"] == 1]).mean() >= 0.9
+    with pytest.raises(SystemExit, match="other studies than those reported"):
+        call(main, model, data, "--refit-on", str(data))
+
+
+def test_model_of_a_run_is_found_and_a_missing_one_named(main, model, data):
+    with Run(name="trained") as run:
+        run.log_folder(model, "model")
+    assert call(main, run.run_id, data, "--split", "test") == 0
+    for missing in ("0" * 32, "nowhere"):
+        with pytest.raises(SystemExit, match=missing):
+            call(main, missing, data)
+
+
+def test_model_trained_on_phantoms_says_so_on_other_studies(main, model, data, tmp_path):
+    other = shutil.copytree(data, tmp_path / "other", ignore=shutil.ignore_patterns("NOTE.txt"))
+    call(main, model, other, "--split", "test")
+    note = "model trained on phantoms: no clinical meaning"
+    assert set(pd.read_csv("out/predictions.csv")["note"]) == {note}
+    assert json.loads((model / "ensemble.json").read_text())["note"] in note

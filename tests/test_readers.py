@@ -1,0 +1,211 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from mura_skorch.metrics import kappa_interval, study_scores
+from mura_skorch.published import OVERALL_COUNTS
+from mura_skorch.readers import reader_kappas, scores_by, wide_kappas
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 200)
+
+    def noisy(share):
+        return np.where(rng.random(200) < share, 1 - label, label)
+
+    return pd.DataFrame(
+        {
+            "study_type": np.array(["XR_WRIST", "XR_HAND"])[rng.integers(0, 2, 200)],
+            "patient": [f"p{i}" for i in rng.integers(0, 90, 200)],
+            "label": label,
+            "score": np.clip(label * 0.4 + 0.3 + 0.2 * rng.normal(size=200), 0, 1),
+            "threshold": 0.4,
+            "decision": noisy(0.15),
+            **{name: noisy(share) for name, share in (("ann", 0.05), ("bob", 0.1), ("cem", 0.2))},
+            "site": np.array(["north", "south", None], dtype=object)[rng.integers(0, 3, 200)],
+            "age": rng.uniform(1, 90, 200),
+        }
+    )
+
+
+READERS = ["ann", "bob", "cem"]
+
+
+def row_of(kappas, reader, study_type="overall"):
+    (row,) = kappas[(kappas.reader == reader) & (kappas.study_type == study_type)].to_dict(
+        "records"
+    )
+    return row
+
+
+def test_rows_are_types_and_overall_with_each_reader_and_the_model(predictions):
+    kappas = reader_kappas(predictions, READERS)
+    assert kappas.study_type.unique().tolist() == ["XR_HAND", "XR_WRIST", "overall"]
+    assert kappas.reader.tolist() == [*READERS, "model"] * 3
+    assert (kappas.undefined == "").all()
+    assert ((kappas.low < kappas.kappa) & (kappas.kappa < kappas.high)).all()
+
+
+def test_readers_are_held_against_a_gold_column(predictions):
+    kappas = reader_kappas(predictions, READERS, gold="label")
+    for reader, column in (("bob", "bob"), ("model", "decision")):
+        row = row_of(kappas, reader)
+        expected = cohen_kappa_score(predictions["label"], predictions[column])
+        assert row["kappa"] == pytest.approx(expected)
+        assert (row["n"], row["n_tied"], row["reference"]) == (200, 0, "label")
+    found = kappa_interval(
+        predictions["label"],
+        predictions["bob"],
+        method="bootstrap",
+        groups=predictions["patient"],
+    )
+    row = row_of(kappas, "bob")
+    assert (row["kappa"], row["low"], row["high"]) == found
+
+
+def test_reader_is_held_against_the_others_without_ties(predictions):
+    kappas = reader_kappas(predictions, READERS)
+    row = row_of(kappas, "ann")
+    agree = predictions["bob"] == predictions["cem"]
+    assert row["n"] == agree.sum()
+    assert row["n_tied"] == (~agree).sum()
+    expected = cohen_kappa_score(predictions.loc[agree, "ann"], predictions.loc[agree, "bob"])
+    assert row["kappa"] == pytest.approx(expected)
+    assert row["reference"] == "majority of the other readers"
+
+
+def test_model_is_held_against_the_majority_of_all(predictions):
+    row = row_of(reader_kappas(predictions, READERS), "model")
+    majority = (predictions[READERS].sum(axis=1) > 1).astype(int)
+    assert row["kappa"] == pytest.approx(cohen_kappa_score(majority, predictions["decision"]))
+    assert (row["n"], row["n_tied"]) == (200, 0)
+    assert row["reference"] == "majority of all readers"
+
+
+def test_adding_a_reader_copied_from_another_leaves_gold_kappas(predictions):
+    more = predictions.assign(dan=predictions["ann"])
+    few, many = (
+        reader_kappas(more, readers, gold="label") for readers in (READERS, [*READERS, "dan"])
+    )
+    assert row_of(few, "ann") == row_of(many, "ann")
+    assert row_of(many, "dan") | {"reader": "ann"} == row_of(many, "ann")
+
+
+def test_studies_that_a_reader_has_not_read_do_not_count(predictions):
+    some = predictions.assign(ann=predictions["ann"].astype("Int8").mask(np.arange(200) < 50))
+    row = row_of(reader_kappas(some, READERS, gold="label"), "ann")
+    rest = predictions.iloc[50:]
+    assert row["n"] == 150
+    assert row["kappa"] == pytest.approx(cohen_kappa_score(rest["label"], rest["ann"]))
+    unread = predictions.assign(ann=None)
+    row = row_of(reader_kappas(unread, READERS, gold="label"), "ann")
+    assert row["n"] == 0
+    assert np.isnan(row["kappa"])
+    assert row["undefined"] == "no studies"
+
+
+def test_one_class_and_one_patient_are_nan_with_a_reason(predictions):
+    alike = predictions.assign(ann=0, label=0)
+    row = row_of(reader_kappas(alike, READERS, gold="label"), "ann")
+    assert row["undefined"] == "both sides hold one and the same class"
+    alone = predictions.assign(patient="p")
+    row = row_of(reader_kappas(alone, READERS), "ann")
+    assert np.isnan(row["low"])
+    assert not np.isnan(row["kappa"])
+    assert "one patient" in row["undefined"]
+
+
+def test_readers_alone_need_no_model_no_type_and_no_patient(predictions):
+    kappas = reader_kappas(predictions[READERS], READERS)
+    assert kappas.reader.tolist() == READERS
+    assert kappas.study_type.tolist() == ["overall"] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "readers", "gold", "message"),
+    [
+        ({}, ["ann", "zoe"], None, "expected columns zoe in the predictions"),
+        ({}, ["ann"], None, "one reader has no others"),
+        ({}, [], "label", "at least one reader"),
+        ({}, ["ann", "ann"], None, "each once"),
+        ({"model": 0}, ["ann", "model"], None, "rename it"),
+        ({"ann": "abnormal"}, READERS, None, "expected ann to be 0 .* 'abnormal' in row 0"),
+        ({"ann": 0.5}, READERS, None, "got 0.5 in row 0"),
+    ],
+)
+def test_reader_kappas_refuses_what_it_cannot_read(predictions, change, readers, gold, message):
+    with pytest.raises(ValueError, match=message):
+        reader_kappas(predictions.assign(**change), readers, gold=gold)
+
+
+def test_wide_table_marks_the_best_of_each_row(predictions):
+    kappas = reader_kappas(predictions, READERS)
+    wide = wide_kappas(kappas)
+    assert wide.index.tolist() == ["XR_HAND", "XR_WRIST", "overall"]
+    assert wide.columns.tolist() == [*READERS, "model"]
+    for study_type, row in wide.iterrows():
+        best = kappas[kappas.study_type == study_type].set_index("reader")["kappa"].idxmax()
+        assert [name for name, text in row.items() if text.endswith(" *")] == [best]
+
+
+def test_wide_table_prints_the_papers_cell():
+    tp, fn, fp, tn = (OVERALL_COUNTS[cell] for cell in ("tp", "fn", "fp", "tn"))
+    gold, decision = (
+        np.repeat([1, 1, 0, 0], [tp, fn, fp, tn]),
+        np.repeat([1, 0, 1, 0], [tp, fn, fp, tn]),
+    )
+    kappas = reader_kappas(pd.DataFrame({"gold": gold, "paper": decision}), ["paper"], gold="gold")
+    assert wide_kappas(kappas).loc["overall", "paper"].startswith(".705 (.6")
+
+
+def test_wide_table_of_nothing_defined_marks_nothing():
+    kappas = reader_kappas(pd.DataFrame({"a": [0, 0], "b": [0, 0]}), ["a", "b"])
+    assert wide_kappas(kappas).loc["overall"].tolist() == ["n/a", "n/a"]
+    with pytest.raises(ValueError, match="pass what reader_kappas returns"):
+        wide_kappas(kappas.drop(columns="low"))
+
+
+# ---- by column
+
+
+def test_scores_by_site_are_those_of_each_sites_studies(predictions):
+    found = scores_by(predictions, "site", n_resamples=100)
+    assert found["value"].unique().tolist() == ["north", "south", "missing"]
+    assert set(found["by"]) == {"site"}
+    part = predictions[predictions["site"].isna()]
+    expected = study_scores(
+        part["label"],
+        part["score"],
+        study_type=part["study_type"],
+        groups=part["patient"],
+        threshold=0.4,
+        n_resamples=100,
+    )
+    block = found[found["value"] == "missing"].drop(columns=["by", "value"])
+    pd.testing.assert_frame_equal(block.reset_index(drop=True), expected)
+
+
+def test_counts_by_any_column_add_up(predictions):
+    banded = predictions.assign(age_group=pd.cut(predictions["age"], [0, 18, 65, 120]))
+    banded.loc[:9, "label"] = pd.NA
+    found = scores_by(banded, "age_group", n_resamples=50)
+    assert found["value"].unique().tolist() == ["(0, 18]", "(18, 65]", "(65, 120]"]
+    assert found.loc[found.study_type == "overall", "n"].sum() == 190
+
+
+def test_too_many_values_are_to_be_binned(predictions):
+    with pytest.raises(ValueError, match=r"at most 20 different values of age .* got 200; .*cut"):
+        scores_by(predictions, "age")
+    with pytest.raises(ValueError, match="map the rare ones"):
+        scores_by(predictions, "patient")
+    with pytest.raises(ValueError, match="expected columns sex in the predictions"):
+        scores_by(predictions, "sex")
+
+
+def test_column_without_any_value_is_one_group(predictions):
+    found = scores_by(predictions.assign(site=None), "site", n_resamples=50)
+    assert found["value"].unique().tolist() == ["missing"]
+    assert scores_by(predictions[:0], "site")["n"].tolist() == [0]
