@@ -14,10 +14,14 @@ from datetime import datetime
 from pathlib import Path
 
 from mura_skorch import read_studies, write_phantoms
-from mura_skorch.exploration import explore_studies
-from mura_skorch.findings import describe
+from mura_skorch.exploration import (
+    describe,
+    explore_studies,
+    format_table,
+    summary_tables,
+    write_exploration,
+)
 from mura_skorch.published import LINE_WIDTH
-from mura_skorch.summary import format_table, summary_tables, write_exploration
 
 PHANTOMS = Path("phantoms")
 MARKS = {"bad": "!! ", "plain": "-  ", "good": "ok "}

@@ -108,7 +108,7 @@ def play(clf, studies, lesions):
 
 def draw(games, maps, note):
     """Return a figure of some hits above some misses, drawn by lot."""
-    figure = Figure(figsize=(5 * N_SHOWN, 7.5), layout="compressed")
+    figure = Figure(figsize=(5 * N_SHOWN, 7), layout="compressed")
     axes = figure.subplots(2, 2 * N_SHOWN, squeeze=False)
     for row, (name, is_hit) in enumerate((("hit", True), ("miss", False))):
         some = games.index[games.hit == is_hit]
@@ -156,7 +156,7 @@ def parse(argv):
     add("--study-types", nargs="+", metavar="TYPE", help="default: all in the data")
     add("--weights", default="none", help="torchvision name, path, or none")
     add("--image-size", type=int, default=160, metavar="PIXELS", help="the map has a 32nd of it")
-    add("--max-epochs", type=int, default=6)
+    add("--max-epochs", type=int, default=3)
     add("--lr", type=float, default=5e-4)
     add("--device", default="auto")
     add("--threads", type=int, default=os.cpu_count(), help="CPU threads")

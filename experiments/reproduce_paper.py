@@ -10,6 +10,7 @@ The same command with the same --out goes on where it was stopped: finished mode
 import argparse
 import json
 import os
+import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -74,6 +75,7 @@ def main(argv=None):
             print(f"Stopped; pass --out {args.out} to go on with the models that are finished")
             return 130
         model, about = choose(nets, args, parent)
+        shutil.rmtree(args.out / "model", ignore_errors=True)  # of an earlier call
         model.save(args.out / "model")
         parent.log_folder(args.out / "model", "model")
         found = judge(model, valid, n_cases=args.cases)

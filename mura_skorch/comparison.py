@@ -7,15 +7,15 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from mura_skorch._checks import check_binary, check_lengths, check_scores, check_threshold
-from mura_skorch._intervals import (
+from mura_skorch.metrics.checks import check_binary, check_lengths, check_scores, check_threshold
+from mura_skorch.metrics.intervals import (
     RankedScores,
     confusion_counts,
     draw_groups,
     kappa_of,
     percentiles,
 )
-from mura_skorch._tables import ordered_parts
+from mura_skorch.metrics.tables import ordered_parts
 
 __all__ = ["compare_models", "match_predictions"]
 

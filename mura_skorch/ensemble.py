@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from mura_skorch._version import __version__
 from mura_skorch.classifier import MuraClassifier
 from mura_skorch.operating_point import OperatingPointMixin, check_rule
-from mura_skorch.saving import write_text
+from mura_skorch.saving import CONFIG_FILE, write_text
 from mura_skorch.studies import check_studies
 from mura_skorch.tracking import fetch_model
 
@@ -259,10 +259,15 @@ def load_model(source, **params):
     FileNotFoundError
         There is no saved model.
     ValueError
-        It is damaged, foreign or of a later format.
+        It is damaged, foreign or of a later format, or the folder holds a model of each kind.
     """
     folder = Path(fetch_model(source))
-    is_ensemble = (folder / ENSEMBLE_FILE).is_file()
+    is_ensemble, is_single = ((folder / name).is_file() for name in (ENSEMBLE_FILE, CONFIG_FILE))
+    if is_ensemble and is_single:
+        raise ValueError(
+            f"expected one model in {folder}, got {ENSEMBLE_FILE} and {CONFIG_FILE}; save each to "
+            "a folder of its own"
+        )
     return (MuraEnsemble if is_ensemble else MuraClassifier).load(folder, **params)
 
 

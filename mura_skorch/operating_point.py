@@ -19,7 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import TunedThresholdClassifierCV
 
-from mura_skorch._checks import check_binary, check_lengths, check_scores
+from mura_skorch.metrics.checks import check_binary, check_lengths, check_scores
 from mura_skorch.studies import check_studies
 
 __all__ = [

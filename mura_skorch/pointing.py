@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mura_skorch._intervals import bootstrap_counts, percentiles
+from mura_skorch.metrics.intervals import bootstrap_counts, percentiles
 
 __all__ = ["pointing_scores"]
 

@@ -13,9 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from tqdm import tqdm
 
-from mura_skorch._checks import check_binary, check_scores, encode
-from mura_skorch._intervals import RankedScores, draw_groups, percentiles
 from mura_skorch.images import read_view
+from mura_skorch.metrics.checks import check_binary, check_scores, encode
+from mura_skorch.metrics.intervals import RankedScores, draw_groups, percentiles
 
 __all__ = ["SHORTCUTS", "shortcut_scores", "view_statistics"]
 

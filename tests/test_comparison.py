@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from mura_skorch import _intervals
 from mura_skorch.comparison import compare_models, match_predictions
+from mura_skorch.metrics import intervals
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,8 @@ def test_pairing_narrows_the_interval(scored):
     codes = np.unique(patient, return_inverse=True)[1]
     areas = []
     for seed, score in enumerate((a, b)):
-        ranked = _intervals.RankedScores(y_true, score, codes)
-        chunks = _intervals.draw_groups(codes.max() + 1, 1000, seed, n_rows=300)
+        ranked = intervals.RankedScores(y_true, score, codes)
+        chunks = intervals.draw_groups(codes.max() + 1, 1000, seed, n_rows=300)
         areas.append(np.concatenate([ranked.areas(weights)[0] for weights in chunks]))
     apart = np.subtract(*np.quantile(areas[1] - areas[0], [0.975, 0.025]))
     assert row.auroc_difference_high - row.auroc_difference_low < 0.8 * apart

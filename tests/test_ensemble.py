@@ -170,3 +170,10 @@ def test_damaged_missing_and_foreign_files_are_refused_with_their_path(tmp_path,
     (tmp_path / "ensemble.json").write_text(content)
     with pytest.raises(ValueError, match=str(tmp_path)):
         load_model(tmp_path)
+
+
+def test_folder_with_a_model_of_each_kind_is_refused(ensemble, fitted, tmp_path):
+    ensemble.save(tmp_path)
+    fitted.save(tmp_path)
+    with pytest.raises(ValueError, match="expected one model"):
+        load_model(tmp_path, module=TinyNet)

@@ -5,12 +5,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mura_skorch.exploration import explore_studies
-from mura_skorch.findings import describe
-from mura_skorch.image_files import read_image_files
+from mura_skorch.exploration import (
+    describe,
+    explore_studies,
+    format_table,
+    read_image_files,
+    summary_tables,
+    write_exploration,
+)
 from mura_skorch.metrics import OVERALL
 from mura_skorch.studies import read_studies
-from mura_skorch.summary import format_table, summary_tables, write_exploration
 
 
 def save(folder, name, *, seed=0, size=(20, 30), mode="L", **settings):

@@ -16,9 +16,10 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from mura_skorch import _intervals, metrics
+from mura_skorch import metrics
 from mura_skorch.metrics import (
     KappaInterval,
+    intervals,
     kappa_interval,
     kappa_score,
     study_scores,
@@ -174,7 +175,7 @@ def test_bootstrap_is_that_of_drawing_patients_one_by_one(predictions):
 def test_bootstrap_does_not_depend_on_the_size_of_its_chunks(predictions, monkeypatch):
     y_true, y_score, _, patient = predictions
     found = kappa_interval(y_true, y_score > 0.5, method="bootstrap", groups=patient)
-    monkeypatch.setattr(_intervals, "CHUNK_CELLS", 100)
+    monkeypatch.setattr(intervals, "CHUNK_CELLS", 100)
     assert kappa_interval(y_true, y_score > 0.5, method="bootstrap", groups=patient) == found
 
 
@@ -202,7 +203,7 @@ def test_bootstrap_drops_resamples_without_a_kappa():
 
 
 def test_interval_is_nan_when_too_few_resamples_have_a_kappa(monkeypatch):
-    monkeypatch.setattr(_intervals, "MIN_DEFINED", 0.9)
+    monkeypatch.setattr(intervals, "MIN_DEFINED", 0.9)
     found = kappa_interval(*labels(30, 0, 0, 1), method="bootstrap")
     assert found.kappa == 1
     assert np.isnan(found[1:]).all()
@@ -362,7 +363,7 @@ def test_every_nan_of_a_row_has_its_reason():
 
 
 def test_interval_that_too_few_resamples_have_is_named(monkeypatch):
-    monkeypatch.setattr(_intervals, "MIN_DEFINED", 0.9)
+    monkeypatch.setattr(intervals, "MIN_DEFINED", 0.9)
     scores = study_scores([0] * 10 + [1], [0.1] * 5 + [0.7] * 5 + [0.8])
     assert scores.auroc.notna().all()
     assert scores.auroc_low.isna().all()
@@ -420,7 +421,7 @@ def test_calibration_error_is_that_of_its_definition(predictions):
 
 
 def resampled(y_true, y_score, codes, weights):
-    return _intervals.RankedScores(y_true, y_score, codes).areas(weights)
+    return intervals.RankedScores(y_true, y_score, codes).areas(weights)
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 8])
@@ -429,7 +430,7 @@ def test_areas_under_weights_are_those_of_the_rows_drawn(decimals, predictions):
     y_score = y_score.round(decimals)  # ties
     codes = np.unique(patient, return_inverse=True)[1]
     n_groups = codes.max() + 1
-    for weights in _intervals.draw_groups(n_groups, 5, 0, n_rows=len(codes)):
+    for weights in intervals.draw_groups(n_groups, 5, 0, n_rows=len(codes)):
         assert (weights.sum(axis=1) == n_groups).all()
         areas = np.transpose(resampled(y_true, y_score, codes, weights))
         for found, drawn in zip(areas, weights[:, codes].astype(int), strict=True):
@@ -466,7 +467,7 @@ def test_repeating_every_patients_studies_narrows_no_interval(predictions):
 def test_scores_do_not_depend_on_the_size_of_the_chunks(predictions, monkeypatch):
     y_true, y_score, _, patient = predictions
     found = study_scores(y_true, y_score, groups=patient)
-    monkeypatch.setattr(_intervals, "CHUNK_CELLS", 1000)
+    monkeypatch.setattr(intervals, "CHUNK_CELLS", 1000)
     pd.testing.assert_frame_equal(study_scores(y_true, y_score, groups=patient), found)
 
 

@@ -13,8 +13,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mura_skorch import phantoms
-from mura_skorch.phantoms import MURA_TYPES, NOTE, write_phantoms
+from mura_skorch.phantoms import MURA_TYPES, NOTE, write_phantoms, writing
 
 TINY = {"n_train": 3, "n_valid": 1, "n_test": 1, "study_types": ["XR_FINGER"]}
 STUDY = re.compile(r"(train|valid)/XR_[A-Z]+/patient\d{5}/study\d_(positive|negative)")
@@ -124,7 +123,7 @@ def test_both_classes_in_every_type_and_split(views):
 
 
 def test_some_45_percent_are_abnormal():
-    plan = phantoms._plan({"train": 100, "valid": 40, "test": 0}, MURA_TYPES, 0)
+    plan = writing._plan({"train": 100, "valid": 40, "test": 0}, MURA_TYPES, 0)
     for studies in (plan["train"], plan["valid"]):
         assert np.mean([study.label for study in studies]) == pytest.approx(0.45)
 
@@ -207,7 +206,7 @@ FEATURES = ["views", "height", "width", "aspect", "mean", "std", "max"]
 
 def describe(study):
     """Mean over the views of what a shortcut would look at."""
-    pictures = [picture for picture, _, _ in phantoms._views(study)]
+    pictures = [picture for picture, _, _ in writing._views(study)]
     return {
         "study_type": study.study_type,
         "seed": study.seed,
@@ -226,7 +225,7 @@ def describe(study):
 def twins():
     """Studies drawn twice, once normal and once abnormal, so that chance plays no part."""
     return pd.DataFrame(
-        describe(phantoms._Study("", study_type, label, (9, k)))
+        describe(writing._Study("", study_type, label, (9, k)))
         for study_type in MURA_TYPES
         for k in range(6)
         for label in (0, 1)
@@ -265,8 +264,8 @@ def test_no_shortcut_tells_normal_from_abnormal(twins, feature, model):
 
 
 def test_lesion_changes_the_picture_in_its_box_more_than_elsewhere():
-    study = phantoms._Study("", "XR_WRIST", 0, (9, 1))
-    normal, abnormal = phantoms._views(study), phantoms._views(study._replace(label=1))
+    study = writing._Study("", "XR_WRIST", 0, (9, 1))
+    normal, abnormal = writing._views(study), writing._views(study._replace(label=1))
     for (a, no_box, _), (b, (x0, y0, x1, y1), _) in zip(normal, abnormal, strict=True):
         change = np.abs(a.astype(float) - b)
         assert no_box is None
@@ -320,8 +319,8 @@ def test_interrupted_call_leaves_nothing_behind(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(draft, study)
 
-    original = phantoms._draw_study
-    monkeypatch.setattr(phantoms, "_draw_study", interrupt)
+    original = writing._draw_study
+    monkeypatch.setattr(writing, "_draw_study", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(tmp_path / "a", **TINY)
     assert not list(tmp_path.iterdir())

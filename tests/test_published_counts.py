@@ -7,8 +7,7 @@ import pytest
 from full_size import full_size_studies, write_full_size
 from PIL import Image
 
-from mura_skorch.exploration import explore_studies
-from mura_skorch.findings import describe
+from mura_skorch.exploration import describe, explore_studies
 from mura_skorch.metrics import OVERALL
 from mura_skorch.published import STUDY_COUNTS, is_mura
 from mura_skorch.published_counts import (

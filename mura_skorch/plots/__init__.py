@@ -10,4 +10,11 @@ from mura_skorch.plots.roc import RocDisplay
 from mura_skorch.plots.training import TrainingDisplay
 from mura_skorch.plots.views import MapDisplay
 
-__all__ = ["DatasetDisplay", "KappaDisplay", "MapDisplay", "ReliabilityDisplay", "RocDisplay", "TrainingDisplay"]
+__all__ = [
+    "DatasetDisplay",
+    "KappaDisplay",
+    "MapDisplay",
+    "ReliabilityDisplay",
+    "RocDisplay",
+    "TrainingDisplay",
+]

@@ -132,7 +132,7 @@ class MapDisplay:
             left.set_xlabel(note, color=VERMILLION, fontsize=FONT, fontweight="bold")
         scale = ScalarMappable(Normalize(-limit, limit), _colours())
         bar = self.figure_.colorbar(scale, ax=right, ticks=[-limit, 0, limit], shrink=0.9)
-        bar.ax.set_yticklabels([f"\N{MINUS SIGN}{limit:.2g}", "0", f"+{limit:.2g}"])
+        bar.ax.set_yticklabels([f"\N{MINUS SIGN}{limit:.3g}", "0", f"+{limit:.3g}"])
         bar.ax.tick_params(labelsize=0.9 * FONT)
         bar.set_label(BAR_LABEL, fontsize=FONT)
         bar.outline.set_visible(False)

@@ -1,4 +1,4 @@
-"""Phantoms: nothing goes in, a miniature MURA folder of drawn, radiograph-like bones comes out."""
+"""Phantom folder: counts and a seed go in; pictures, CSV files and boxes of lesions come out."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from mura_skorch._anatomy import SITES
-from mura_skorch._drawing import draw_view
-from mura_skorch._tubes import LESION_WEIGHTS, LESIONS, Lesion
+from mura_skorch.phantoms.anatomy import SITES
+from mura_skorch.phantoms.drawing import draw_view
+from mura_skorch.phantoms.tubes import LESION_WEIGHTS, LESIONS, Lesion
 
 MURA_TYPES = tuple(sorted(SITES))
 NOTE = "phantoms: no clinical meaning"

@@ -45,7 +45,7 @@ def read_image_files(studies, *, n_jobs=-1):
     Examples
     --------
     >>> import pandas as pd
-    >>> from mura_skorch.image_files import read_image_files
+    >>> from mura_skorch.exploration import read_image_files
     >>> files = read_image_files(pd.DataFrame({"views": [("no/such/image1.png",)]}))
     >>> files.loc[0, "problem"]
     'expected an image file, got no such file. Check the path, or copy the file again.'
@@ -81,7 +81,7 @@ def find_duplicates(images):
     Examples
     --------
     >>> import pandas as pd
-    >>> from mura_skorch.image_files import find_duplicates
+    >>> from mura_skorch.exploration import find_duplicates
     >>> images = pd.DataFrame(
     ...     {
     ...         "study": ["a", "a", "b"],

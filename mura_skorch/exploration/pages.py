@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mura_skorch.findings import describe
+from mura_skorch.exploration.findings import describe
 from mura_skorch.metrics import OVERALL
 from mura_skorch.page import render_page
 from mura_skorch.plots import DatasetDisplay
@@ -52,7 +52,7 @@ def summary_tables(exploration):
     --------
     >>> import pandas as pd
     >>> from mura_skorch.exploration import explore_studies
-    >>> from mura_skorch.summary import summary_tables
+    >>> from mura_skorch.exploration import summary_tables
     >>> studies = pd.DataFrame({"study_type": ["XR_HAND"], "views": [("a.png",)]})
     >>> list(summary_tables(explore_studies(studies, read_images=False)))
     ['Studies', 'Images', 'Views per study', 'AUROC of the number of views alone']
@@ -138,7 +138,7 @@ def format_table(table):
     Examples
     --------
     >>> import pandas as pd
-    >>> from mura_skorch.summary import format_table
+    >>> from mura_skorch.exploration import format_table
     >>> print(format_table(pd.DataFrame({"split": ["train", "valid"], "studies": ["12", "3"]})))
     split  studies
     --------------

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from mura_skorch._intervals import wilson
-from mura_skorch.image_files import find_duplicates, read_image_files
+from mura_skorch.exploration.files import find_duplicates, read_image_files
 from mura_skorch.metrics import OVERALL
+from mura_skorch.metrics.intervals import wilson
 from mura_skorch.predictions import join_notes
 from mura_skorch.published_counts import compare_counts
 from mura_skorch.studies import SPLITS, check_studies
@@ -39,13 +39,13 @@ class Exploration(NamedTuple):
     spanning: pd.DataFrame | None
     #: patient, splits, studies: those in more than one split, of whom there must be none
     shared_patients: pd.DataFrame | None
-    #: one row per view, see `mura_skorch.image_files.read_image_files`
+    #: one row per view, see `mura_skorch.exploration.read_image_files`
     images: pd.DataFrame | None
     #: split, study_type, images, and min, median and max of the short and the long side in pixels
     sizes: pd.DataFrame | None
     #: split, format, mode, images
     modes: pd.DataFrame | None
-    #: see `mura_skorch.image_files.find_duplicates`
+    #: see `mura_skorch.exploration.find_duplicates`
     duplicates: pd.DataFrame | None
     #: study, view, path, problem
     unreadable: pd.DataFrame | None

@@ -33,7 +33,7 @@ def describe(exploration):
     --------
     >>> import pandas as pd
     >>> from mura_skorch.exploration import explore_studies
-    >>> from mura_skorch.findings import describe
+    >>> from mura_skorch.exploration import describe
     >>> studies = pd.DataFrame({"study_type": ["XR_HAND"], "views": [("a.png",)]})
     >>> describe(explore_studies(studies, read_images=False))[0].text
     'The table has no patients: no split can keep them apart.'

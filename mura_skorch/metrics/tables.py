@@ -7,8 +7,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mura_skorch._checks import check_binary, check_lengths, check_scores, check_threshold, encode
-from mura_skorch._intervals import (
+from mura_skorch.metrics.checks import (
+    check_binary,
+    check_lengths,
+    check_scores,
+    check_threshold,
+    encode,
+)
+from mura_skorch.metrics.intervals import (
     METHODS,
     RankedScores,
     accuracy_of,
