@@ -16,12 +16,13 @@ from skorch.utils import is_dataset, to_tensor
 from mura_skorch.callbacks import BestWeights, has_stopped_early, training_callbacks
 from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, studies_of
+from mura_skorch.decisions import OperatingPointMixin
 from mura_skorch.hardware import resolve_device, resolve_precision
 from mura_skorch.images import check_views
 from mura_skorch.localization import localize
 from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.module import StudyDenseNet
-from mura_skorch.operating_point import OperatingPointMixin, check_rule, is_rule
+from mura_skorch.operating_point import check_rule, is_rule
 from mura_skorch.predictions import join_notes
 from mura_skorch.saving import read_model, write_model
 from mura_skorch.splits import PatientSplit, check_no_shared_patient

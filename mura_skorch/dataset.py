@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset, Subset
 
+from mura_skorch.cache import ViewCache
 from mura_skorch.images import read_view
 from mura_skorch.transforms import Prepare
 
@@ -28,6 +29,9 @@ class StudyDataset(Dataset):
     study_types : sequence of str, optional
         The types that index the loss weights, sorted. A type outside it gets the index
         ``len(study_types)``. None means the types of this table.
+    cache : path, optional
+        Folder of prepared views, see `mura_skorch.cache.ViewCache`: filled when the dataset is
+        made, so that no image is decoded twice. None reads the images each time.
 
     Attributes
     ----------
@@ -37,9 +41,10 @@ class StudyDataset(Dataset):
         Number of views of each study.
     """
 
-    def __init__(self, studies, y=None, *, image_size=224, study_types=None):
+    def __init__(self, studies, y=None, *, image_size=224, study_types=None, cache=None):
         self.studies = studies if y is None else studies.assign(label=np.asarray(y))
         self.image_size = image_size
+        self.cache = cache
         self.study_types = (
             sorted(studies["study_type"].unique()) if study_types is None else study_types
         )
@@ -49,6 +54,7 @@ class StudyDataset(Dataset):
         # page by page as its reference counts change.
         self.paths = np.array([os.fsencode(path) for views in studies["views"] for path in views])
         self.first_path = np.concatenate([[0], np.cumsum(self.n_views)])
+        self.prepared = None if cache is None else ViewCache(cache, self.paths, self.prepare)
         codes = {name: code for code, name in enumerate(self.study_types)}
         unseen = len(codes)
         self.codes = np.array([codes.get(name, unseen) for name in studies["study_type"]])
@@ -78,14 +84,23 @@ class StudyDataset(Dataset):
         label : float
             1.0, 0.0 or NaN.
         """
-        paths = self.paths[self.first_path[index] : self.first_path[index + 1]]
-        views = np.stack([self.prepare(read_view(os.fsdecode(path))) for path in paths])
+        part = slice(self.first_path[index], self.first_path[index + 1])
+        if self.prepared is not None:
+            views = np.array(self.prepared.views[part])
+        else:
+            paths = map(os.fsdecode, self.paths[part])
+            views = np.stack([self.prepare(read_view(path)) for path in paths])
         inputs = {"views": torch.from_numpy(views), "study_type": int(self.codes[index])}
         return inputs, float(self.labels[index])
 
     def with_studies(self, studies):
         """Return a dataset of other studies with the same preparation and type codes."""
-        return type(self)(studies, image_size=self.image_size, study_types=self.study_types)
+        return type(self)(
+            studies,
+            image_size=self.image_size,
+            study_types=self.study_types,
+            cache=self.cache,
+        )
 
 
 def studies_of(dataset):

@@ -9,7 +9,8 @@ from sklearn.frozen import FrozenEstimator
 
 from mura_skorch._version import __version__
 from mura_skorch.classifier import MuraClassifier
-from mura_skorch.operating_point import OperatingPointMixin, check_rule
+from mura_skorch.decisions import OperatingPointMixin
+from mura_skorch.operating_point import check_rule
 from mura_skorch.saving import CONFIG_FILE, write_text
 from mura_skorch.studies import check_studies
 from mura_skorch.tracking import fetch_model

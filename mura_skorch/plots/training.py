@@ -1,5 +1,7 @@
 """Training curves: the numbers of epochs in, a figure of losses and kappas out."""
 
+from typing import Any
+
 from mura_skorch.plots.style import GREY, SERIES, VERMILLION
 
 __all__ = ["TrainingDisplay"]
@@ -52,7 +54,8 @@ class TrainingDisplay:
         fits = list(self.epochs.groupby("name", sort=False))
         for i, (name, rows) in enumerate(fits):
             # Ten fits of one kind are told apart by their lines' shape once colours run out.
-            style = {"color": SERIES[i % len(SERIES)], "marker": "os^Dv"[i // len(SERIES) % 5]}
+            marker = "os^Dv"[i // len(SERIES) % 5]
+            style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "marker": marker}
             style |= {"markersize": 3.5, "linewidth": 1.5}
             self.axes_[0].plot(rows["epoch"], rows["train_loss"], **style, linestyle=":")
             for ax, column in zip(self.axes_, ("valid_loss", "valid_kappa"), strict=True):

@@ -1,0 +1,144 @@
+"""Decisions: a model's probabilities go in; calls, their score and a refitted copy come out."""
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score
+
+from mura_skorch.operating_point import (
+    apply_temperature,
+    check_rule,
+    choose_threshold,
+    fit_temperature,
+    is_rule,
+)
+from mura_skorch.studies import check_studies
+
+__all__ = ["OperatingPointMixin"]
+
+
+class OperatingPointMixin:
+    """What a classifier of studies makes of its probabilities: decisions, their score, their scale.
+
+    The class it is mixed into has ``predict_proba``, the parameter ``threshold``, and calls
+    `reset_operating_point` before it is fitted.
+
+    Attributes
+    ----------
+    temperature_ : float
+        Divides the logit of the study probability; 1.0 unless `recalibrate` has fitted it.
+    chosen_thresholds_ : dict of str to float
+        The number that was chosen for a rule.
+    """
+
+    threshold: Any
+    temperature_: float
+    chosen_thresholds_: dict[str, float]
+    predict_proba: Any
+
+    @property
+    def threshold_(self):
+        """The number in use: studies with a probability strictly above are abnormal."""
+        if not is_rule(self.threshold):
+            return self.threshold
+        if self.threshold not in self.chosen_thresholds_:
+            raise ValueError(
+                f"expected a threshold chosen by {self.threshold!r}, got none for that rule yet: "
+                "call fit or recalibrate, or pass a number"
+            )
+        return self.chosen_thresholds_[self.threshold]
+
+    def predict(self, X):
+        """Return 1 for studies with a probability strictly above `threshold_`, and 0 for others.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        ndarray of shape (n_studies,), uint8
+        """
+        return (self.predict_proba(X)[:, 1] > self.threshold_).astype(np.uint8)
+
+    def score(self, X, y=None):
+        """Return the accuracy on labelled studies; `y` None means ``X["label"]``."""
+        X, y = _labelled(X, y)
+        return accuracy_score(y, self.predict(X))
+
+    def recalibrate(self, studies, y=None, *, threshold="youden", temperature=True):
+        """Return a copy whose threshold and temperature are fitted on other labelled studies.
+
+        For a model that meets another hospital, scanner or case mix. No weight changes; the copy
+        can be saved and loaded, and this model stays as it is.
+
+        Parameters
+        ----------
+        studies : DataFrame of n_studies rows
+            A study table. It must hold neither what the model was trained on nor what is
+            reported afterwards: figures on the studies that chose a threshold are too good.
+        y : array-like of shape (n_studies,), optional
+            1 abnormal, 0 normal. None means ``studies["label"]``.
+        threshold : "youden", "sensitivity=0.95" or float, default="youden"
+            As for `choose_threshold`, on the scale of the new temperature.
+        temperature : bool, default=True
+            Fit the temperature, too. False means 1.0.
+
+        Returns
+        -------
+        Copy of this model
+
+        Raises
+        ------
+        ValueError
+            As `choose_threshold` and `fit_temperature` raise it.
+
+        Examples
+        --------
+        >>> clf.recalibrate(local, threshold="sensitivity=0.95").save("local")  # doctest: +SKIP
+        """
+        check_rule(threshold)
+        studies, y = _labelled(studies, y)
+        model = deepcopy(self)
+        model.reset_operating_point()
+        y_score = model.predict_proba(studies)[:, 1]
+        if temperature:
+            model.temperature_ = fit_temperature(y, y_score)
+        model.threshold = threshold
+        model.apply_rule(y, model.scale(y_score))
+        return model
+
+    def reset_operating_point(self):
+        """Forget temperature and chosen thresholds, which belong to weights that change."""
+        self.temperature_ = 1.0
+        self.chosen_thresholds_ = {}
+
+    def apply_rule(self, y, y_score):
+        """Choose the number of the rule on labelled scores, where the threshold is a rule."""
+        number = choose_threshold(y, y_score, self.threshold)
+        if is_rule(self.threshold):
+            self.chosen_thresholds_ = {self.threshold: number}
+
+    def scale(self, p):
+        """Return study probabilities on the scale of `temperature_`, in their own precision."""
+        return apply_temperature(p, self.temperature_).astype(np.asarray(p).dtype)
+
+    def operating_point(self):
+        """Return what a saved model keeps."""
+        return {"threshold": self.threshold_, "temperature": self.temperature_}
+
+    def set_operating_point(self, saved, rule):
+        """Take what `operating_point` returned of a model with that threshold or rule."""
+        self.reset_operating_point()
+        if saved:  # models of 0.1.0 had neither
+            self.temperature_ = saved["temperature"]
+            self.chosen_thresholds_ = {rule: saved["threshold"]} if is_rule(rule) else {}
+
+
+def _labelled(X, y):
+    """Return a checked table and its labels, given or its own."""
+    if y is None and "label" not in X:
+        raise ValueError("expected y or a column label to score against, got neither")
+    return check_studies(X, X["label"] if y is None else y)
