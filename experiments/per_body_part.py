@@ -23,9 +23,10 @@ from mura_skorch.judging import judge
 from mura_skorch.metrics import OVERALL
 from mura_skorch.module import StudyDenseNet
 from mura_skorch.predictions import beside_pooled, join_notes
-from mura_skorch.published import format_scores, is_mura
+from mura_skorch.published import is_mura
 from mura_skorch.report import write_report
 from mura_skorch.runs import Run, end_children, runs_link, use_experiment
+from mura_skorch.score_tables import format_scores
 
 POOLED = "all"
 PHANTOMS = Path("phantoms")

@@ -17,9 +17,10 @@ from mura_skorch.judging import judge
 from mura_skorch.labels import join_labels
 from mura_skorch.operating_point import check_rule, is_rule
 from mura_skorch.predictions import join_notes, prediction_table
-from mura_skorch.published import format_scores, is_mura
+from mura_skorch.published import is_mura
 from mura_skorch.report import write_report
 from mura_skorch.runs import Run, use_experiment
+from mura_skorch.score_tables import format_scores
 
 
 def main(argv=None):

@@ -137,7 +137,7 @@ def _write_views(file, paths, prepare):
         for start in range(0, len(paths), BLOCK):
             block = paths[start : start + BLOCK]
             pixels = np.stack(list(pool.map(prepared, block)))
-            checksum = zlib.crc32(pixels, checksum)
+            checksum = zlib.crc32(pixels.data, checksum)
             file.write(pixels)
             bar.update(len(block))
     return checksum

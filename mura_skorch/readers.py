@@ -7,7 +7,7 @@ import pandas as pd
 
 from mura_skorch.metrics import kappa_interval, study_scores
 from mura_skorch.metrics.tables import type_parts
-from mura_skorch.published import interval_text
+from mura_skorch.texts import interval_text
 
 __all__ = ["reader_kappas", "scores_by", "wide_kappas"]
 

@@ -12,9 +12,15 @@ from mura_skorch.page import render_page
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
 from mura_skorch.predictions import join_notes
 from mura_skorch.provenance import provenance
-from mura_skorch.published import FOOTNOTE, interval_text, needs_footnote, score_texts
+from mura_skorch.published import FOOTNOTE
 from mura_skorch.readers import wide_kappas
-from mura_skorch.shortcuts import WORDS
+from mura_skorch.score_tables import (
+    decision_table,
+    needs_footnote,
+    probability_table,
+    score_texts,
+    shortcut_table,
+)
 
 __all__ = ["read_report", "write_report"]
 
@@ -25,23 +31,6 @@ DTYPES: dict[str, Any] = {
     "patient": str,
     "note": str,
     "label": "Int8",
-}
-COUNTS = {"n_abnormal": "abnormal", "tp": "TP", "fn": "FN", "fp": "FP", "tn": "TN"}
-# Figures of decisions, which depend on the operating point, and of probabilities, which do not.
-DECISIONS = {
-    "kappa": "kappa",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "accuracy": "accuracy",
-    "f1": "F1",
-}
-PROBABILITIES = {
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "brier": "Brier score",
-    "ece": "calibration error",
 }
 
 
@@ -126,7 +115,7 @@ def write_report(
         footnote=FOOTNOTE if needs_footnote(texts) else None,
         decision_table=decision_table,
         probability_table=probability_table,
-        shortcut_table=_shortcut_table(found.shortcuts),
+        shortcut_table=shortcut_table(found.shortcuts),
         reader_table=None
         if found.readers is None
         else wide_kappas(found.readers).reset_index(names="study type"),
@@ -163,52 +152,6 @@ def read_report(folder):
         fits = epochs.groupby("name", sort=False)
         found["histories"] = {name: rows.to_dict("records") for name, rows in fits}
     return found
-
-
-def decision_table(scores, unit="studies"):
-    """Return counts and the figures of decisions as texts.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        What `mura_skorch.metrics.study_scores` or `mura_skorch.readers.scores_by` returns.
-    unit : str
-        What is counted.
-
-    Returns
-    -------
-    DataFrame
-        Each figure as ``.705``, and its interval in a second line.
-    """
-    return _texts(scores, {"n": unit, **COUNTS}, DECISIONS)
-
-
-def probability_table(scores, unit="studies"):
-    """Return the figures of probabilities as texts; parameters are those of `decision_table`."""
-    return _texts(scores, {"n": unit}, PROBABILITIES)
-
-
-def _texts(scores, counts, metrics):
-    scores = scores.dropna(subset="n")
-    names = [name for name in ("value", "study_type") if name in scores]
-    table = scores[names].rename(columns={"study_type": "study type"})
-    table = table.assign(**{header: scores[name].astype(int) for name, header in counts.items()})
-    for metric, header in metrics.items():
-        ends = scores[[metric, f"{metric}_low", f"{metric}_high"]].itertuples(index=False)
-        table[header] = [interval_text(*row).replace(" (", "\n(") for row in ends]
-    return table
-
-
-def _shortcut_table(shortcuts):
-    """Return the table of shortcuts as texts."""
-    columns = {
-        "AUROC alone": ["auroc", "low", "high"],
-        "the model exceeds it by": ["difference", "difference_low", "difference_high"],
-    }
-    table = pd.DataFrame({"shortcut": shortcuts["shortcut"].map(WORDS), "studies": shortcuts["n"]})
-    for header, names in columns.items():
-        table[header] = [interval_text(*row) for row in shortcuts[names].itertuples(index=False)]
-    return table.assign(remark=shortcuts["undefined"])
 
 
 def _epochs(histories):

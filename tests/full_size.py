@@ -7,7 +7,7 @@ import numpy as np
 
 from mura_skorch.metrics import OVERALL
 from mura_skorch.published import STUDY_COUNTS
-from mura_skorch.published_counts import IMAGE_COUNTS, PATIENT_COUNTS, VIEW_COUNTS
+from mura_skorch.published.counts import IMAGE_COUNTS, PATIENT_COUNTS, VIEW_COUNTS
 
 LABELS = ("negative", "positive")
 

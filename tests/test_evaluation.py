@@ -7,7 +7,8 @@ import pytest
 from mura_skorch.evaluation import evaluate, final_metrics, score_predictions
 from mura_skorch.metrics import study_scores
 from mura_skorch.predictions import beside_pooled
-from mura_skorch.published import FOOTNOTE, format_scores
+from mura_skorch.published import FOOTNOTE
+from mura_skorch.score_tables import format_scores
 
 # A model of 60 studies does not beat chance by far: whether a shortcut is as good is not the point.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

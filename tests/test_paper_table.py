@@ -3,8 +3,13 @@ import pandas as pd
 import pytest
 
 from mura_skorch.metrics import study_scores
-from mura_skorch.paper_table import format_paper_table, paper_table
-from mura_skorch.published import READERS, STUDY_COUNTS, published_kappas
+from mura_skorch.published import (
+    READERS,
+    STUDY_COUNTS,
+    format_paper_table,
+    paper_table,
+    published_kappas,
+)
 
 OWN = ["study_type", "n", "this_model", "this_model_low", "this_model_high"]
 

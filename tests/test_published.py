@@ -15,11 +15,10 @@ from mura_skorch.published import (
     TABLE_2,
     TEST_STUDIES,
     beside_published,
-    format_scores,
     is_mura,
     published_kappas,
-    score_texts,
 )
+from mura_skorch.score_tables import format_scores, score_texts
 
 TYPES = tuple(STUDY_COUNTS["valid"])
 # Abnormal studies by type: the only numbers that fit all four readers and add up to 92.

@@ -9,15 +9,14 @@ from PIL import Image
 
 from mura_skorch.exploration import describe, explore_studies
 from mura_skorch.metrics import OVERALL
-from mura_skorch.published import STUDY_COUNTS, is_mura
-from mura_skorch.published_counts import (
-    IMAGE_COUNTS,
-    PATIENT_COUNTS,
-    VIEW_COUNTS,
+from mura_skorch.published import (
+    STUDY_COUNTS,
     compare_counts,
+    is_mura,
     published_counts,
     resembles_mura,
 )
+from mura_skorch.published.counts import IMAGE_COUNTS, PATIENT_COUNTS, VIEW_COUNTS
 from mura_skorch.studies import read_studies
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from mura_skorch.metrics import OVERALL
-from mura_skorch.published_counts import resembles_mura
+from mura_skorch.published import resembles_mura
 
 __all__ = ["Finding", "describe"]
 

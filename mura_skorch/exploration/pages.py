@@ -8,8 +8,8 @@ from mura_skorch.exploration.findings import describe
 from mura_skorch.metrics import OVERALL
 from mura_skorch.page import render_page
 from mura_skorch.plots import DatasetDisplay
-from mura_skorch.published import LINE_WIDTH, shorten
-from mura_skorch.published_counts import resembles_mura
+from mura_skorch.published import resembles_mura
+from mura_skorch.texts import LINE_WIDTH, shorten
 
 __all__ = ["format_table", "summary_tables", "write_exploration"]
 

@@ -9,7 +9,7 @@ from mura_skorch.exploration.files import find_duplicates, read_image_files
 from mura_skorch.metrics import OVERALL
 from mura_skorch.metrics.intervals import wilson
 from mura_skorch.predictions import join_notes
-from mura_skorch.published_counts import compare_counts
+from mura_skorch.published import compare_counts
 from mura_skorch.studies import SPLITS, check_studies
 
 __all__ = ["Exploration", "explore_studies"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from mura_skorch.metrics import OVERALL
 from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, ORANGE, SERIES, VERMILLION
-from mura_skorch.published import shorten
+from mura_skorch.texts import shorten
 
 NAME_WIDTH = 16  # characters of a study type that are shown
 COLUMN_INCHES, ROW_INCHES = 3.6, 3.1

@@ -9,7 +9,9 @@ import numpy as np
 
 from mura_skorch.metrics import study_scores
 from mura_skorch.plots.style import BLUE, GREEN, GREY, LINE_GREY, ORANGE, PURPLE, VERMILLION
-from mura_skorch.published import FOOTNOTE, needs_footnote, score_texts, shorten
+from mura_skorch.published import FOOTNOTE
+from mura_skorch.score_tables import needs_footnote, score_texts
+from mura_skorch.texts import shorten
 
 NAME_WIDTH = 20  # characters of a study type that are shown
 PLOT_SHARE = 0.4  # of the axes' width that the forest takes; the table has the rest

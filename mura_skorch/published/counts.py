@@ -9,9 +9,36 @@ from types import MappingProxyType
 import pandas as pd
 
 from mura_skorch.metrics import OVERALL
-from mura_skorch.published import STUDY_COUNTS
 
-__all__ = ["compare_counts", "published_counts", "resembles_mura"]
+__all__ = ["compare_counts", "is_mura", "published_counts", "resembles_mura"]
+
+# Dataset v1.1, studies: split -> type -> (normal, abnormal).
+STUDY_COUNTS = MappingProxyType(
+    {
+        "train": MappingProxyType(
+            {
+                "XR_ELBOW": (1094, 660),
+                "XR_FINGER": (1280, 655),
+                "XR_FOREARM": (590, 287),
+                "XR_HAND": (1497, 521),
+                "XR_HUMERUS": (321, 271),
+                "XR_SHOULDER": (1364, 1457),
+                "XR_WRIST": (2134, 1326),
+            }
+        ),
+        "valid": MappingProxyType(
+            {
+                "XR_ELBOW": (92, 66),
+                "XR_FINGER": (92, 83),
+                "XR_FOREARM": (69, 64),
+                "XR_HAND": (101, 66),
+                "XR_HUMERUS": (68, 67),
+                "XR_SHOULDER": (99, 95),
+                "XR_WRIST": (140, 97),
+            }
+        ),
+    }
+)
 
 # Images: split -> type -> (of normal studies, of abnormal studies).
 IMAGE_COUNTS = MappingProxyType(
@@ -180,3 +207,44 @@ def resembles_mura(comparison):
         True if at least half of the counts agree.
     """
     return len(comparison) > 0 and bool(comparison["agrees"].mean() >= 0.5)
+
+
+def is_mura(studies):
+    """Whether a table's valid split is that of MURA v1.1, by its published counts.
+
+    Another dataset in MURA's folder layout is told apart, and its scores are not to be set beside
+    MURA's.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        Study table with columns `split`, `study_type` and `label`. A selection of types is fine.
+
+    Returns
+    -------
+    bool
+        True if, for every study type in the valid split, the numbers of normal and of abnormal
+        studies are exactly the published ones. False without a valid split or one of the columns,
+        with a type that MURA has not, or with an unlabelled study.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mura_skorch.published import is_mura
+    >>> wrists = pd.DataFrame(
+    ...     {"split": "valid", "study_type": "XR_WRIST", "label": [0] * 140 + [1] * 97}
+    ... )
+    >>> is_mura(wrists), is_mura(wrists[1:])
+    (True, False)
+    """
+    if not {"split", "study_type", "label"} <= set(studies.columns):
+        return False
+    valid = studies[studies["split"] == "valid"]
+    if valid.empty or valid[["study_type", "label"]].isna().any(axis=None):
+        return False
+    published = STUDY_COUNTS["valid"]
+    for study_type, labels in valid.groupby("study_type", observed=True)["label"]:
+        counts = int((labels == 0).sum()), int((labels == 1).sum())
+        if counts != published.get(study_type) or sum(counts) != len(labels):
+            return False
+    return True

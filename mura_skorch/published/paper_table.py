@@ -5,14 +5,9 @@ import textwrap
 import pandas as pd
 
 from mura_skorch.metrics import OVERALL
-from mura_skorch.published import (
-    LINE_WIDTH,
-    READERS,
-    STUDY_COUNTS,
-    interval_text,
-    number_text,
-    published_kappas,
-)
+from mura_skorch.published.counts import STUDY_COUNTS
+from mura_skorch.published.table_2 import READERS, published_kappas
+from mura_skorch.texts import LINE_WIDTH, interval_text, number_text
 
 __all__ = ["format_paper_table", "paper_table"]
 

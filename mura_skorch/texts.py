@@ -1,0 +1,49 @@
+"""Texts: numbers go in, what tables and figures print of them comes out."""
+
+import pandas as pd
+
+__all__ = ["interval_text", "number_text", "shorten"]
+
+LINE_WIDTH = 100  # characters a terminal is taken to have
+
+
+def shorten(text, width):
+    """Text cut to a number of characters, with an ellipsis for what is gone.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+    width : int
+        Most characters to keep, the ellipsis included.
+
+    Returns
+    -------
+    str
+        The text itself if it fits.
+
+    Examples
+    --------
+    >>> from mura_skorch.texts import shorten
+    >>> shorten("XR_METACARPOPHALANGEAL", 10)
+    'XR_METACA…'
+    """
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def number_text(value):
+    """Text of a figure with three decimals, as journals print it: .705, 1.000, n/a."""
+    if pd.isna(value):
+        return "n/a"
+    return f"{value:.3f}".replace("-0.000", ".000").replace("0.", ".", 1)
+
+
+def interval_text(value, low, high):
+    """Text of a figure and its interval: .705 (.608, .803)."""
+    if pd.isna(value):
+        return "n/a"
+    if pd.isna(low) or pd.isna(high):
+        return f"{number_text(value)} (n/a)"
+    if low == high:  # all agree or all are called alike: no certainty
+        return f"{number_text(value)} (zero width)"
+    return f"{number_text(value)} ({number_text(low)}, {number_text(high)})"
