@@ -182,12 +182,16 @@ def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0
     scores.loc[np.isnan(low), "includes_zero"] = pd.NA
     for row in scores[low <= 0].to_dict("records"):
         words = WORDS[row["shortcut"]]
+        remedy = (
+            f"The model may rest on {words}: score it within equal values of it"
+            if row["auroc"] > 0.5
+            else f"Nothing can be learned from {words} here, and the model is hardly better"
+        )
         warnings.warn(
             f"{words} alone reaches AUROC {row['auroc']:.3f}, the model {row['model_auroc']:.3f} "
             f"on the same {row['n']} studies: the 95 % interval of the difference, "
-            f"({row['difference_low']:.3f}, {row['difference_high']:.3f}), is not above 0. The "
-            f"model may rest on {words}: score it within equal values of it, train longer or on "
-            "more studies, or test on more",
+            f"({row['difference_low']:.3f}, {row['difference_high']:.3f}), is not above 0. "
+            f"{remedy}, train longer or on more studies, or test on more",
             UserWarning,
             stacklevel=2,
         )

@@ -32,18 +32,35 @@ def shorten(text, width):
 
 
 def number_text(value):
-    """Text of a figure with three decimals, as journals print it: .705, 1.000, n/a."""
+    """Return a figure with three decimals, as journals print it: .705, 1.000, n/a."""
     if pd.isna(value):
         return "n/a"
     return f"{value:.3f}".replace("-0.000", ".000").replace("0.", ".", 1)
 
 
 def interval_text(value, low, high):
-    """Text of a figure and its interval: .705 (.608, .803)."""
+    """Return a figure and its interval, as journals print them.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The figure and the ends of its interval; NaN where undefined.
+
+    Returns
+    -------
+    str
+        "n/a" without a figure. An interval without width, as where all agree or all are called
+        alike, is named and not printed: it is no certainty.
+
+    Examples
+    --------
+    >>> interval_text(0.705, 0.608, 0.803), interval_text(1.0, 1.0, 1.0)
+    ('.705 (.608, .803)', '1.000 (zero width)')
+    """
     if pd.isna(value):
         return "n/a"
     if pd.isna(low) or pd.isna(high):
         return f"{number_text(value)} (n/a)"
-    if low == high:  # all agree or all are called alike: no certainty
+    if low == high:
         return f"{number_text(value)} (zero width)"
     return f"{number_text(value)} ({number_text(low)}, {number_text(high)})"

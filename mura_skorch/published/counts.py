@@ -128,7 +128,7 @@ def published_counts():
 
     Examples
     --------
-    >>> from mura_skorch.published_counts import published_counts
+    >>> from mura_skorch.published import published_counts
     >>> counts = published_counts().set_index(["split", "study_type"])
     >>> counts.loc[("valid", "overall")].to_dict()  # doctest: +NORMALIZE_WHITESPACE
     {'normal': 661, 'abnormal': 538, 'normal_views': 1667, 'abnormal_views': 1530, 'patients': 783}
@@ -163,7 +163,7 @@ def compare_counts(counts, views_per_study=None):
 
     Examples
     --------
-    >>> from mura_skorch.published_counts import compare_counts, published_counts
+    >>> from mura_skorch.published import compare_counts, published_counts
     >>> compare_counts(published_counts()).agrees.all()
     np.True_
     """
