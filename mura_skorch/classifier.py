@@ -240,11 +240,7 @@ class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
         ndarray of shape (n_studies, 2), float32
             The second column is the mean over the study's views, on the scale of `temperature_`.
         """
-        proba = super().predict_proba(X)
-        if self.temperature_ == 1:
-            return proba
-        abnormal = self.scale(proba[:, 1])
-        return np.column_stack([1 - abnormal, abnormal])
+        return self.rescale(super().predict_proba(X))
 
     def predict_view_proba(self, X):
         """Return the probability of abnormality of every view.

@@ -103,11 +103,11 @@ class OperatingPointMixin:
         studies, y = _labelled(studies, y)
         model = deepcopy(self)
         model.reset_operating_point()
-        y_score = model.predict_proba(studies)[:, 1]
+        proba = model.predict_proba(studies)
         if temperature:
-            model.temperature_ = fit_temperature(y, y_score)
+            model.temperature_ = fit_temperature(y, proba[:, 1])
         model.threshold = threshold
-        model.apply_rule(y, model.scale(y_score))
+        model.apply_rule(y, model.rescale(proba)[:, 1])
         return model
 
     def reset_operating_point(self):
@@ -121,9 +121,12 @@ class OperatingPointMixin:
         if is_rule(self.threshold):
             self.chosen_thresholds_ = {self.threshold: number}
 
-    def scale(self, p):
-        """Return study probabilities on the scale of `temperature_`, in their own precision."""
-        return apply_temperature(p, self.temperature_).astype(np.asarray(p).dtype)
+    def rescale(self, proba):
+        """Return study probabilities (n_studies, 2) on the scale of `temperature_`."""
+        if self.temperature_ == 1:
+            return proba
+        abnormal = apply_temperature(proba[:, 1], self.temperature_).astype(proba.dtype)
+        return np.column_stack([1 - abnormal, abnormal])
 
     def operating_point(self):
         """Return what a saved model keeps."""

@@ -113,11 +113,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         ndarray of shape (n_studies, 2), float32
             Probabilities of normality and of abnormality.
         """
-        proba = super().predict_proba(X)
-        if self.temperature_ == 1:
-            return proba
-        abnormal = self.scale(proba[:, 1])
-        return np.column_stack([1 - abnormal, abnormal])
+        return self.rescale(super().predict_proba(X))
 
     def predict_view_proba(self, X):
         """Return the mean over members of the probability of every view.
