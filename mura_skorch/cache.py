@@ -31,7 +31,7 @@ class ViewCache:
     ----------
     folder : path
         Made where it is missing. Holds one file per table and preparation.
-    paths : sequence of bytes or str
+    paths : sequence of str
         Image files, in the order of the views.
     prepare : Prepare
         What is done to each view; its ``repr`` and `image_size` are part of the file's name.
@@ -128,7 +128,7 @@ def _write_views(file, paths, prepare):
     """Write the prepared views in order, and return their checksum."""
 
     def prepared(path):
-        return prepare(read_view(os.fsdecode(path)))
+        return prepare(read_view(path))
 
     checksum = 0
     bar = tqdm(total=len(paths), desc="cache", unit="view", file=sys.stderr, disable=None)

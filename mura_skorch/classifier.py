@@ -9,9 +9,8 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import torch
-from skorch import NeuralNetBinaryClassifier
 from skorch.history import History
-from skorch.utils import is_dataset, to_tensor
+from skorch.utils import is_dataset
 
 from mura_skorch.callbacks import BestWeights, has_stopped_early, training_callbacks
 from mura_skorch.collate import StudyCollate
@@ -26,6 +25,7 @@ from mura_skorch.operating_point import check_rule, is_rule
 from mura_skorch.predictions import join_notes
 from mura_skorch.saving import read_model, write_model
 from mura_skorch.splits import PatientSplit, check_no_shared_patient
+from mura_skorch.steps import StudySteps
 from mura_skorch.studies import check_studies
 from mura_skorch.tracking import MlflowTracker, fetch_model, on_record
 from mura_skorch.transforms import Augment
@@ -33,7 +33,7 @@ from mura_skorch.transforms import Augment
 __all__ = ["MuraClassifier"]
 
 
-class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
+class MuraClassifier(OperatingPointMixin, StudySteps):
     """DenseNet-169 that tells abnormal studies of radiographs from normal ones.
 
     Every view of a study goes through the network; the study's probability is the mean over its
@@ -48,6 +48,10 @@ class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
         `save` to fine-tune, or None for a random start.
     module__augment : callable or None, default=Augment(degrees=10, flip=0.5)
         Varies training views; None leaves them as they are.
+    module__max_views : int or None, default=64
+        Most views computed at a time in prediction, and most views of one study in training.
+    module__memory_efficient : bool, default=False
+        Gradient checkpointing: less memory, more time.
     criterion : class, default=StudyTypeBCE
         The loss, its class weights fitted on the training part of each fit.
     criterion__level : {"study", "view"}, default="study"
@@ -58,6 +62,9 @@ class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
         Reads studies from disk.
     dataset__image_size : int, default=224
         Height and width of a prepared view in pixels.
+    dataset__cache : path or None, default=None
+        Folder in which prepared views are kept, so that no image is decoded twice; None keeps
+        none. See `mura_skorch.cache.ViewCache`.
     optimizer : class, default=torch.optim.Adam
         As in the paper, with torch's betas (0.9, 0.999).
     lr : float, default=1e-4
@@ -86,6 +93,9 @@ class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Arithmetic of the network; "auto" is bfloat16 where the device has instructions for it.
         The pooling and the loss are always float32.
+    accumulate : int, default=1
+        Batches whose gradients are added before the optimizer steps, for devices whose memory
+        holds no larger batch: ``batch_size=2, accumulate=4`` steps after 8 studies.
     random_state : int, RandomState or None, default=None
         Seed of initial weights, shuffling and augmentation. On one CPU with the same number of
         threads, the same seed gives the same bits, with any number of loader workers. None
@@ -149,6 +159,7 @@ class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
         threshold=0.5,
         device="auto",
         precision="auto",
+        accumulate=1,
         random_state=None,
         **kwargs,
     ):
@@ -174,6 +185,7 @@ class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
             **kwargs,
         )
         self.precision = precision
+        self.accumulate = accumulate
         self.random_state = random_state
 
     study_types_: list[str]
@@ -472,26 +484,6 @@ class MuraClassifier(OperatingPointMixin, NeuralNetBinaryClassifier):
         if not training and isinstance(iterator, torch.utils.data.DataLoader):
             iterator.generator = torch.Generator()
         return iterator
-
-    def infer(self, x, **fit_params):
-        """Run the network in the chosen arithmetic."""
-        device_type = torch.device(self.device).type
-        is_half = self.precision_ == "bfloat16"
-        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=is_half):
-            return super().infer(x, **fit_params)
-
-    def get_loss(self, y_pred, y_true, X, training=False):
-        """Return the loss, which needs the batch's study types and mask."""
-        y_true, study_type, view_mask = (
-            to_tensor(value, device=self.device)
-            for value in (y_true, X["study_type"], X["view_mask"])
-        )
-        return self.criterion_(y_pred, y_true, study_type, view_mask)
-
-    def train_step_single(self, batch, **fit_params):
-        """Train on one batch; the scores that keep its logits need no graph."""
-        step = super().train_step_single(batch, **fit_params)
-        return step | {"y_pred": tuple(logit.detach() for logit in step["y_pred"])}
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train, and remember whether Ctrl-C ended it."""

@@ -1,6 +1,7 @@
 """Study dataset: a row of the table goes in, its prepared views, type code and label come out."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -50,9 +51,7 @@ class StudyDataset(Dataset):
         )
         self.prepare = Prepare(image_size)
         self.n_views = studies["views"].map(len).to_numpy(dtype=np.int64)
-        # Bytes in one array: loader workers share it, where a list of str would be copied
-        # page by page as its reference counts change.
-        self.paths = np.array([os.fsencode(path) for views in studies["views"] for path in views])
+        self.paths = PackedPaths(path for views in studies["views"] for path in views)
         self.first_path = np.concatenate([[0], np.cumsum(self.n_views)])
         self.prepared = None if cache is None else ViewCache(cache, self.paths, self.prepare)
         codes = {name: code for code, name in enumerate(self.study_types)}
@@ -88,7 +87,7 @@ class StudyDataset(Dataset):
         if self.prepared is not None:
             views = np.array(self.prepared.views[part])
         else:
-            paths = map(os.fsdecode, self.paths[part])
+            paths = (self.paths[i] for i in range(part.start, part.stop))
             views = np.stack([self.prepare(read_view(path)) for path in paths])
         inputs = {"views": torch.from_numpy(views), "study_type": int(self.codes[index])}
         return inputs, float(self.labels[index])
@@ -101,6 +100,31 @@ class StudyDataset(Dataset):
             study_types=self.study_types,
             cache=self.cache,
         )
+
+
+class PackedPaths(Sequence):
+    """Paths as one array of bytes with offsets, read one at a time as str.
+
+    Loader workers share the array, where a list of str would be copied page by page as its
+    reference counts change; one long path does not widen the others.
+
+    Parameters
+    ----------
+    paths : iterable of str or path-like
+    """
+
+    def __init__(self, paths):
+        encoded = [os.fsencode(path) for path in paths]
+        self.ends = np.cumsum([0, *map(len, encoded)])
+        self.characters = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+    def __len__(self):
+        return len(self.ends) - 1
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected a view from 0 to {len(self) - 1}, got {index}")
+        return os.fsdecode(self.characters[self.ends[index] : self.ends[index + 1]].tobytes())
 
 
 def studies_of(dataset):

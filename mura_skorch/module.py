@@ -1,5 +1,7 @@
 """Study network: a batch of studies goes in, one logit per study and one per view comes out."""
 
+import math
+
 import torch
 import torchvision
 from torch import nn
@@ -7,7 +9,7 @@ from torch.nn import functional
 
 from mura_skorch.weights import load_weights
 
-__all__ = ["StudyDenseNet", "pool_views"]
+__all__ = ["StudyDenseNet", "draw_views", "pool_views"]
 
 # torchvision's ImageNet statistics, which its DenseNet weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,6 +29,13 @@ class StudyDenseNet(nn.Module):
         `MuraClassifier.save`, or None for a random start.
     augment : callable, optional
         Varies training views: (N, 1, H, W) float to the same. Never applied in eval mode.
+    max_views : int or None, default=64
+        Most views that are computed at a time in eval mode, which bounds the memory and changes
+        nothing else, and most views of one study in training, see `draw_views`. None sets no limit.
+    memory_efficient : bool, default=False
+        Compute parts of the network a second time for the gradient instead of keeping them:
+        torchvision's gradient checkpointing. Slower, and a fraction of the memory; the result is
+        the same up to rounding.
 
     References
     ----------
@@ -38,10 +47,15 @@ class StudyDenseNet(nn.Module):
     # A subclass may name another of torchvision's DenseNets.
     build_network = staticmethod(torchvision.models.densenet169)
 
-    def __init__(self, weights=None, augment=None):
+    def __init__(self, weights=None, augment=None, max_views=64, memory_efficient=False):
         super().__init__()
+        if max_views is not None and max_views < 1:
+            raise ValueError(f"expected max_views to be 1 or more, or None, got {max_views!r}")
         self.augment = augment
-        self.network = self.build_network(num_classes=1)
+        self.max_views = max_views
+        self.network = self.build_network(num_classes=1, memory_efficient=memory_efficient)
+        if memory_efficient:
+            _halve_momentum(self.network)
         load_weights(self.network, weights)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
@@ -65,17 +79,58 @@ class StudyDenseNet(nn.Module):
         view_logit : Tensor of shape (N,), float32
             One logit for each real view of the batch, in order.
         """
-        real = views[view_mask].unsqueeze(1).float() / 255
-        if self.training and len(real) == 1 and min(real.shape[2:]) < SMALLEST:
+        real = views[view_mask]
+        if self.training and len(real) == 1 and min(real.shape[1:]) < SMALLEST:
             raise ValueError(
                 f"expected two views or more in a training batch of views under {SMALLEST} "
-                f"pixels, for batch norm, got one of {real.shape[2]}; raise image_size, or change "
+                f"pixels, for batch norm, got one of {real.shape[1]}; raise image_size, or change "
                 "batch_size so that no single study is left over"
             )
-        if self.training and self.augment is not None:
-            real = self.augment(real)
-        view_logit = self.network((real - self.mean) / self.std).squeeze(1).float()
+        if self.training or self.max_views is None:
+            view_logit = self._read(real)
+        else:
+            view_logit = torch.cat([self._read(part) for part in real.split(self.max_views)])
         return pool_views(view_logit, view_mask), view_logit
+
+    def _read(self, views):
+        """Return the logits of views of shape (N, H, W), uint8."""
+        views = views.unsqueeze(1).float() / 255
+        if self.training and self.augment is not None:
+            views = self.augment(views)
+        return self.network((views - self.mean) / self.std).squeeze(1).float()
+
+
+def draw_views(batch, max_views):
+    """Return a batch in which no study has more views than allowed, a random choice of its own.
+
+    Parameters
+    ----------
+    batch : dict
+        ``views`` of shape (B, V, H, W), ``view_mask`` of shape (B, V), and anything else.
+    max_views : int or None
+        None returns the batch as it is.
+
+    Returns
+    -------
+    dict
+        The same keys; views keep their order.
+
+    Examples
+    --------
+    >>> views = torch.arange(5).view(1, 5, 1, 1)
+    >>> batch = {"views": views, "view_mask": torch.tensor([[True] * 4 + [False]])}
+    >>> draw_views(batch, 2)["view_mask"]
+    tensor([[True, True]])
+    """
+    mask = batch["view_mask"]
+    if max_views is None or mask.shape[1] <= max_views:
+        return batch
+    # Padding ranks behind every view; the chosen ones are put back into their order.
+    rank = torch.rand(mask.shape).masked_fill(~mask.cpu(), 2.0)
+    chosen = rank.argsort(dim=1)[:, :max_views].sort(dim=1).values.to(mask.device)
+    rows = torch.arange(len(mask), device=mask.device)[:, None]
+    kept = {"views": batch["views"][rows, chosen], "view_mask": mask[rows, chosen]}
+    return {**batch, **kept}
 
 
 def pool_views(view_logit, view_mask):
@@ -112,3 +167,15 @@ def pool_views(view_logit, view_mask):
     abnormal = absent.masked_scatter(view_mask, functional.logsigmoid(view_logit))
     normal = absent.masked_scatter(view_mask, functional.logsigmoid(-view_logit))
     return abnormal.logsumexp(dim=1) - normal.logsumexp(dim=1)
+
+
+def _halve_momentum(network):
+    """Make two updates of a checkpointed batch norm's statistics equal to the one it should have.
+
+    Each forward pass mixes a share m of the batch into them, r <- (1 - m) r + m s. Checkpointed
+    layers, the first norm of each dense layer, run twice on the same batch: with 1 - sqrt(1 - m)
+    in the place of m the two together do what one would.
+    """
+    for name, layer in network.named_modules():
+        if name.endswith(".norm1"):
+            layer.momentum = 1 - math.sqrt(1 - layer.momentum)

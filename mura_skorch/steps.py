@@ -1,0 +1,78 @@
+"""Training steps: batches go in; losses, and a step of the optimizer for several, come out."""
+
+import torch
+from skorch import NeuralNetBinaryClassifier
+from skorch.dataset import unpack_data
+from skorch.utils import to_tensor
+
+from mura_skorch.module import draw_views
+
+__all__ = ["StudySteps"]
+
+
+class StudySteps(NeuralNetBinaryClassifier):
+    """How a net computes batches of studies: arithmetic, loss, gradients.
+
+    Its subclass has `precision_` and the parameter ``accumulate``.
+    """
+
+    def infer(self, x, **fit_params):
+        """Run the network in the chosen arithmetic."""
+        device_type = torch.device(self.device).type
+        is_half = self.precision_ == "bfloat16"
+        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=is_half):
+            return super().infer(x, **fit_params)
+
+    def get_loss(self, y_pred, y_true, X, training=False):
+        """Return the loss, which needs the batch's study types and mask."""
+        y_true, study_type, view_mask = (
+            to_tensor(value, device=self.device)
+            for value in (y_true, X["study_type"], X["view_mask"])
+        )
+        return self.criterion_(y_pred, y_true, study_type, view_mask)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run an epoch, knowing how many batches it has."""
+        self.n_batches_left_ = 0 if iterator is None else len(iterator)
+        self.n_batches_added_ = self.n_studies_added_ = 0
+        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def train_step(self, batch, **fit_params):
+        """Add a batch's gradients, and step after `accumulate` batches or the last of the epoch.
+
+        Gradients are added with the weight of the batch's studies and divided by all of them, so
+        that they are those of one large batch, whatever is left over at the end; batch norm still
+        sees each batch alone.
+        """
+        if self.accumulate == 1:
+            return super().train_step(batch, **fit_params)
+        if self.n_studies_added_ == 0:
+            self._zero_grad_optimizer()
+        step = self.train_step_single(batch, **fit_params)
+        self.n_studies_added_ += len(batch[1])
+        self.n_batches_left_ -= 1
+        self.n_batches_added_ += 1
+        if self.n_batches_added_ == self.accumulate or self.n_batches_left_ == 0:
+            for _, parameter in self.get_all_learnable_params():
+                if parameter.grad is not None:
+                    parameter.grad /= self.n_studies_added_
+            self.notify(
+                "on_grad_computed",
+                named_parameters=self.get_all_learnable_params(),
+                batch=batch,
+                training=True,
+            )
+            self._step_optimizer(None)
+            self.n_batches_added_ = self.n_studies_added_ = 0
+        return step
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute a batch and its gradients; of long studies, a random choice of views."""
+        self._set_training(True)
+        X, y = unpack_data(batch)
+        X = draw_views(X, getattr(self.module_, "max_views", None))
+        logits = self.infer(X, **fit_params)
+        loss = self.get_loss(logits, y, X=X, training=True)
+        (loss if self.accumulate == 1 else loss * len(y)).backward()
+        # The scores that keep the logits need no graph.
+        return {"loss": loss, "y_pred": tuple(logit.detach() for logit in logits)}
