@@ -1,0 +1,5 @@
+"""Phantoms: nothing goes in, a miniature MURA folder of drawn, radiograph-like bones comes out."""
+
+from mura_skorch.phantoms.writing import MURA_TYPES, NOTE, write_phantoms
+
+__all__ = ["MURA_TYPES", "NOTE", "write_phantoms"]
