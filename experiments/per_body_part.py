@@ -127,6 +127,7 @@ def train(name, studies, args, parent):
 
 def report(done, failed, studies, args, parent):
     """Write the report of all types; return its scores."""
+    done = dict(sorted(done.items()))  # by name, not by who was ready first
     own = [found for name, (found, _) in done.items() if name != POOLED]
     pooled = done[POOLED][0].predictions if POOLED in done else None
     views = [found.view_predictions for found in own]
@@ -142,7 +143,7 @@ def report(done, failed, studies, args, parent):
         args.out,
         beside_pooled([found.predictions for found in own], pooled),
         view_predictions=pd.concat(views, ignore_index=True) if views else None,
-        histories={name: history for name, (_, history) in sorted(done.items())},
+        histories={name: history for name, (_, history) in done.items()},
         about=about,
         cases=[case for found in own for case in found.cases],
         published=is_mura(studies),

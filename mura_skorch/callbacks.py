@@ -251,6 +251,7 @@ class OperatingPoint(Callback):
         try:
             net.apply_rule(studies_of(dataset)["label"], net.predict_proba(dataset)[:, 1])
         except ValueError as error:  # a training of a night does not end with nothing
+            net.rule_failed_ = True
             warnings.warn(
                 f"expected a validation part to choose the threshold by {net.threshold!r} on, got: "
                 f"{error}. The threshold is 0.5; choose another with recalibrate",

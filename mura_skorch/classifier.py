@@ -23,7 +23,7 @@ from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.module import StudyDenseNet
 from mura_skorch.operating_point import check_rule, is_rule
 from mura_skorch.predictions import join_notes
-from mura_skorch.saving import read_model, write_model
+from mura_skorch.saving import note_of, read_model, write_model
 from mura_skorch.splits import PatientSplit, check_no_shared_patient
 from mura_skorch.steps import StudySteps
 from mura_skorch.studies import check_studies
@@ -117,8 +117,8 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
     threshold_ : float
         The threshold in use: `threshold`, or what its rule has chosen.
     temperature_ : float
-        1.0, or what `recalibrate` has fitted: it divides the logit of the study's probability.
-        The probabilities and maps of single views stay as the network gives them.
+        1.0, or what `recalibrate` has fitted: it divides the logits of the probabilities of
+        studies and of views. Maps stay as the network gives them.
     run_id_ : str or None
         The MLflow run of the last fit.
     interrupted_ : bool
@@ -189,6 +189,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         self.random_state = random_state
 
     study_types_: list[str]
+    note_: str | None
 
     # --- what a user calls -----------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         if not self.initialized_:
             self.initialize()
         self.study_types_ = sorted({*self.study_types_, *X["study_type"]})
-        self.note_ = join_notes(X)
+        self.note_ = join_notes(self.note_, X)
         try:
             with self._own_random_state(), on_record(self):
                 return super().partial_fit(X, y, classes, **fit_params)
@@ -265,13 +266,14 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         Returns
         -------
         list of ndarray of shape (n_views,), float32
-            One array per study, in the order of the table and of its ``views``.
+            One array per study, in the order of the table and of its ``views``, on the scale of
+            `temperature_`. At a temperature of 1 their mean is the study's probability.
         """
         self.check_is_fitted()
         dataset = self.get_dataset(X)
         logits = torch.cat([view_logit for _, view_logit in self.forward_iter(dataset)])
         ends = studies_of(dataset)["views"].map(len).cumsum()
-        return np.split(torch.sigmoid(logits).numpy(), ends[:-1])
+        return np.split(torch.sigmoid(logits / self.temperature_).numpy(), ends[:-1])
 
     def localize(self, X):
         """Return class activation maps of every view: where its logit comes from.
@@ -312,11 +314,12 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
             key: value.item() if isinstance(value, np.generic) else value
             for key, value in self.get_params(deep=False).items()
             if isinstance(value, bool | int | float | str | None | np.generic)
-            and key != "device"
+            and key not in ("device", "dataset__cache")  # of this machine
             and not key.startswith("callbacks")
         }
         config = {
             "note": self.note_,
+            "seed": self.seed_,
             "run_id": self.run_id_,
             "operating_point": self.operating_point(),
             "study_types": self.study_types_,
@@ -363,7 +366,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         net.load_weights(folder)
         net.study_types_, net.note_ = config["study_types"], config["note"]
         net.history = History({**row, "batches": []} for row in config["history"])
-        net.run_id_ = config.get("run_id")
+        net.run_id_, net.seed_ = config.get("run_id"), config.get("seed", net.seed_)
         net.set_operating_point(config.get("operating_point"), config["params"].get("threshold"))
         return net
 
@@ -408,7 +411,8 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         check_rule(self.threshold)
         self.reset_operating_point()
         self.study_types_ = []
-        self.note_ = self.run_id_ = None
+        self.note_ = note_of(self.get_params_for("module").get("weights"))
+        self.run_id_ = None
         self.interrupted_ = False
         return super().initialize()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
 
 from mura_skorch.operating_point import (
     apply_temperature,
@@ -42,6 +43,7 @@ class OperatingPointMixin:
         """The number in use: studies with a probability strictly above are abnormal."""
         if not is_rule(self.threshold):
             return self.threshold
+        check_is_fitted(self)
         if self.threshold not in self.chosen_thresholds_:
             raise ValueError(
                 f"expected a threshold chosen by {self.threshold!r}, got none for that rule yet: "
@@ -61,7 +63,8 @@ class OperatingPointMixin:
         -------
         ndarray of shape (n_studies,), uint8
         """
-        return (self.predict_proba(X)[:, 1] > self.threshold_).astype(np.uint8)
+        y_score = self.predict_proba(X)[:, 1].astype(float)
+        return (y_score > self.threshold_).astype(np.uint8)
 
     def score(self, X, y=None):
         """Return the accuracy on labelled studies; `y` None means ``X["label"]``."""
@@ -114,12 +117,14 @@ class OperatingPointMixin:
         """Forget temperature and chosen thresholds, which belong to weights that change."""
         self.temperature_ = 1.0
         self.chosen_thresholds_ = {}
+        self.rule_failed_ = False
 
     def apply_rule(self, y, y_score):
         """Choose the number of the rule on labelled scores, where the threshold is a rule."""
         number = choose_threshold(y, y_score, self.threshold)
         if is_rule(self.threshold):
             self.chosen_thresholds_ = {self.threshold: number}
+            self.rule_failed_ = False
 
     def rescale(self, proba):
         """Return study probabilities (n_studies, 2) on the scale of `temperature_`."""
@@ -130,13 +135,26 @@ class OperatingPointMixin:
 
     def operating_point(self):
         """Return what a saved model keeps."""
-        return {"threshold": self.threshold_, "temperature": self.temperature_}
+        return {
+            "threshold": float(self.threshold_),
+            "temperature": self.temperature_,
+            "rule_failed": self.rule_failed_,
+        }
+
+    def describe_operating_point(self):
+        """Return how the model decides, in words."""
+        text = f"abnormal above {self.threshold_:.4g}"
+        if is_rule(self.threshold):
+            text += f" ({self.threshold}{' could not be applied' if self.rule_failed_ else ''})"
+        scale = "" if self.temperature_ == 1 else f"; temperature {self.temperature_:.3g}"
+        return text + scale
 
     def set_operating_point(self, saved, rule):
         """Take what `operating_point` returned of a model with that threshold or rule."""
         self.reset_operating_point()
         if saved:  # models of 0.1.0 had neither
             self.temperature_ = saved["temperature"]
+            self.rule_failed_ = saved.get("rule_failed", False)
             self.chosen_thresholds_ = {rule: saved["threshold"]} if is_rule(rule) else {}
 
 

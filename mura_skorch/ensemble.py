@@ -10,7 +10,8 @@ from sklearn.frozen import FrozenEstimator
 from mura_skorch._version import __version__
 from mura_skorch.classifier import MuraClassifier
 from mura_skorch.decisions import OperatingPointMixin
-from mura_skorch.operating_point import check_rule
+from mura_skorch.operating_point import apply_temperature, check_rule
+from mura_skorch.predictions import join_notes
 from mura_skorch.saving import CONFIG_FILE, write_text
 from mura_skorch.studies import check_studies
 from mura_skorch.tracking import fetch_model
@@ -126,9 +127,12 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         Returns
         -------
         list of ndarray of shape (n_views,), float32
-            One array per study.
+            One array per study, on the scale of `temperature_`.
         """
-        return self._means("predict_view_proba", X)
+        means = self._means("predict_view_proba", X)
+        if self.temperature_ == 1:
+            return means
+        return [apply_temperature(p, self.temperature_).astype(p.dtype) for p in means]
 
     def localize(self, X):
         """Return the mean over members of the class activation maps of every view.
@@ -228,8 +232,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
     @property
     def note_(self):
         """The notes of the data that the members saw, or None."""
-        notes = [member.note_ for member in self.estimators_ if member.note_]
-        return "; ".join(dict.fromkeys(notes)) or None
+        return join_notes(*(member.note_ for member in self.estimators_))
 
     def _means(self, method, X):
         """Return the mean over members of what a method returns for each study."""

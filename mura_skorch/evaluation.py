@@ -154,5 +154,6 @@ def _scores(predictions, scores_of, prefix=""):
             labelled[f"{prefix}score"],
             study_type=labelled["study_type"],
             groups=labelled.get("patient"),
+            interval="bootstrap",  # of patients, or where none are known of studies
             threshold=threshold,
         )

@@ -1,6 +1,7 @@
 """Model card: what was trained and how it scored go in, what to know before using it comes out."""
 
 from mura_skorch.metrics import OVERALL
+from mura_skorch.texts import interval_text
 
 __all__ = ["model_card", "to_markdown"]
 
@@ -61,7 +62,7 @@ def model_card(scores, *, about=None, note=None):
         "Model": [
             "DenseNet-169 reads each view of a study; the study's probability of abnormality is "
             "the mean over its views (Rajpurkar et al., arXiv:1712.06957).",
-            *([PHANTOMS] if str(note or "").startswith("phantoms") else []),
+            *([PHANTOMS] if "phantoms" in (note or "") else []),
         ],
         "Intended use": INTENDED,
         "Data and training": [f"{name}: {value}" for name, value in (about or {}).items()],
@@ -86,4 +87,4 @@ def to_markdown(card, title):
 
 
 def _interval(row, metric):
-    return f"{row[metric]:.3f} ({row[f'{metric}_low']:.3f}, {row[f'{metric}_high']:.3f})"
+    return interval_text(row[metric], row[f"{metric}_low"], row[f"{metric}_high"])

@@ -51,9 +51,10 @@ class StudyDenseNet(nn.Module):
         super().__init__()
         if max_views is not None and max_views < 1:
             raise ValueError(f"expected max_views to be 1 or more, or None, got {max_views!r}")
+        options = {"memory_efficient": True} if memory_efficient else {}
         self.augment = augment
         self.max_views = max_views
-        self.network = self.build_network(num_classes=1, memory_efficient=memory_efficient)
+        self.network = self.build_network(num_classes=1, **options)
         if memory_efficient:
             _halve_momentum(self.network)
         load_weights(self.network, weights)

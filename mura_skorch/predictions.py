@@ -156,8 +156,28 @@ def beside_pooled(tables, pooled=None):
     return pooled.rename(columns=renamed).merge(scores, on="study", how="left")
 
 
-def join_notes(studies):
-    """Return the notes that a table carries, such as "phantoms: no clinical meaning", or None."""
-    if "note" not in studies:
-        return None
-    return "; ".join(map(str, studies["note"].dropna().unique())) or None
+def join_notes(*sources):
+    """Return the different notes of tables, such as "phantoms: no clinical meaning", or None.
+
+    Parameters
+    ----------
+    *sources : DataFrame, str or None
+        Tables with or without a column ``note``, and notes.
+
+    Returns
+    -------
+    str or None
+        Each note once, in the order found.
+
+    Examples
+    --------
+    >>> join_notes(pd.DataFrame({"note": ["phantoms", "phantoms"]}), None, "model of phantoms")
+    'phantoms; model of phantoms'
+    """
+    notes = []
+    for source in sources:
+        if isinstance(source, pd.DataFrame):
+            notes += map(str, source["note"].dropna().unique()) if "note" in source else []
+        elif source:
+            notes += source.split("; ")
+    return "; ".join(dict.fromkeys(notes)) or None

@@ -25,12 +25,13 @@ def data_digest(table):
     ----------
     table : DataFrame
         What `mura_skorch.predictions.prediction_table` returns; of it ``study``, ``study_type``,
-        ``patient``, ``label`` and ``n_views`` are read, every row of them, in their order.
+        ``patient``, ``label`` and ``n_views`` are read, of every row. Pixels are not.
 
     Returns
     -------
     str
-        16 hexadecimal digits, the same before and after a round trip through a CSV file.
+        16 hexadecimal digits: the same for rows in another order, and after a round trip through a
+        CSV file.
 
     Examples
     --------
@@ -41,7 +42,8 @@ def data_digest(table):
     rows = table[columns].reset_index(drop=True)
     if "label" in rows:
         rows["label"] = pd.to_numeric(rows["label"]).astype("Int8")
-    text = rows.astype("string").fillna("").to_csv(index=False, lineterminator="\n")
+    rows = rows.astype("string").fillna("").sort_values(columns)
+    text = rows.to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -51,13 +53,16 @@ def package_versions():
 
 
 def git_commit(folder="."):
-    """Return the commit of the repository that a folder lies in, or None."""
+    """Return the commit of a folder's repository, and whether files differ from it, or None."""
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    dirty = subprocess.run(
+        ["git", "-C", str(folder), "diff", "--quiet", "HEAD"], check=False, timeout=10
+    )
+    return found.stdout.strip() + " with changes" * bool(dirty.returncode)
 
 
 def provenance(table):
@@ -78,7 +83,7 @@ def provenance(table):
     if "patient" in table:
         facts["Patients"] = f"{table['patient'].nunique():,}"
     facts |= {
-        "Digest of the data": data_digest(table),
+        "Digest of studies and labels": data_digest(table),
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "Command": shlex.join(sys.argv) if sys.argv[0] not in ("", "-c") else "interactive",
         "Versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),

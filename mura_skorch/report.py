@@ -1,8 +1,8 @@
 """Report: a table of predictions goes in, a folder of tables, figures and one page comes out."""
 
 import json
+import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from mura_skorch.page import render_page
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
 from mura_skorch.predictions import join_notes
 from mura_skorch.provenance import provenance
-from mura_skorch.published import FOOTNOTE
+from mura_skorch.published import FOOTNOTE, STUDY_COUNTS
 from mura_skorch.readers import wide_kappas
 from mura_skorch.score_tables import (
     decision_table,
@@ -23,15 +23,6 @@ from mura_skorch.score_tables import (
 )
 
 __all__ = ["read_report", "write_report"]
-
-# Of CSV files that are read back: keys of digits stay texts, and missing labels leave integers.
-DTYPES: dict[str, Any] = {
-    "study": str,
-    "study_type": str,
-    "patient": str,
-    "note": str,
-    "label": "Int8",
-}
 
 
 def write_report(
@@ -96,7 +87,8 @@ def write_report(
     inputs = {"predictions": predictions, "view_predictions": view_predictions, "epochs": epochs}
     note = join_notes(predictions)
     _write(folder, inputs, note)
-    (folder / "report.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    kept = settings | {"types": {name: _types(table) for name, table in inputs.items()}}
+    (folder / "report.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
     about = settings.pop("about")
     del settings["title"]
     found = evaluate(predictions, view_predictions, **settings)
@@ -107,6 +99,7 @@ def write_report(
     card = model_card(found.studies, about=about, note=note)
     (folder / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
     texts = score_texts(found.studies)
+    scored = _scored(predictions)
     page = render_page(
         "report.html.jinja",
         **{"title": title, "note": note, "about": pd.DataFrame(about.items())},
@@ -119,7 +112,7 @@ def write_report(
         reader_table=None
         if found.readers is None
         else wide_kappas(found.readers).reset_index(names="study type"),
-        n_patients=predictions["patient"].nunique() if "patient" in predictions else None,
+        n_patients=scored["patient"].nunique() if "patient" in scored else None,
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
     return found.studies
@@ -144,9 +137,11 @@ def read_report(folder):
             f"expected a folder that write_report wrote, got {folder}: it has no report.json"
         )
     found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    for name in ("predictions", "view_predictions", "epochs"):
-        file = folder / f"{name}.csv"
-        found[name] = _read(file) if file.is_file() else None
+    for name, types in found.pop("types").items():
+        found[name] = None
+        if types is not None:
+            file = folder / f"{name}.csv"
+            found[name] = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])
     epochs = found.pop("epochs")
     if epochs is not None:
         fits = epochs.groupby("name", sort=False)
@@ -168,20 +163,21 @@ def _tables(found):
     """Return the tables to write, by the names of their files."""
     levels = [table for table in (found.studies, found.views) if table is not None]
     tables = {"metrics": pd.concat(levels, ignore_index=True), "shortcuts": found.shortcuts}
-    return tables | {"readers": found.readers} | {f"by_{k}": v for k, v in found.by.items()}
+    by = {"by_" + re.sub(r"[^-.\w]", "_", name): table for name, table in found.by.items()}
+    return tables | {"readers": found.readers} | by
 
 
 def _figures(found, predictions, epochs, *, published, note):
     """Return the figures, by the names of their files."""
     figures = {"kappa": KappaDisplay(found.studies, note=note).plot().figure_}
-    scored = predictions[predictions["label"].notna() & predictions["score"].notna()]
+    scored = _scored(predictions)
     if scored["label"].nunique() == 2:
         y_true, y_score = scored["label"].astype(int), scored["score"]
         thresholds = scored["threshold"].unique() if "threshold" in scored else [0.5]
         figures["roc"] = RocDisplay.from_predictions(
             y_true,
             y_score,
-            published=published,
+            published=published and set(scored["study_type"]) == set(STUDY_COUNTS["valid"]),
             threshold=thresholds[0] if len(thresholds) == 1 else None,
             note=note,
         ).figure_
@@ -199,5 +195,14 @@ def _write(folder, tables, note):
             noted.to_csv(folder / f"{name}.csv", index=False)
 
 
-def _read(file):
-    return pd.read_csv(file, dtype=DTYPES)
+def _scored(predictions):
+    """Return the rows that figures are made of."""
+    return predictions[predictions["label"].notna() & predictions["score"].notna()]
+
+
+def _types(table):
+    """Return the types of a table's columns, which its CSV file does not tell; texts as str."""
+    if table is None:
+        return None
+    numbers = table.select_dtypes(["number", "boolean"]).dtypes.astype(str).to_dict()
+    return {name: numbers.get(name, "str") for name in table.columns}

@@ -10,13 +10,21 @@ from safetensors.torch import load_file, save_file
 from mura_skorch._version import __version__
 from mura_skorch.weights import MODEL_FILE
 
-__all__ = ["read_model", "write_model", "write_text"]
+__all__ = ["note_of", "read_model", "write_model", "write_text"]
 
 CONFIG_KEYS = ("format", "study_types", "note", "classes", "params", "history")
 
 CONFIG_FILE = "model.json"
 # Raised when a folder written by this version cannot be read by the one before.
 FORMAT = 1
+
+
+def note_of(source):
+    """Return the caveat of a saved model's data, or None where `source` is no folder of one."""
+    file = Path(source) / CONFIG_FILE if isinstance(source, str | os.PathLike) else None
+    if file is None or not file.is_file():
+        return None
+    return json.loads(file.read_text(encoding="utf-8")).get("note")
 
 
 def write_model(folder, tensors, config):

@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -462,3 +463,26 @@ def test_densenet_169_trains_on_real_wrists(real_root):
     assert proba.shape == (55, 2)
     assert np.isfinite(proba).all()
     assert os.environ["MURA_SKORCH_REAL_DATA"]
+
+
+def test_caveat_stays_with_a_model_that_is_trained_on(train, tmp_path):
+    clean = train.drop(columns="note")
+    clf = tiny_classifier(max_epochs=1).fit(train)
+    clf.partial_fit(clean)
+    assert clf.note_ == "phantoms: no clinical meaning"
+    clf.save(tmp_path / "model")
+    tuned = tiny_classifier(max_epochs=1, module__weights=str(tmp_path / "model")).fit(clean)
+    assert tuned.note_ == "phantoms: no clinical meaning"
+    assert clf.fit(clean).note_ is None
+
+
+def test_saved_model_keeps_its_seed_and_leaves_the_cache_behind(train, valid, tmp_path):
+    clf = tiny_classifier(max_epochs=1, random_state=None, dataset__cache=tmp_path / "cache")
+    expected = clf.fit(train).predict_proba(valid)
+    clf.save(tmp_path / "model")
+    shutil.rmtree(tmp_path / "cache")
+    loaded = MuraClassifier.load(tmp_path / "model", module=TinyNet)
+    assert loaded.seed_ == clf.seed_
+    assert np.array_equal(loaded.predict_proba(valid), expected)
+    assert not (tmp_path / "cache").exists()
+    assert "cache" not in (tmp_path / "model" / "model.json").read_text()

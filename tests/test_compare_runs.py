@@ -72,6 +72,15 @@ def test_two_runs_are_compared_at_their_own_thresholds(runs, tmp_path, capsys):
     assert f"{expected.kappa_a.iloc[-1]:.3f}" in text
 
 
+def test_caveats_of_both_runs_are_printed_and_written(runs, tmp_path, capsys):
+    other = log(test_predictions=table(0.3).assign(note="a model of phantoms"))
+    out = tmp_path / "comparison.csv"
+    compare_runs.main([runs[0], other, "--out", str(out), "--n-resamples", "50"])
+    both = f"{NOTE}; a model of phantoms"
+    assert both in capsys.readouterr().out
+    assert set(pd.read_csv(out)["note"]) == {both}
+
+
 def test_runs_of_other_studies_are_refused_unless_the_common_ones_do(runs, capsys):
     other = log(test_predictions=table(0.3).iloc[4:])
     with pytest.raises(SystemExit, match=r"4 only in A \(000, 001, 002, ...\), and 56 in both"):

@@ -51,6 +51,16 @@ def test_figures_are_scikit_learns(scored):
     assert row.mcnemar_p == binomtest(row.only_a_right, n).pvalue
 
 
+def test_a_pair_may_mix_one_threshold_with_one_for_each_study(scored):
+    y_true, a, b, *_ = scored
+    mixed = compare_models(y_true, a, b, threshold=(0.5, np.full(300, 0.6)))
+    pd.testing.assert_frame_equal(mixed, compare_models(y_true, a, b, threshold=[0.5, 0.6]))
+    shared = compare_models(y_true[:2], a[:2], b[:2], threshold=np.array([0.4, 0.6]))
+    limits = np.array([0.4, 0.6])
+    pair = compare_models(y_true[:2], a[:2], b[:2], threshold=(limits, limits))
+    pd.testing.assert_frame_equal(shared, pair)
+
+
 def test_better_model_is_told_apart(scored):
     row = compare_models(*scored[:3], **options(scored)).iloc[-1]
     assert row.kappa_difference_low > 0
@@ -187,6 +197,19 @@ def test_different_labels_are_never_compared(tables):
     wrong = b.assign(label=b["label"].mask(b["study"] == "s1", 0))
     with pytest.raises(ValueError, match=r"different ones for 1 of 5 studies \(s1\)"):
         match_predictions(a, wrong, common=True)
+
+
+@pytest.mark.parametrize(
+    ("note_a", "note_b", "joined"),
+    [("one", "two", "one; two"), ("one", "one", "one"), (None, "two", "two")],
+)
+def test_caveats_of_both_tables_stay(tables, note_a, note_b, joined):
+    a, b = (
+        table.assign(note=note) if note else table
+        for table, note in zip(tables, (note_a, note_b), strict=True)
+    )
+    assert set(match_predictions(a, b)["note"]) == {joined}
+    assert "note" not in match_predictions(*tables)
 
 
 def test_studies_that_occur_twice_are_refused(tables):

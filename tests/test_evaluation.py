@@ -1,13 +1,17 @@
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 
 from mura_skorch.evaluation import evaluate, final_metrics, score_predictions
 from mura_skorch.metrics import study_scores
 from mura_skorch.predictions import beside_pooled
 from mura_skorch.published import FOOTNOTE
+from mura_skorch.readers import reader_kappas
 from mura_skorch.score_tables import format_scores
 
 # A model of 60 studies does not beat chance by far: whether a shortcut is as good is not the point.
@@ -70,7 +74,7 @@ def test_unlabelled_studies_are_left_out_and_counted(predictions):
     partly.loc[:9, "label"] = pd.NA
     found = evaluate(partly)
     assert found.studies.iloc[-1]["n"] == 50
-    assert "10 of 60 studies have no label or no score: left out" in found.alerts
+    assert "10 of 60 studies have no label or no score: left out of the scores" in found.alerts
 
 
 def test_views_are_scored_as_views(predictions):
@@ -88,6 +92,15 @@ def test_a_shortcut_as_good_as_the_model_is_an_alert(predictions):
     assert any("views" in alert for alert in found.alerts)
 
 
+def test_warnings_of_other_packages_are_no_alerts(predictions, monkeypatch):
+    hasty = partial(LogisticRegression, max_iter=1)
+    monkeypatch.setattr("mura_skorch.shortcuts.LogisticRegression", hasty)
+    varied = predictions.assign(score=predictions["label"] * 0.8, n_views=np.arange(60) % 7)
+    with pytest.warns(ConvergenceWarning):
+        found = evaluate(varied)
+    assert found.alerts == []
+
+
 def test_readers_and_further_columns_get_their_tables(predictions):
     rng = np.random.default_rng(1)
     more = predictions.assign(
@@ -96,8 +109,35 @@ def test_readers_and_further_columns_get_their_tables(predictions):
     )
     found = evaluate(more, readers=["reader_1", "reader_2", "reader_3"], by=["site"])
     assert {"reader_1", "reader_2", "reader_3"} <= set(found.readers["reader"])
+    assert (found.readers[found.readers["study_type"] == "overall"]["n"] > 0).all()
     site = found.by["site"].set_index(["value", "study_type"])["n"]
     assert site["north", "overall"] == site["south", "overall"] == 30
+
+
+def read_by_three(predictions):
+    rng = np.random.default_rng(1)
+    marks = {name: (predictions["label"] + (rng.random(60) < 0.1)) % 2 for name in "abc"}
+    return predictions.assign(decision=(predictions["score"] > 0.5).astype(int), **marks)
+
+
+def test_readers_are_held_against_their_majority_on_unlabelled_studies_too(predictions):
+    read = read_by_three(predictions)
+    partly = read.assign(label=read["label"].astype("Int8").mask(read.index < 40))
+    direct = reader_kappas(read, [*"abc"])
+    pd.testing.assert_frame_equal(evaluate(partly, readers="abc").readers, direct)
+    gold = evaluate(partly, readers="ab", gold="c").readers
+    assert set(gold.loc[gold["study_type"] == "overall", "n"]) == {60}
+
+
+@pytest.mark.parametrize("labels", ["none", "missing"])
+def test_readers_need_no_labels_at_all(predictions, labels):
+    read = read_by_three(predictions)
+    bare = read.drop(columns="label") if labels == "none" else read.assign(label=None)
+    views = bare.loc[bare.index.repeat(2)]
+    found = evaluate(bare, views, readers=list("abc"), by=["n_views"], failed={"XR_ELBOW": "no"})
+    pd.testing.assert_frame_equal(found.readers, reader_kappas(read, [*"abc"]))
+    assert found.studies["n"].iloc[-1] == found.views["n"].iloc[-1] == 0
+    assert "60 of 60 studies have no label or no score: left out of the scores" in found.alerts
 
 
 @pytest.mark.parametrize(

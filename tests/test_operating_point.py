@@ -1,12 +1,14 @@
 import json
 import pickle
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pytest
 from conftest import TinyNet, tiny_classifier
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score, log_loss, recall_score
 from sklearn.naive_bayes import GaussianNB
@@ -272,3 +274,31 @@ def test_view_probabilities_stay_as_the_network_gives_them(fitted, local_table):
     local = fitted.recalibrate(local_table)
     views = zip(*(net.predict_view_proba(local_table) for net in (local, fitted)), strict=True)
     assert all(np.array_equal(own, other) for own, other in views)
+
+
+def test_view_of_a_study_of_one_view_has_the_study_s_probability_at_any_temperature(fitted, valid):
+    single = valid.assign(views=[views[:1] for views in valid["views"]])
+    local = deepcopy(fitted)
+    local.temperature_ = 3.0
+    expected = local.predict_proba(single)[:, 1]
+    found = np.concatenate(local.predict_view_proba(single))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_rule_that_could_not_be_applied_is_said_with_the_threshold(train, tmp_path):
+    one_class = train.groupby("patient").head(1)
+    held_out = one_class[one_class["label"] == 0].head(3)
+    rest = train[~train["patient"].isin(held_out["patient"])]
+    clf = tiny_classifier(threshold="youden", max_epochs=1, train_split=ValidStudies(held_out))
+    with pytest.warns(UserWarning, match="The threshold is 0.5"):
+        clf.fit(rest)
+    clf.save(tmp_path / "model")
+    loaded = MuraClassifier.load(tmp_path / "model", module=TinyNet)
+    for model in (clf, loaded):
+        said = model.describe_operating_point()
+        assert said == "abnormal above 0.5 (youden could not be applied)"
+
+
+def test_unfitted_rule_has_no_threshold():
+    with pytest.raises(NotFittedError):
+        MuraClassifier(threshold="youden").threshold_  # noqa: B018

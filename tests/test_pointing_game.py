@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from mura_skorch import write_phantoms
 from mura_skorch.images import read_view
 from mura_skorch.pointing import pointing_scores
 
@@ -128,6 +129,15 @@ def test_interval_resamples_patients():
     assert np.isnan([alone.hits_low, alone.hits_high, alone.other_box, alone.gain]).all()
 
 
+def test_view_without_strangers_of_its_type_is_in_no_gain_and_widens_none():
+    known = made_up([1, 1, 0, 0] * 10, range(40))
+    alone = made_up([1], ["only one"]).assign(study_type="XR_WRIST")
+    gains = ["gain", "gain_low", "gain_high"]
+    with_alone = pointing_scores(pd.concat([known, alone], ignore_index=True), (2, 2)).iloc[0]
+    assert with_alone.n == 41
+    pd.testing.assert_series_equal(with_alone[gains], pointing_scores(known, (2, 2)).iloc[0][gains])
+
+
 def test_peaks_that_only_know_where_lesions_usually_are_gain_nothing():
     row = pointing_scores(made_up([1] * 30, range(30)), (2, 2)).iloc[0]
     assert row.hits == row.other_box == 1
@@ -159,6 +169,16 @@ def test_script_trains_plays_and_a_saved_model_plays_the_same(script, phantom_ro
     assert script["main"]([*common, "--model", run.info.run_id, "--out", "two"]) == 0
     tables = [pd.read_csv(f"{out}/results.csv") for out in ("one", "two")]
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_folder_whose_abnormal_studies_show_no_lesion_is_refused(script, tmp_path):
+    write_phantoms(tmp_path / "P", n_train=4, n_valid=4, n_test=0, study_types=["XR_HAND"])
+    boxes = tmp_path / "P" / "lesions.csv"
+    boxes.write_text(boxes.read_text().splitlines()[0] + "\n")
+    with pytest.raises(
+        SystemExit, match="pointing_game: expected a view with a lesion .* got none"
+    ):
+        script["main"](["--data", str(tmp_path / "P"), "--threads", "1"])
 
 
 def test_folder_without_boxes_is_refused(script, tmp_path):

@@ -46,4 +46,4 @@ def test_provenance_counts_studies_and_names_versions(table):
     assert facts["Studies"] == str(len(table))
     assert facts["Patients"] == str(table["patient"].nunique())
     assert f"torch {package_versions()['torch']}" in facts["Versions"]
-    assert facts["Digest of the data"] == data_digest(table)
+    assert facts["Digest of studies and labels"] == data_digest(table)

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from mura_skorch.metrics import kappa_interval, study_scores
+from mura_skorch.metrics import kappa_interval
 from mura_skorch.published import OVERALL_COUNTS
-from mura_skorch.readers import reader_kappas, scores_by, wide_kappas
+from mura_skorch.readers import reader_kappas, wide_kappas
 
 
 @pytest.fixture
@@ -21,12 +21,8 @@ def predictions():
             "study_type": np.array(["XR_WRIST", "XR_HAND"])[rng.integers(0, 2, 200)],
             "patient": [f"p{i}" for i in rng.integers(0, 90, 200)],
             "label": label,
-            "score": np.clip(label * 0.4 + 0.3 + 0.2 * rng.normal(size=200), 0, 1),
-            "threshold": 0.4,
             "decision": noisy(0.15),
             **{name: noisy(share) for name, share in (("ann", 0.05), ("bob", 0.1), ("cem", 0.2))},
-            "site": np.array(["north", "south", None], dtype=object)[rng.integers(0, 3, 200)],
-            "age": rng.uniform(1, 90, 200),
         }
     )
 
@@ -132,6 +128,7 @@ def test_readers_alone_need_no_model_no_type_and_no_patient(predictions):
         ({}, [], "label", "at least one reader"),
         ({}, ["ann", "ann"], None, "each once"),
         ({"model": 0}, ["ann", "model"], None, "rename it"),
+        ({}, ["ann", "bob"], "bob", "bob is gold: held against itself"),
         ({"ann": "abnormal"}, READERS, None, "expected ann to be 0 .* 'abnormal' in row 0"),
         ({"ann": 0.5}, READERS, None, "got 0.5 in row 0"),
     ],
@@ -166,46 +163,3 @@ def test_wide_table_of_nothing_defined_marks_nothing():
     assert wide_kappas(kappas).loc["overall"].tolist() == ["n/a", "n/a"]
     with pytest.raises(ValueError, match="pass what reader_kappas returns"):
         wide_kappas(kappas.drop(columns="low"))
-
-
-# ---- by column
-
-
-def test_scores_by_site_are_those_of_each_sites_studies(predictions):
-    found = scores_by(predictions, "site", n_resamples=100)
-    assert found["value"].unique().tolist() == ["north", "south", "missing"]
-    assert set(found["by"]) == {"site"}
-    part = predictions[predictions["site"].isna()]
-    expected = study_scores(
-        part["label"],
-        part["score"],
-        study_type=part["study_type"],
-        groups=part["patient"],
-        threshold=0.4,
-        n_resamples=100,
-    )
-    block = found[found["value"] == "missing"].drop(columns=["by", "value"])
-    pd.testing.assert_frame_equal(block.reset_index(drop=True), expected)
-
-
-def test_counts_by_any_column_add_up(predictions):
-    banded = predictions.assign(age_group=pd.cut(predictions["age"], [0, 18, 65, 120]))
-    banded.loc[:9, "label"] = pd.NA
-    found = scores_by(banded, "age_group", n_resamples=50)
-    assert found["value"].unique().tolist() == ["(0, 18]", "(18, 65]", "(65, 120]"]
-    assert found.loc[found.study_type == "overall", "n"].sum() == 190
-
-
-def test_too_many_values_are_to_be_binned(predictions):
-    with pytest.raises(ValueError, match=r"at most 20 different values of age .* got 200; .*cut"):
-        scores_by(predictions, "age")
-    with pytest.raises(ValueError, match="map the rare ones"):
-        scores_by(predictions, "patient")
-    with pytest.raises(ValueError, match="expected columns sex in the predictions"):
-        scores_by(predictions, "sex")
-
-
-def test_column_without_any_value_is_one_group(predictions):
-    found = scores_by(predictions.assign(site=None), "site", n_resamples=50)
-    assert found["value"].unique().tolist() == ["missing"]
-    assert scores_by(predictions[:0], "site")["n"].tolist() == [0]

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mura_skorch.evaluation import evaluate
 from mura_skorch.predictions import join_notes, prediction_table
-from mura_skorch.report import read_report, write_report
+from mura_skorch.published import STUDY_COUNTS
+from mura_skorch.report import _figures, read_report, write_report
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 HISTORY = [
@@ -64,7 +66,11 @@ def test_caveat_of_the_data_is_on_every_output(predictions, tmp_path):
 def test_report_is_drawn_again_from_its_own_tables(predictions, views, tmp_path):
     write_report(
         tmp_path / "first",
-        predictions.assign(site="north"),
+        predictions.assign(
+            site=["01", "NA", "north"] * 20,
+            score=predictions["score"].astype("float32"),
+            label=predictions["label"].astype("Int8").mask(predictions.index == 7),
+        ),
         view_predictions=views,
         histories={"XR_HAND": HISTORY},
         about={"Question": "is it the same?"},
@@ -74,6 +80,31 @@ def test_report_is_drawn_again_from_its_own_tables(predictions, views, tmp_path)
     write_report(tmp_path / "again", **read_report(tmp_path / "first"))
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_papers_operating_point_is_drawn_for_all_seven_study_types_only(predictions):
+    seven = predictions.assign(study_type=list(STUDY_COUNTS["valid"]) * 8 + ["XR_HAND"] * 4)
+    for table, is_drawn in ((seven, True), (predictions, False)):
+        figure = _figures(evaluate(table), table, None, published=True, note=None)["roc"]
+        words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        assert any("paper" in text for text in words) == is_drawn
+
+
+def test_headline_counts_the_patients_of_the_studies_that_are_scored(predictions, tmp_path):
+    partly = predictions.assign(label=predictions["label"].astype("Int8"))
+    partly.loc[20:, "label"] = pd.NA
+    write_report(tmp_path, partly)
+    assert "over 20 studies of 10 patients" in (tmp_path / "report.html").read_text()
+
+
+def test_column_with_a_slash_in_its_name_has_a_file(predictions, tmp_path):
+    write_report(tmp_path, predictions.assign(**{"age/sex": "a"}), by=["age/sex"])
+    assert (tmp_path / "by_age_sex.csv").is_file()
+
+
+def test_model_card_says_na_where_a_figure_is_not_defined(predictions, tmp_path):
+    write_report(tmp_path, predictions.assign(label=0))
+    assert "AUROC n/a" in (tmp_path / "model_card.md").read_text()
 
 
 def test_folder_without_a_report_is_refused(tmp_path):

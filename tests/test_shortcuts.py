@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from mura_skorch.images import read_view
 from mura_skorch.metrics import study_scores
-from mura_skorch.shortcuts import SHORTCUTS, shortcut_scores, view_statistics
+from mura_skorch.shortcuts import SHORTCUTS, shortcut_alert, shortcut_scores, view_statistics
 
 
 def table(n=300, seed=0, n_patients=120):
@@ -30,8 +30,8 @@ def table(n=300, seed=0, n_patients=120):
     )
 
 
-def row_of(scores, shortcut):
-    return scores.set_index("shortcut").loc[shortcut]
+def row_of(scores, shortcut, study_type="overall"):
+    return scores.set_index(["study_type", "shortcut"]).loc[(study_type, shortcut)]
 
 
 def quietly(*args, **kwargs):
@@ -40,17 +40,36 @@ def quietly(*args, **kwargs):
         return shortcut_scores(*args, **kwargs)
 
 
-def test_each_shortcut_whose_columns_are_there_has_a_row():
-    assert quietly(table()).shortcut.tolist() == list(SHORTCUTS)
-    assert quietly(table()[["label", "score", "n_views", "height"]]).shortcut.tolist() == [
-        "n_views"
-    ]
+def test_each_shortcut_whose_columns_are_there_has_a_row_per_type_and_overall():
+    scores = quietly(table())
+    within = [name for name in SHORTCUTS if name != "study_type"]
+    assert scores.shortcut.tolist() == [*within, *within, *SHORTCUTS]
+    assert scores.study_type.unique().tolist() == ["XR_HAND", "XR_WRIST", "overall"]
+    untyped = quietly(table()[["label", "score", "n_views", "height"]])
+    assert untyped[["study_type", "shortcut"]].to_numpy().tolist() == [["overall", "n_views"]]
     assert quietly(table()[["label", "score"]]).empty
+
+
+def test_row_of_a_type_is_that_of_its_studies_alone():
+    pd.testing.assert_frame_equal(
+        quietly(table()).query("study_type == 'XR_HAND'").reset_index(drop=True),
+        quietly(table().query("study_type == 'XR_HAND'")).query("study_type == 'XR_HAND'"),
+    )
+
+
+def test_what_tells_the_label_within_each_type_is_found_where_the_pool_hides_it():
+    """One type is told by its view count and the other by the reverse."""
+    hands = table()["study_type"] == "XR_HAND"
+    told = table().assign(n_views=lambda t: 2 + np.where(hands, t["label"], 1 - t["label"]))
+    with pytest.warns(UserWarning, match=r"the number of views in XR_HAND .*1\.000.* XR_WRIST"):
+        scores = shortcut_scores(told)
+    assert [row_of(scores, "n_views", name).auroc for name in ("XR_HAND", "XR_WRIST")] == [1, 1]
+    assert row_of(scores, "n_views").auroc < 0.6
 
 
 def test_columns_without_a_relation_to_the_label_stay_near_a_half():
     rows = [quietly(table(seed=seed), n_resamples=10) for seed in range(8)]
-    means = pd.concat(rows).groupby("shortcut")["auroc"].mean()
+    means = pd.concat(rows).groupby(["study_type", "shortcut"])["auroc"].mean()
     assert means.between(0.45, 0.55).all(), means
 
 
@@ -60,26 +79,37 @@ def test_a_constant_is_exactly_a_half_whatever_the_folds(seed):
         n_views=3, study_type="XR_HAND", mean_intensity=0.1, height=0.3, width=512.7
     )
     scores = quietly(constant, random_state=seed)
-    assert scores.auroc.tolist() == [0.5] * 4
-    assert scores[["low", "high"]].to_numpy().tolist() == [[0.5, 0.5]] * 4
+    assert (scores[["auroc", "low", "high"]] == 0.5).all(axis=None)
 
 
 def test_views_that_tell_the_label_are_found_and_warned_of():
     told = table().assign(n_views=lambda t: 1 + t["label"])
-    with pytest.warns(UserWarning, match="number of views alone reaches AUROC 1.000") as caught:
+    with pytest.warns(UserWarning, match="the number of views in all studies .AUROC 1.000") as caught:
         scores = shortcut_scores(told)
     assert len(caught) == 1
     assert caught[0].filename == __file__
     row = row_of(scores, "n_views")
-    assert row.auroc == 1
-    assert row.difference < 0
-    assert not row.includes_zero or row.difference_high == 0
+    assert row.auroc == row.low == row.high == 1
+    assert row.difference == row.model_auroc - 1
+    assert row.difference_low < row.difference < row.difference_high < 0
+    assert row.includes_zero is np.False_
+    assert str(caught[0].message) == shortcut_alert(scores)
+
+
+def test_warning_names_no_shortcut_that_the_model_exceeds():
+    told = table().assign(n_views=lambda t: 1 + t["label"])
+    with pytest.warns(UserWarning, match="number of views") as caught:
+        shortcut_scores(told)
+    (message,) = {str(warning.message) for warning in caught}
+    assert not any(word in message for word in ("intensity", "size", "the study type"))
+    assert shortcut_alert(quietly(table())) is None
 
 
 def test_useless_model_is_told_from_no_shortcut():
     random = table().assign(score=np.random.default_rng(1).random(300))
-    with pytest.warns(UserWarning, match="is not above 0"):
+    with pytest.warns(UserWarning, match="not above 0") as caught:
         scores = shortcut_scores(random)
+    assert len(caught) == 1
     assert row_of(scores, "mean_intensity").includes_zero
 
 
@@ -155,6 +185,7 @@ def test_few_patients_get_few_folds_and_no_studies_no_figures():
         warnings.simplefilter("ignore", UserWarning)
         assert shortcut_scores(few, n_splits=10).auroc.notna().all()
     assert quietly(table()[:0]).undefined.eq("auroc: no studies").all()
+    assert len(quietly(table()[:0])) == len(SHORTCUTS)
 
 
 def test_shortcut_scores_refuses_what_it_cannot_read():
@@ -164,6 +195,8 @@ def test_shortcut_scores_refuses_what_it_cannot_read():
         shortcut_scores(table(), n_splits=1)
     with pytest.raises(ValueError, match="score to be probabilities"):
         shortcut_scores(table().assign(score=3.0))
+    with pytest.raises(ValueError, match="study_type without missing values"):
+        shortcut_scores(table().assign(study_type=None))
 
 
 def test_number_of_views_alone_is_close_to_its_plain_ranking():

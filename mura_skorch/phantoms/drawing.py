@@ -10,7 +10,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mura_skorch.phantoms.anatomy import ASPECT, SHAPES, SITES, TURN, Bone, grow_limb
-from mura_skorch.phantoms.tubes import N_STEPS, PLATE_GREY, Box, Lesion, Tube, box_of, injure, raster
+from mura_skorch.phantoms.tubes import (
+    N_STEPS,
+    PLATE_GREY,
+    Box,
+    Lesion,
+    Tube,
+    box_of,
+    injure,
+    raster,
+)
 
 LONGEST_SIDE = 512  # pixels, as in MURA
 KNEE_GREY = (140.0, 175.0)  # of 255: bone brighter than this is rare
