@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
 	@echo "make test   install, then lint, types, import rules and the whole test suite"
-	@echo "make bench  install, then the timings against the blog's loop"
+	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
 	@echo "make clean  remove $(VENV), caches and drawn phantoms; never runs or results"
 
 $(READY): pyproject.toml
@@ -33,7 +33,8 @@ test: lint
 	$(BIN)/python -m pytest
 
 bench: $(READY)
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -s
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=median,rounds \
+	  $(if $(RECORD),--record $(RECORD))
 
 clean:
 	rm -rf $(VENV) phantoms .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

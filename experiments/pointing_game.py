@@ -97,7 +97,7 @@ def play(clf, studies, lesions):
                 {
                     **{"study": study.study, "study_type": study.study_type},
                     **{"patient": study.patient, "view": number, "score": float(score)},
-                    **{"called": score > clf.threshold_, "hit": peak_in_box(cam, box, size)},
+                    **{"called": float(score) > clf.threshold_, "hit": peak_in_box(cam, box, size)},
                     # In shares of the view's width and height.
                     **{"x": x, "y": y, "x0": x0, "y0": y0, "x1": x1, "y1": y1},
                 }
@@ -142,6 +142,12 @@ def read(args):
         studies = studies[studies.study_type.isin(args.study_types)]
     if not {"train", "valid"} <= set(studies[studies.label == 1].split):
         raise ValueError(f"expected abnormal studies to train and to play on in {root}, got none")
+    played = studies[(studies.split == "valid") & (studies.label == 1)]
+    if not played["views"].explode().isin(lesions.index).any():
+        raise ValueError(
+            f"expected a view with a lesion in the {len(played)} abnormal studies of {root}/valid, "
+            "got none in lesions.csv; draw more studies, or name other --study-types"
+        )
     return studies, lesions
 
 

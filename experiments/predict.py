@@ -3,14 +3,20 @@
 python experiments/predict.py --model RUN --data MURA-v1.1 --split valid
 python experiments/predict.py --model DIR --data clinic --labels labels.csv --readers anna ben
 python experiments/predict.py --model DIR --data clinic --refit-on clinic_2024 --threshold youden
+python experiments/predict.py --model DIR --data clinic --refit-on clinic --refit-split train
 """
 
 import argparse
+import os
 import sys
+import warnings
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+
 from mura_skorch import read_studies
+from mura_skorch.breakdown import scores_by
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import final_metrics
 from mura_skorch.judging import judge
@@ -18,6 +24,7 @@ from mura_skorch.labels import join_labels
 from mura_skorch.operating_point import check_rule, is_rule
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.published import is_mura
+from mura_skorch.readers import reader_kappas
 from mura_skorch.report import write_report
 from mura_skorch.runs import Run, use_experiment
 from mura_skorch.score_tables import format_scores
@@ -28,14 +35,16 @@ def main(argv=None):
     args = parse(argv)
     keep = list(dict.fromkeys([*args.readers, *[args.gold] * bool(args.gold), *args.by]))
     try:
-        studies = read(args)
-        prediction_table(studies, keep=keep)  # a column that is missing is missed here
+        studies = read(args, keep)
+        check(studies, keep, args)
         model = open_model(args, studies)
         use_experiment(args.experiment)
     except (OSError, ValueError) as error:
         sys.exit(f"predict: {error}")
-    if model.note_ and "note" not in studies:
-        studies = studies.assign(note=f"model trained on {model.note_}")
+    if model.note_:
+        caveats = studies["note"] if "note" in studies else [None] * len(studies)
+        trained = f"model trained on {model.note_}"
+        studies = studies.assign(note=[f"{c}; {trained}" if c else trained for c in caveats])
     note = join_notes(studies)
     print(f"{note or ''}\n{len(studies):,} studies: reading ...", flush=True)
     with Run(name="predict", note=note) as run:
@@ -67,30 +76,51 @@ def main(argv=None):
     return 0
 
 
-def read(args):
+def read(args, keep):
     """Return the studies to predict, labelled as far as labels are known."""
     studies = read_studies(args.data)
     found = sorted(set(studies["split"]))
     chosen = [args.split] if args.split else [name for name in found if name != "train"] or found
-    if missing := set(chosen) - set(found):
-        raise ValueError(f"expected --split among {found} in {args.data}, got {missing}")
+    own = of_split(studies, chosen, f"--split among {found} in {args.data}")
     print(f"Split: {', '.join(chosen)}")
-    own = studies[studies["split"].isin(chosen)]
-    return join_labels(own, args.labels, others=studies["study"]) if args.labels else own
+    if args.labels is None:
+        return own
+    return join_labels(own, args.labels, keep=keep, others=studies["study"])
+
+
+def of_split(studies, names, expected):
+    """Return the studies of the splits, which there must be."""
+    if missing := set(names) - set(studies["split"]):
+        raise ValueError(f"expected {expected}, got {', '.join(sorted(missing))}")
+    return studies[studies["split"].isin(names)]
+
+
+def check(studies, keep, args):
+    """Fail before the inference where the tables of the report would fail after it."""
+    table = prediction_table(studies, np.full(len(studies), 0.5), keep=keep)
+    table = table[table["label"].notna()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if args.readers and len(table):
+            reader_kappas(table, args.readers, gold=args.gold, n_resamples=1)
+        for column in args.by or ["study_type"]:
+            if len(table):
+                scores_by(table, column, n_resamples=1)
 
 
 def open_model(args, studies):
     """Return the model, at the operating point that was asked for."""
     model = load_model(args.model, device=args.device)
     if args.refit_on:
-        local = read_studies(args.refit_on)
-        local = join_labels(local, args.refit_labels) if args.refit_labels else local
+        whole = local = read_studies(args.refit_on)
+        if args.refit_split:
+            names = sorted(set(whole["split"]))
+            expected = f"--refit-split among {names} in {args.refit_on}"
+            local = of_split(whole, [args.refit_split], expected)
+        if args.refit_labels:
+            local = join_labels(local, args.refit_labels, others=whole["study"])
         local = local[local["label"].notna()]
-        if shared := set(local["views"].explode()) & set(studies["views"].explode()):
-            raise ValueError(
-                f"expected --refit-on with other studies than those reported, got {len(shared)} "
-                "views in both; figures on studies that chose a threshold are too good"
-            )
+        check_apart(local, studies)
         print(f"Refitting threshold and temperature on {len(local):,} labelled studies ...")
         rule = "youden" if args.threshold is None else args.threshold
         return model.recalibrate(local, threshold=rule)
@@ -102,11 +132,39 @@ def open_model(args, studies):
     return model if args.threshold is None else model.set_params(threshold=args.threshold)
 
 
+def check_apart(local, studies):
+    """Refuse to refit on what is reported, on its views or on its patients."""
+    first, second = (
+        {os.path.realpath(path) for path in table["views"].explode()} for table in (local, studies)
+    )
+    remedy = "figures on those who chose a threshold are too good; see --refit-split"
+    if shared := first & second:
+        raise ValueError(
+            f"expected --refit-on with other studies than those reported, got {len(shared)} views "
+            f"in both; {remedy}"
+        )
+    patients = set(local["patient"]) & set(studies["patient"])
+    # The folder of the dataset is where the parts of a study's key begin.
+    roots, others = (
+        {Path(row.views[0]).parents[row.study.count("/") + 1] for row in table.itertuples()}
+        for table in (local, studies)
+    )
+    if patients and roots & others:
+        raise ValueError(
+            f"expected --refit-on with other patients than those reported, got {len(patients)} in "
+            f"both, such as {min(patients)}; {remedy}"
+        )
+    if patients:
+        print(
+            f"Caution: {len(patients)} patients of --refit-on are called as some of those "
+            f"reported, such as {min(patients)}; if they are the same people, figures are too good"
+        )
+
+
 def about(args, model, run):
     """Return what the report says of the model and the data."""
-    chosen = f" ({model.threshold})" if is_rule(model.threshold) else ""
-    chosen += f", refitted on {args.refit_on.name}" if args.refit_on else ""
-    scale = f"; temperature {model.temperature_:.3g}" if model.temperature_ != 1 else ""
+    refitted = f", refitted on {args.refit_on.resolve().name}" if args.refit_on else ""
+    refitted += f", split {args.refit_split}" if args.refit_split else ""
     members = getattr(model, "estimators_", [model])
     trained = ", ".join(f"{net.run_id_ or 'no run'} (seed {net.seed_})" for net in members)
     return {
@@ -114,7 +172,7 @@ def about(args, model, run):
         "Data": f"{args.data.name}, split {args.split or 'as found, without train'}",
         "Labels": args.labels.name if args.labels else "of the folder",
         "Model": f"{Path(str(args.model)).name}, trained in {trained}",
-        "Operating point": f"abnormal above {model.threshold_:.4g}{chosen}{scale}",
+        "Operating point": model.describe_operating_point() + refitted,
         "MLflow run": str(run.run_id),
     }
 
@@ -147,6 +205,7 @@ def parse(argv):
     add("--by", nargs="+", default=[], metavar="COLUMN", help="site, scanner, sex ... in --labels")
     add("--threshold", type=threshold, help="a number, youden, or sensitivity=0.95")
     add("--refit-on", type=Path, metavar="DIR", help="labelled studies for threshold, temperature")
+    add("--refit-split", help="their split; not what the model was trained on (default: all)")
     add("--refit-labels", type=Path, metavar="CSV", help="their labels")
     add("--cases", type=int, default=4, help="misses and false alarms to show")
     add("--device", default="auto")

@@ -88,6 +88,7 @@ def main(argv=None):
             cases=found.cases,
             published=is_mura(studies),
             title=f"The MURA paper's protocol {args.protocol}"
+            + " (shortened)" * bool(departures(args))
             + " - selected on the split reported" * args.select_on_valid,
         )
         table = paper_table(scores, published=is_mura(studies))
@@ -159,13 +160,24 @@ def choose(nets, args, parent):
         "studies of the valid split",
         "Protocol": f"{args.protocol}: {args.image_size} pixels, rotation up to {args.degrees} "
         "degrees, loss of each view weighted by views, batches of 8 views, abnormal above 0.5",
+        "Departures": ", ".join(departures(args)) or "none",
         "Selection": f"epochs and members by the lowest validation loss, {chosen_on}",
         "Members": ", ".join(f"seed {net.seed_} (run {net.run_id_})" for net in members),
         "Seeds, by loss": listed,
-        "Settings": ", ".join(f"{name} {getattr(args, name)}" for name in COMMON),
+        "Settings": ", ".join(f"{name} {Path(str(getattr(args, name))).name}" for name in COMMON),
         "MLflow run": str(parent.run_id),
     }
     return members[0] if len(members) == 1 else MuraEnsemble.of(members), about
+
+
+def departures(args):
+    """Return in what the settings differ from the protocol's, in words."""
+    settings = COMMON | PROTOCOLS[args.protocol]
+    return [
+        f"{name} {Path(str(getattr(args, name))).name} instead of {value}"
+        for name, value in settings.items()
+        if getattr(args, name) != value
+    ]
 
 
 def read(args):

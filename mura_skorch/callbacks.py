@@ -1,5 +1,6 @@
 """Training callbacks: the end of an epoch goes in; scores, rates and the best weights come out."""
 
+import re
 import shutil
 import sys
 import tempfile
@@ -24,12 +25,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from mura_skorch.dataset import studies_of
 from mura_skorch.metrics import kappa_score
 from mura_skorch.operating_point import is_rule
+from mura_skorch.studies import is_exploded
 
 __all__ = [
     "BestWeights",
     "EpochLine",
     "EpochLoss",
     "EpochTable",
+    "LevelScoring",
     "OperatingPoint",
     "StudyScores",
     "ViewsPerSecond",
@@ -47,7 +50,7 @@ def training_callbacks():
         ("valid_loss", EpochLoss("valid_loss")),
         (
             "train_acc",
-            EpochScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False),
+            LevelScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False),
         ),
         ("scores", StudyScores()),
         ("views_per_second", ViewsPerSecond()),
@@ -82,11 +85,30 @@ class EpochLoss(PassthroughScoring):
         self.best_score_ = min(losses, default=np.inf)
 
 
-class StudyScores(EpochScoring):
+class LevelScoring(EpochScoring):
+    """Score an epoch as skorch does; scores of single views have names of their own.
+
+    Where the rows are views, as `mura_skorch.studies.explode_views` makes them, ``train_acc`` is
+    recorded as ``train_view_acc``, so that nobody takes it for the figure of whole studies.
+    """
+
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Name the score after the level of what it is made of."""
+        super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
+        dataset = dataset_train if self.on_train else dataset_valid
+        self.is_exploded_ = dataset is not None and is_exploded(studies_of(dataset))
+        self.name_ = self._at_level(self._get_name())
+
+    def _at_level(self, name):
+        return re.sub("^(train_|valid_)?", r"\g<0>view_", name) if self.is_exploded_ else name
+
+
+class StudyScores(LevelScoring):
     """Score the validation part from one set of study probabilities.
 
     Records ``valid_acc``, ``valid_kappa``, the confusion counts ``valid_confusion/tp`` and so on,
-    and, where the validation part has several study types, ``valid_kappa/<type>`` for each.
+    and, where the validation part has several study types, ``valid_kappa/<type>`` for each. Where
+    its rows are single views the names are ``valid_view_acc``, ``valid_view_kappa`` and so on.
 
     Parameters
     ----------
@@ -111,12 +133,12 @@ class StudyScores(EpochScoring):
         y_pred = net.predict(X_test).astype(int)
         y_true = np.asarray(y_test, dtype=int)
         scores = {
-            "valid_acc": float(accuracy_score(y_true, y_pred)),
+            self._at_level("valid_acc"): float(accuracy_score(y_true, y_pred)),
             self.name_: kappa_score(y_true, y_pred),
         }
         counts = confusion_matrix(y_true, y_pred, labels=[0, 1]).ravel()
         for name, count in zip(("tn", "fp", "fn", "tp"), counts.tolist(), strict=True):
-            scores[f"valid_confusion/{name}"] = count
+            scores[self._at_level(f"valid_confusion/{name}")] = count
         study_type = studies_of(X_test)["study_type"].to_numpy()
         present = np.unique(study_type)
         for name in present if len(present) > 1 else []:
@@ -307,7 +329,7 @@ class EpochLine(Callback):
         row, seconds = net.history[-1], net.history[:, "dur"]
         left = np.mean(seconds) * (net.max_epochs - len(seconds))
         parts = [f"{self.name:<12} epoch {len(seconds):>2}/{net.max_epochs}"]
-        for key in ("train_loss", "valid_loss", "valid_kappa"):
+        for key in ("train_loss", "valid_loss", "valid_kappa", "valid_view_kappa"):
             if key in row:
                 parts.append(f"{key} {row[key]:.3f}")
         parts.append(f"{row['views_per_second']:.0f} views/s")

@@ -16,10 +16,11 @@ from mura_skorch.metrics.intervals import (
     percentiles,
 )
 from mura_skorch.metrics.tables import ordered_parts
+from mura_skorch.predictions import join_notes
 
 __all__ = ["compare_models", "match_predictions"]
 
-KEPT = ["study", "study_type", "patient", "label", "note"]
+KEPT = ["study", "study_type", "patient", "label"]
 MAX_NAMED = 3
 
 
@@ -46,9 +47,9 @@ def compare_models(
         Study types. None gives the row over all studies alone.
     groups : array-like of shape (n_studies,) or None, default=None
         Patients, resampled as a whole. None makes each study its own patient.
-    threshold : float or pair, default=0.5
-        A study is called abnormal if its probability is strictly greater. A pair, `(a, b)`, has
-        one for each model, each a float or array-like of shape (n_studies,).
+    threshold : float, array of shape (n_studies,) or pair, default=0.5
+        A study is called abnormal if its probability is strictly greater. A pair, a tuple or list
+        `(a, b)`, has one for each model, each a float or array-like of shape (n_studies,).
     n_resamples : int, default=2000
         Resamples of the bootstrap.
     random_state : int or None, default=0
@@ -101,7 +102,7 @@ def compare_models(
         **{"y_true": y_true, "y_score_a": scores[0], "y_score_b": scores[1]},
         **{"study_type": study_type, "groups": groups},
     )
-    pair = threshold if np.ndim(threshold) or isinstance(threshold, tuple) else (threshold,) * 2
+    pair = threshold if isinstance(threshold, (tuple, list)) else (threshold,) * 2
     if len(pair) != 2:
         raise ValueError(
             f"expected one threshold or a pair of them, one for each model, got {len(pair)}"
@@ -132,7 +133,7 @@ def match_predictions(table_a, table_b, *, common=False):
     DataFrame
         One row per study, in the order of A: what describes the study as far as A has it, then
         `score_a`, `threshold_a`, `score_b`, `threshold_b`; a threshold is 0.5 where the table has
-        none.
+        none. `note` joins the caveats of both tables, where there are any.
 
     Raises
     ------
@@ -172,7 +173,9 @@ def match_predictions(table_a, table_b, *, common=False):
         )
     both = both.rename(columns={"label_a": "label"}).drop(columns="label_b")
     named = [name for name in KEPT if name in both]
-    return both[[*named, "score_a", "threshold_a", "score_b", "threshold_b"]]
+    both = both[[*named, "score_a", "threshold_a", "score_b", "threshold_b"]]
+    note = join_notes(*tables)
+    return both.assign(note=note) if note else both
 
 
 def _row(part, n_resamples, random_state):

@@ -180,7 +180,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
             "operating_point": self.operating_point(),
             "members": rows,
         }
-        write_text(folder / ENSEMBLE_FILE, json.dumps(config, indent=2))
+        write_text(folder / ENSEMBLE_FILE, json.dumps(config, indent=2, default=float))
 
     @classmethod
     def load(cls, source, *, threshold=None, **params):
@@ -211,7 +211,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         if not file.is_file():
             raise FileNotFoundError(
                 f"expected a folder written by MuraEnsemble.save, got {folder}: it has no "
-                f"{ENSEMBLE_FILE}"
+                f"{ENSEMBLE_FILE}; check the path, or open a single classifier with load_model"
             )
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
@@ -223,7 +223,11 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
                 f"{file} ({error!r}); save it again"
             ) from error
         if found != FORMAT:
-            raise ValueError(f"expected an ensemble of format {FORMAT}, got {found} in {file}")
+            raise ValueError(
+                f"expected an ensemble of format {FORMAT}, got format {found} in {file}, written "
+                f"by mura_skorch {config.get('mura_skorch')}; this is {__version__}: install that "
+                "version"
+            )
         members = [MuraClassifier.load(folder / name, **params) for name in names]
         ensemble = cls.of(members, threshold=rule if threshold is None else threshold)
         ensemble.set_operating_point(saved, rule)

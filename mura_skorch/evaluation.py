@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from mura_skorch.breakdown import scores_by
 from mura_skorch.metrics import METRICS, OVERALL, study_scores, view_scores
 from mura_skorch.published import beside_published
-from mura_skorch.readers import reader_kappas, scores_by
-from mura_skorch.shortcuts import shortcut_scores
+from mura_skorch.readers import reader_kappas
+from mura_skorch.shortcuts import shortcut_alert, shortcut_scores
 
 __all__ = ["Evaluation", "evaluate", "final_metrics", "score_predictions"]
 
@@ -56,7 +57,8 @@ def evaluate(
     ----------
     predictions : DataFrame
         A prediction table with ``study_type``, ``patient``, ``label`` and ``score``; may be
-        empty. Studies without a label or a score are left out, and counted in an alert. With a
+        empty. Studies without a label or a score are left out of the scores, and counted in an
+        alert; readers are held against a gold column or each other without a label too. With a
         column ``pooled_score``, of one model trained on all types, its kappa stands beside.
     view_predictions : DataFrame, optional
         One row per view, of the same models.
@@ -82,21 +84,20 @@ def evaluate(
     """
     alerts = [f"{name}: {why}" for name, why in (failed or {}).items()]
     labelled = _labelled(predictions)
+    scored = predictions[predictions["score"].notna()]  # readers may label what has no label
     if left_out := len(predictions) - len(labelled):
         alerts.append(
-            f"{left_out:,} of {len(predictions):,} studies have no label or no score: left out"
+            f"{left_out:,} of {len(predictions):,} studies have no label or no score: left out of "
+            "the scores"
         )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        shortcuts = shortcut_scores(labelled)
-    for warning in caught:
-        alerts.append(str(warning.message))
-        warnings.warn(warning.message, stacklevel=2)
+    shortcuts = shortcut_scores(labelled)
+    if alert := shortcut_alert(shortcuts):
+        alerts.append(alert)
     return Evaluation(
         studies=score_predictions(predictions, published=published, failed=failed),
         views=None if view_predictions is None else _scores(view_predictions, view_scores),
         shortcuts=shortcuts,
-        readers=reader_kappas(labelled, list(readers), gold=gold) if readers else None,
+        readers=reader_kappas(scored, list(readers), gold=gold) if readers else None,
         by={column: scores_by(labelled, column) for column in by},
         alerts=alerts,
     )
@@ -139,6 +140,8 @@ def final_metrics(scores):
 
 
 def _labelled(predictions, column="score"):
+    if "label" not in predictions:
+        predictions = predictions.assign(label=pd.NA)
     return predictions[predictions["label"].notna() & predictions[column].notna()]
 
 

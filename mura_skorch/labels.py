@@ -2,18 +2,30 @@
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
+
+from mura_skorch.predictions import check_kept
 
 __all__ = ["join_labels"]
 
 N_NAMED = 5
+IDENTITY = ("split", "study_type", "patient")
+FORM: dict[str, Any] = {
+    **{"encoding": "utf-8-sig", "skipinitialspace": True},
+    **{"keep_default_na": False, "na_values": [""]},  # NA may be a site, and None a scanner
+}
 
 
 def join_labels(
-    studies: pd.DataFrame, file: str | os.PathLike[str], *, others: Iterable[str] = ()
+    studies: pd.DataFrame,
+    file: str | os.PathLike[str],
+    *,
+    keep: Iterable[str] = (),
+    others: Iterable[str] = (),
 ) -> pd.DataFrame:
-    r"""Return the studies with the labels, and all further columns, of a CSV file.
+    r"""Return the studies with the labels, and the further columns asked for, of a CSV file.
 
     Parameters
     ----------
@@ -21,9 +33,12 @@ def join_labels(
         A study table with the key ``study``.
     file : path
         With a header: ``study``, ``label`` (1 abnormal, 0 normal, empty unlabelled) and any
-        further columns, such as readers' labels or site. Or without one, a path and a label a
-        line, as in MURA's own files and in the competition's. In both, the key may stand behind
-        the name of the folder and may end in a slash: ``MURA-v1.1/valid/XR_HAND/.../``.
+        further columns. Or without one, a path and a label a line, as in MURA's own files and in
+        the competition's. In both, the key may stand behind the name of the folder and may end in
+        a slash: ``MURA-v1.1/valid/XR_HAND/.../``. Only an empty field is missing: NA is a text.
+    keep : iterable of str, default=()
+        Further columns to take, such as readers' labels or site. Those that `studies` has itself
+        need not be in the file. Nothing else in the file is looked at.
     others : iterable of str, default=()
         Keys of studies that the file may name, too, such as those of other splits. Their rows
         are left out.
@@ -39,7 +54,8 @@ def join_labels(
         There is no such file.
     ValueError
         A row names no study of the table, or one that another row names; a study has no row; a
-        label is not 0, 1 or empty; a column contradicts the table's own; the file is no CSV.
+        label is not 0, 1 or empty; a column to keep is missing, contradicts the table's own, or
+        has a name with another meaning; the file is no CSV.
 
     Examples
     --------
@@ -48,11 +64,18 @@ def join_labels(
     >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
     ...     _ = file.write("study,label,site\ntest/XR_HAND/patient1/study1,1,A\n")
     ...     file.flush()
-    ...     join_labels(studies, file.name)
+    ...     join_labels(studies, file.name, keep=["site"])
                               study  label site
     0  test/XR_HAND/patient1/study1      1    A
     """
+    keep = [name for name in dict.fromkeys(keep) if name not in ("study", "label")]
+    check_kept(keep)
     table = _read(file)
+    if missing := [name for name in keep if name not in table and name not in studies]:
+        raise ValueError(
+            f"{file}: expected columns {', '.join(missing)}, got {', '.join(map(str, table))}; "
+            "check the names"
+        )
     keys = studies["study"].astype(str)
     own, known = set(keys), {*keys, *map(str, others)}
     found = table["study"].map(lambda text: _key(text, known))
@@ -62,7 +85,12 @@ def join_labels(
     remedy = "; give studies without a label an empty one, or select the studies first"
     _refuse(file, "a row for every study", "missing", keys[~keys.isin(found)], remedy)
     table = table.set_index(found).loc[keys].set_index(studies.index)
-    columns = {name: table[name] for name in table if name not in ("study", "label")}
+    columns = {name: table[name] for name in keep if name in table}
+    if wrong := [name for name in columns if name in IDENTITY and name not in studies]:
+        raise ValueError(
+            f"{file}: expected further columns that are not called {', '.join(wrong)}, which only "
+            "the table of studies tells; give them other names"
+        )
     for name in set(columns) & set(studies):
         if not (columns[name].astype(str) == studies[name].astype(str)).all():
             raise ValueError(
@@ -76,22 +104,27 @@ def join_labels(
 def _read(file):
     """Return the file as a table with the columns study and label."""
     try:
-        first = pd.read_csv(file, header=None, nrows=1, dtype=str, encoding="utf-8-sig").iloc[0]
-        is_bare = len(first) == 2 and first.iloc[1] in ("0", "1")
+        first = pd.read_csv(file, header=None, nrows=1, dtype=str, **FORM).iloc[0].fillna("")
+        is_bare = len(first) == 2 and first[0] != "study" and first[1].strip() in ("", "0", "1")
         table = pd.read_csv(
             file,
             header=None if is_bare else "infer",
             names=["study", "label"] if is_bare else None,
             dtype={"study": str},
-            encoding="utf-8-sig",
-            skipinitialspace=True,
+            **FORM,
         )
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{file}: expected a CSV file of labels, got no such file; check the path"
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: expected a CSV file in UTF-8, got {error}") from error
+        raise ValueError(
+            f"{file}: expected a CSV file in UTF-8, got {str(error).strip()}; save it again as one"
+        ) from error
     if missing := {"study", "label"} - set(table):
         raise ValueError(
             f"{file}: expected the columns study and label, got {', '.join(map(str, table))}: no "
-            f"{' and no '.join(sorted(missing))}"
+            f"{' and no '.join(sorted(missing))}; name the columns so in the first line"
         )
     labels = pd.to_numeric(table["label"], errors="coerce")
     wrong = table["label"].notna() & ~labels.isin([0, 1])
@@ -99,7 +132,7 @@ def _read(file):
         row = table[wrong].iloc[0]
         raise ValueError(
             f"{file}: expected labels 0 (normal), 1 (abnormal) or empty, got {row['label']} for "
-            f"{row['study']}"
+            f"{row['study']}; correct the file"
         )
     return table.assign(label=labels)
 

@@ -101,7 +101,7 @@ def _mean_where(values, where):
 
 def _interval(values, patients, random_state):
     """Return the 95 % interval of a mean over resamples of whole patients."""
-    groups = values.groupby(patients.to_numpy())
-    totals = np.column_stack([groups.sum(), groups.size()])
+    totals = values.groupby(patients.to_numpy()).agg(["sum", "count"])
+    totals = totals[totals["count"] > 0].to_numpy()  # an undefined value is no miss
     drawn = bootstrap_counts(lambda t: t[..., 0] / t[..., 1], totals, N_RESAMPLES, random_state)
     return percentiles(drawn, N_RESAMPLES)

@@ -5,6 +5,8 @@ import pandas as pd
 
 __all__ = [
     "beside_pooled",
+    "check_columns",
+    "check_kept",
     "join_notes",
     "prediction_table",
     "view_prediction_table",
@@ -13,6 +15,12 @@ __all__ = [
 
 COLUMNS = ["study", "study_type", "patient", "label"]
 SCORED = ["score", "threshold", "decision"]
+# What tables of predictions say themselves, of studies or views, and paths, which none holds.
+RESERVED = {
+    *{"views", "view", "n_views", "level", "note", "mean_intensity", "height", "width"},
+    *SCORED,
+    *{f"pooled_{name}" for name in SCORED},
+}
 
 
 def prediction_table(studies, y_score=None, *, threshold=0.5, keep=()):
@@ -34,13 +42,13 @@ def prediction_table(studies, y_score=None, *, threshold=0.5, keep=()):
     DataFrame
         ``study``, ``study_type``, ``patient`` and ``label`` as far as `studies` has them,
         ``n_views``, the columns to keep, and, where scores are given, ``score``, ``threshold`` and
-        ``decision`` (1 abnormal, 0 normal); ``note`` where the studies carry one. The table's
-        index stands for ``study`` where there is no such column.
+        ``decision`` (Int8, 1 abnormal, 0 normal, ``<NA>`` where the score is NaN); ``note`` where
+        the studies carry one. The table's index stands for ``study`` where there is no such column.
 
     Raises
     ------
     ValueError
-        A column to keep is missing.
+        A column to keep is missing, or has a name that tables of predictions use themselves.
 
     Examples
     --------
@@ -49,6 +57,7 @@ def prediction_table(studies, y_score=None, *, threshold=0.5, keep=()):
        study study_type  n_views  score  threshold  decision
     0      0    XR_HAND        2   0.25        0.5         0
     """
+    check_kept(keep)
     if missing := [name for name in keep if name not in studies]:
         raise ValueError(
             f"expected columns {', '.join(missing)} in the table of studies, got "
@@ -60,9 +69,11 @@ def prediction_table(studies, y_score=None, *, threshold=0.5, keep=()):
     table["n_views"] = studies["views"].map(len)
     table = table.assign(**{name: studies[name] for name in keep})
     if y_score is not None:
-        table["score"] = np.asarray(y_score)
+        # In float64, as models decide and as files are read back.
+        table["score"] = np.asarray(y_score, dtype=float)
         table["threshold"] = threshold
-        table["decision"] = (table["score"] > threshold).astype(int)
+        decision = (table["score"] > threshold).astype("Int8")
+        table["decision"] = decision.mask(table["score"].isna())
     if "note" in studies:
         table["note"] = studies["note"]
     return table.reset_index(drop=True)
@@ -124,7 +135,18 @@ def write_competition(predictions, file, *, root="MURA-v1.1"):
         To be written, such as predictions.csv.
     root : str, default="MURA-v1.1"
         Name of the data set's folder, with which each path begins.
+
+    Raises
+    ------
+    ValueError
+        A study has no decision.
     """
+    if (undecided := predictions["decision"].isna()).any():
+        raise ValueError(
+            f"expected a decision on every study, got none on {undecided.sum():,}, such as "
+            f"{predictions['study'][undecided].iloc[0]}; leave them out, or look for what made "
+            "their score NaN"
+        )
     paths = f"{root}/" + predictions["study"].astype(str) + "/"
     table = pd.DataFrame({"path": paths, "label": predictions["decision"]})
     table.to_csv(file, header=False, index=False)
@@ -156,6 +178,25 @@ def beside_pooled(tables, pooled=None):
     return pooled.rename(columns=renamed).merge(scores, on="study", how="left")
 
 
+def check_kept(names):
+    """Raise ValueError where a further column has a name that tables of predictions use."""
+    if taken := [name for name in names if name in RESERVED]:
+        raise ValueError(
+            f"expected further columns that are not called {', '.join(taken)}, which tables of "
+            f"predictions use themselves; give them other names, such as own_{taken[0]}"
+        )
+
+
+def check_columns(predictions, names):
+    """Raise a ValueError that says what to do where a prediction table lacks any of the columns."""
+    if missing := [name for name in names if name not in predictions]:
+        raise ValueError(
+            f"expected columns {', '.join(map(str, missing))} in the predictions, got "
+            f"{', '.join(map(str, predictions.columns))}; check the names, or name them in keep "
+            "when the table is made"
+        )
+
+
 def join_notes(*sources):
     """Return the different notes of tables, such as "phantoms: no clinical meaning", or None.
 
@@ -174,10 +215,11 @@ def join_notes(*sources):
     >>> join_notes(pd.DataFrame({"note": ["phantoms", "phantoms"]}), None, "model of phantoms")
     'phantoms; model of phantoms'
     """
-    notes = []
+    notes: list[str] = []
     for source in sources:
         if isinstance(source, pd.DataFrame):
             notes += map(str, source["note"].dropna().unique()) if "note" in source else []
         elif source:
-            notes += source.split("; ")
+            notes.append(source)
+    notes = "; ".join(notes).split("; ") if notes else []
     return "; ".join(dict.fromkeys(notes)) or None

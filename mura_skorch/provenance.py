@@ -1,12 +1,14 @@
 """Provenance: a table and the place of a run go in; digest, versions and commit come out."""
 
 import hashlib
+import os
 import platform
 import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import pandas as pd
 
@@ -85,9 +87,16 @@ def provenance(table):
     facts |= {
         "Digest of studies and labels": data_digest(table),
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "Command": shlex.join(sys.argv) if sys.argv[0] not in ("", "-c") else "interactive",
+        "Command": _command(),
         "Versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
         "Machine": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
     }
     commit = git_commit()
     return facts | ({"Commit": commit} if commit else {})
+
+
+def _command():
+    """Return the command line without folders, which are nobody's business."""
+    if sys.argv[0] in ("", "-c"):
+        return "interactive"
+    return shlex.join(Path(word).name if os.sep in word else word for word in sys.argv)

@@ -1,19 +1,18 @@
-"""Readers and groups: predictions with further columns in, kappas and scores by column out."""
+"""Readers: predictions with the labels of readers go in, kappas of readers and model come out."""
 
 import warnings
 
 import numpy as np
 import pandas as pd
 
-from mura_skorch.metrics import kappa_interval, study_scores
+from mura_skorch.metrics import kappa_interval
 from mura_skorch.metrics.tables import type_parts
+from mura_skorch.predictions import check_columns
 from mura_skorch.texts import interval_text
 
-__all__ = ["reader_kappas", "scores_by", "wide_kappas"]
+__all__ = ["reader_kappas", "wide_kappas"]
 
 MODEL = "model"
-MISSING = "missing"
-MAX_VALUES = 20  # distinct values of a column that still read as groups
 
 
 def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_state=0):
@@ -46,7 +45,7 @@ def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_s
     ------
     ValueError
         If a column is missing, holds something other than 0, 1 and missing values, a reader is
-        called "model", or there is one reader and no gold column.
+        called "model" or is the gold column, or there is one reader and no gold column.
 
     Notes
     -----
@@ -81,7 +80,7 @@ def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_s
     """
     readers = list(readers)
     columns = readers + ([gold] if gold is not None else [])
-    _check_readers(predictions, readers, columns)
+    _check_readers(predictions, readers, gold, columns)
     marks = pd.DataFrame({name: _marks(predictions, name) for name in columns})
     pairs = {}
     for reader in readers:
@@ -161,116 +160,20 @@ def wide_kappas(kappas):
     return rows.astype(object)
 
 
-def scores_by(predictions, column, *, n_resamples=2000, random_state=0):
-    """Scores of the studies of each value of a column, such as site, scanner, sex or age group.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        A prediction table with `label`, `score` and the column; `study_type`, `patient` and
-        `threshold` are used where they are there. Studies without a label or a score are left out.
-    column : str
-        What to split by. Missing values form a group of their own, "missing".
-    n_resamples : int, default=2000
-        Resamples of the bootstrap.
-    random_state : int or None, default=0
-        Source of the resamples.
-
-    Returns
-    -------
-    DataFrame
-        Columns `by` (the column's name), `value` (as text), then those of
-        :func:`mura_skorch.metrics.study_scores`: for each value a row per study type that it has
-        and one overall. Values in their own order (that of the categories, of the numbers, of the
-        alphabet), "missing" last.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, or has more than `MAX_VALUES` distinct values.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from mura_skorch.readers import scores_by
-    >>> predictions = pd.DataFrame(
-    ...     {
-    ...         "label": [0, 1, 0, 1, 0, 1],
-    ...         "score": [0.2, 0.8, 0.4, 0.9, 0.6, 0.3],
-    ...         "site": ["north", "north", "north", "north", None, None],
-    ...     }
-    ... )
-    >>> scores_by(predictions, "site")[["value", "n", "auroc"]]
-         value  n  auroc
-    0    north  4    1.0
-    1  missing  2    0.0
-    """
-    _check_columns(predictions, ["label", "score", column])
-    used = predictions[predictions["label"].notna() & predictions["score"].notna()]
-    values = used[column].dropna()
-    n_values = values.nunique()
-    if n_values > MAX_VALUES:
-        remedy = "map the rare ones to one name"
-        if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
-            remedy = f"bin them, as in predictions[{column!r}] = pandas.cut(..., 4)"
-        raise ValueError(
-            f"expected at most {MAX_VALUES} different values of {column} to score by, got "
-            f"{n_values}; {remedy}"
-        )
-    blocks = [(str(value), used[used[column] == value]) for value in _in_order(values)]
-    if len(values) < len(used):
-        blocks.append((MISSING, used[used[column].isna()]))
-    if not blocks:
-        blocks = [(MISSING, used)]
-    tables = []
-    for value, block in blocks:
-        with warnings.catch_warnings():
-            # The ends of the interval say it.
-            warnings.filterwarnings("ignore", "zero width", RuntimeWarning)
-            scores = study_scores(
-                block["label"].astype(int),
-                block["score"],
-                study_type=block.get("study_type"),
-                groups=block.get("patient"),
-                threshold=block.get("threshold", 0.5),
-                n_resamples=n_resamples,
-                random_state=random_state,
-            )
-        scores.insert(0, "value", value)
-        scores.insert(0, "by", column)
-        tables.append(scores)
-    return pd.concat(tables, ignore_index=True)
-
-
-def _in_order(values):
-    """Return the distinct values in the order that a person expects."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return list(values.cat.remove_unused_categories().cat.categories)
-    distinct = values.unique()
-    try:
-        return sorted(distinct)
-    except TypeError:  # numbers and texts in one column
-        return sorted(distinct, key=str)
-
-
-def _check_columns(predictions, names):
-    if missing := [name for name in names if name not in predictions]:
-        raise ValueError(
-            f"expected columns {', '.join(map(str, missing))} in the predictions, got "
-            f"{', '.join(map(str, predictions.columns))}; check the names, or name them in keep "
-            "when the table is made"
-        )
-
-
-def _check_readers(predictions, readers, columns):
-    _check_columns(predictions, columns)
+def _check_readers(predictions, readers, gold, columns):
+    check_columns(predictions, columns)
     if MODEL in readers:
         raise ValueError(
             f"expected readers other than {MODEL!r}, which names the model's rows; rename it"
         )
+    if gold in readers:
+        raise ValueError(
+            f"expected a gold column that is no reader's, got readers {', '.join(readers)}, and "
+            f"{gold} is gold: held against itself, a reader is always right; leave it out of one"
+        )
     if len(set(readers)) < len(readers) or not readers:
         raise ValueError(f"expected at least one reader, each once, got {readers}")
-    if len(readers) == 1 and columns == readers:
+    if len(readers) == 1 and gold is None:
         raise ValueError(
             f"expected at least two readers, or a gold column, got {readers} alone; one reader "
             "has no others to be held against: pass gold"

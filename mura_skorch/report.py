@@ -76,6 +76,8 @@ def write_report(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if "label" not in predictions:  # readers alone
+        predictions = predictions.assign(label=pd.array([pd.NA] * len(predictions), dtype="Int8"))
     epochs = _epochs(histories or {})
     facts = provenance(predictions)
     facts = {name: fact for name, fact in facts.items() if name not in (about or {})}

@@ -122,8 +122,11 @@ class Run:
         self._log_batch(tags=tags)
 
     def log_params(self, params):
-        """Log parameters, a dict of str to anything short."""
-        self._log_batch(params=params)
+        """Log parameters, a dict of str to anything short; of paths only the last name.
+
+        A folder may be called after a person or a ward, and a run is read by others.
+        """
+        self._log_batch(params={name: _without_folder(value) for name, value in params.items()})
 
     def log_metrics(self, metrics, step=0):
         """Log the finite ones of a dict of str to number in one call."""
@@ -337,6 +340,12 @@ def _impatience():
     finally:
         for key in added:
             os.environ.pop(key, None)
+
+
+def _without_folder(value):
+    """Return the last name of a path, or of a text that is one on this machine."""
+    is_text = isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value))
+    return Path(value).absolute().name if is_text or isinstance(value, Path) else value
 
 
 def _key(name):

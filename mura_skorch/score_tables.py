@@ -4,6 +4,7 @@ import textwrap
 
 import pandas as pd
 
+from mura_skorch.metrics import OVERALL
 from mura_skorch.published import FOOTNOTE
 from mura_skorch.shortcuts import WORDS
 from mura_skorch.texts import LINE_WIDTH, interval_text, number_text, shorten
@@ -40,6 +41,8 @@ PROBABILITIES = {
     "brier": "Brier score",
     "ece": "calibration error",
 }
+
+MODEL_EXCESS = "overall, the model exceeds it by"
 
 
 def format_scores(scores):
@@ -145,7 +148,7 @@ def decision_table(scores, unit="studies"):
     Parameters
     ----------
     scores : DataFrame
-        What `mura_skorch.metrics.study_scores` or `mura_skorch.readers.scores_by` returns.
+        What `mura_skorch.metrics.study_scores` or `mura_skorch.breakdown.scores_by` returns.
     unit : str
         What is counted.
 
@@ -174,15 +177,32 @@ def _texts(scores, counts, metrics):
 
 
 def shortcut_table(shortcuts):
-    """Return the table of shortcuts as texts."""
-    columns = {
-        "AUROC alone": ["auroc", "low", "high"],
-        "the model exceeds it by": ["difference", "difference_low", "difference_high"],
-    }
-    table = pd.DataFrame({"shortcut": shortcuts["shortcut"].map(WORDS), "studies": shortcuts["n"]})
-    for header, names in columns.items():
-        table[header] = [interval_text(*row) for row in shortcuts[names].itertuples(index=False)]
-    return table.assign(remark=shortcuts["undefined"])
+    """Return the table of shortcuts as texts.
+
+    Parameters
+    ----------
+    shortcuts : DataFrame
+        What `mura_skorch.shortcuts.shortcut_scores` returns.
+
+    Returns
+    -------
+    DataFrame
+        One row per study type and one overall, and a last one of by how much the model exceeds
+        each shortcut overall; one column per shortcut, "" where it has no row. What is of fewer
+        studies than the row has says of how many.
+    """
+    studies = shortcuts.groupby("study_type", sort=False)["n"].max()
+    rows = {name: {"studies": str(n)} for name, n in studies.items()}
+    excess = rows.setdefault(MODEL_EXCESS, {"studies": ""}) if rows else {}
+    for row in shortcuts.to_dict("records"):
+        word, most = WORDS[row["shortcut"]], studies[row["study_type"]]
+        few = f" of {row['n']}" if row["n"] < most else ""
+        rows[row["study_type"]][word] = interval_text(row["auroc"], row["low"], row["high"]) + few
+        if row["study_type"] == OVERALL:
+            ends = (row["difference_low"], row["difference_high"])
+            excess[word] = interval_text(row["difference"], *ends)
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    return table.rename_axis("study type").reset_index()
 
 
 def _line(cells, widths):

@@ -16,8 +16,10 @@ from tqdm import tqdm
 from mura_skorch.images import read_view
 from mura_skorch.metrics.checks import check_binary, check_scores, encode
 from mura_skorch.metrics.intervals import RankedScores, draw_groups, percentiles
+from mura_skorch.metrics.tables import OVERALL, type_parts
+from mura_skorch.predictions import check_columns
 
-__all__ = ["SHORTCUTS", "shortcut_scores", "view_statistics"]
+__all__ = ["SHORTCUTS", "shortcut_alert", "shortcut_scores", "view_statistics"]
 
 # Shortcut -> the columns of a prediction table that it is made of.
 SHORTCUTS = {
@@ -91,7 +93,7 @@ def view_statistics(studies):
 
 
 def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0):
-    """AUROC that shortcuts alone would reach, and by how much the model exceeds it.
+    """AUROC that shortcuts alone would reach, and by how much the model exceeds it, by study type.
 
     Parameters
     ----------
@@ -110,27 +112,31 @@ def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0
     Returns
     -------
     DataFrame
-        One row for each shortcut whose columns are there: `shortcut`, `n` (studies), `auroc` with
-        `low` and `high`, `model_auroc` (on the same studies), `difference` (model minus shortcut)
-        with `difference_low` and `difference_high`, `includes_zero` (nullable boolean) and
-        `undefined`, the reason where figures are NaN, else "".
+        For each study type, sorted, and then "overall", a row for each shortcut whose columns are
+        there; the study type itself is one overall only. Columns `study_type`, `shortcut`, `n`
+        (studies), `auroc` with `low` and `high`, `model_auroc` (on the same studies), `difference`
+        (model minus shortcut) with `difference_low` and `difference_high`, `includes_zero`
+        (nullable boolean) and `undefined`, the reason where figures are NaN, else "".
 
     Raises
     ------
     ValueError
-        If `label` or `score` is missing or not as described, or `n_splits` is less than 2.
+        If `label` or `score` is missing or not as described, a study type is missing or called
+        "overall", or `n_splits` is less than 2.
 
     Warns
     -----
     UserWarning
-        If the interval of a difference includes 0 or lies below it.
+        Once, if the interval of a difference includes 0 or lies below it: `shortcut_alert`.
 
     Notes
     -----
     Each shortcut is a logistic regression: of the one-hot study type, or of the standardised
     numbers with their squares and product, so that a dependence may have its peak in the middle.
-    No patient is in both parts of a fold. Intervals are percentiles, 95 %, over resamples of whole
-    patients, the same ones for model and shortcut; the regressions are not fitted again.
+    No patient is in both parts of a fold. The rows of a study type are learned from its studies
+    alone: what tells the label in one type, and its reverse in another, is invisible in the pool,
+    but not to a network that sees the type. Intervals are percentiles, 95 %, over resamples of
+    whole patients, the same ones for model and shortcut; the regressions are not fitted again.
 
     The log-odds of all folds are pooled into one AUROC. As they come, they would rank studies by
     fold: a fold with many abnormal studies leaves few to its training part, whose regression then
@@ -154,48 +160,69 @@ def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0
       shortcut   n  auroc  difference
     0  n_views  40    0.5         0.5
     """
-    if missing := [name for name in ("label", "score") if name not in predictions]:
-        raise ValueError(
-            f"expected columns {', '.join(missing)} in the predictions, got "
-            f"{', '.join(map(str, predictions.columns))}; make the table with prediction_table"
-        )
+    check_columns(predictions, ["label", "score"])
     if n_splits < 2:
         raise ValueError(f"expected at least 2 folds, got n_splits={n_splits!r}")
-    columns = {
-        name: needed for name, needed in SHORTCUTS.items() if set(needed) <= set(predictions)
-    }
     # One order for the same studies, so that their order as given decides nothing.
     keys = [name for name in ("study", "patient", "score") if name in predictions]
     table = predictions.sort_values(keys, kind="stable") if len(predictions) else predictions
     rows = []
-    for name, needed in columns.items():
-        used = table.dropna(subset=["label", "score", *needed])
-        features = used[needed].astype(str if name == "study_type" else float)
-        rows.append(
-            {"shortcut": name, "n": len(used)}
-            | _row(used, features, n_splits, n_resamples, random_state)
-        )
-    names = ["shortcut", "n", *FIGURES, "includes_zero", "undefined"]
+    for study_type, part in type_parts(table.get("study_type"), len(table)).items():
+        for name, needed in SHORTCUTS.items():
+            if not set(needed) <= set(table) or (study_type != OVERALL and name == "study_type"):
+                continue
+            used = table[part].dropna(subset=["label", "score", *needed])
+            features = used[needed].astype(str if name == "study_type" else float)
+            rows.append(
+                {"study_type": study_type, "shortcut": name, "n": len(used)}
+                | _row(used, features, n_splits, n_resamples, random_state)
+            )
+    names = ["study_type", "shortcut", "n", *FIGURES, "includes_zero", "undefined"]
     scores = pd.DataFrame(rows, columns=names)
     low, high = scores["difference_low"].to_numpy(float), scores["difference_high"].to_numpy(float)
     scores["includes_zero"] = pd.array((low <= 0) & (high >= 0), dtype="boolean")
     scores.loc[np.isnan(low), "includes_zero"] = pd.NA
-    for row in scores[low <= 0].to_dict("records"):
-        words = WORDS[row["shortcut"]]
-        remedy = (
-            f"The model may rest on {words}: score it within equal values of it"
-            if row["auroc"] > 0.5
-            else f"Nothing can be learned from {words} here, and the model is hardly better"
-        )
-        warnings.warn(
-            f"{words} alone reaches AUROC {row['auroc']:.3f}, the model {row['model_auroc']:.3f} "
-            f"on the same {row['n']} studies: the 95 % interval of the difference, "
-            f"({row['difference_low']:.3f}, {row['difference_high']:.3f}), is not above 0. "
-            f"{remedy}, train longer or on more studies, or test on more",
-            UserWarning,
-            stacklevel=2,
-        )
+    if alert := shortcut_alert(scores):
+        warnings.warn(alert, UserWarning, stacklevel=2)
     return scores
+
+
+def shortcut_alert(scores):
+    """Say where a shortcut may be as good as the model: overall, and in which study types.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        What :func:`shortcut_scores` returns.
+
+    Returns
+    -------
+    str or None
+        None where the intervals of all differences lie above 0.
+    """
+    types = [name for name in scores["study_type"].unique() if name != OVERALL]
+    as_good = scores[scores["difference_low"] <= 0]
+    named = []
+    for shortcut, rows in as_good.groupby("shortcut", sort=False):
+        found = [
+            f"AUROC {row.auroc:.3f}, the model {row.model_auroc:.3f} on the same {row.n:,} studies"
+            for row in rows[rows["study_type"] == OVERALL].itertuples()
+        ]
+        within = [name for name in types if name in set(rows["study_type"])]
+        if len(types) > 1 and within:  # of one type alone, overall says it all
+            names = "each study type" if within == types else ", ".join(map(str, within))
+            found.append(f"{'also ' if found else ''}in {names}")
+        named.append(f"{WORDS[shortcut]} ({'; '.join(found)})")
+    if not named:
+        return None
+    remedy = "Nothing can be learned from them here, and the model is hardly better"
+    if (as_good["auroc"] > 0.5).any():
+        remedy = "The model may rest on them: score it within equal values of them"
+    return (
+        "What is known without looking at a bone may predict as well as the model: the 95 % "
+        f"interval of the difference is not above 0 for {', '.join(named)}. {remedy}, train "
+        "longer or on more studies, or test on more"
+    )
 
 
 def _row(used, features, n_splits, n_resamples, random_state):

@@ -200,6 +200,15 @@ def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
     return exploded
 
 
+def is_exploded(studies: pd.DataFrame) -> bool:
+    """Return whether the rows of a table are single views, as `explode_views` makes them."""
+    return (
+        "view" in studies
+        and pd.api.types.is_integer_dtype(studies["view"])
+        and bool(studies["views"].map(len).eq(1).all())
+    )
+
+
 # ------------------------------------------------------------------ the folder
 
 

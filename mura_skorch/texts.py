@@ -1,5 +1,7 @@
 """Texts: numbers go in, what tables and figures print of them comes out."""
 
+import re
+
 import pandas as pd
 
 __all__ = ["interval_text", "number_text", "shorten"]
@@ -32,10 +34,10 @@ def shorten(text, width):
 
 
 def number_text(value):
-    """Return a figure with three decimals, as journals print it: .705, 1.000, n/a."""
+    """Return a figure with three decimals, as journals print it: .705, 1.000, 10.500, n/a."""
     if pd.isna(value):
         return "n/a"
-    return f"{value:.3f}".replace("-0.000", ".000").replace("0.", ".", 1)
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:z.3f}")  # z: no negative zero
 
 
 def interval_text(value, low, high):

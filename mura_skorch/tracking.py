@@ -13,6 +13,7 @@ from mura_skorch.dataset import studies_of
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
 from mura_skorch.runs import Run, is_finite, status_of
+from mura_skorch.studies import is_exploded
 
 __all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
 
@@ -99,9 +100,10 @@ class MlflowTracker(Callback):
             self.run_.log_metrics(scores, step=best[-1]["epoch"])
         if self.dataset_valid_ is not None and any("valid_loss" in row for row in net.history):
             y_score = net.predict_proba(self.dataset_valid_)[:, 1]
-            table = prediction_table(
-                studies_of(self.dataset_valid_), y_score, threshold=net.threshold_
-            )
+            studies = studies_of(self.dataset_valid_)
+            table = prediction_table(studies, y_score, threshold=net.threshold_)
+            if is_exploded(studies):
+                table = table.assign(level="view", view=studies["view"].to_numpy())
             self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
         self.run_.log_metrics({"threshold": net.threshold_})
         self.dataset_valid_ = None
@@ -185,7 +187,7 @@ def fetch_predictions(run, table=None):
     Raises
     ------
     ValueError
-        There is no such run, or it has no such table.
+        There is no such run, or it has no such table, or its rows are views.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -213,7 +215,15 @@ def fetch_predictions(run, table=None):
             run_id=run_id, artifact_path=found[0], dst_path=folder
         )
         types = dict.fromkeys(["study", "study_type", "patient", "note"], "str")
-        return pd.read_csv(file, dtype=types | {"label": "Int8"})
+        predictions = pd.read_csv(
+            file, dtype=types | {"label": "Int8"}, keep_default_na=False, na_values=[""]
+        )
+    if "view" in predictions:
+        raise ValueError(
+            f"expected predictions of whole studies, got {found[0]} of run {run_id}, whose rows "
+            "are views; name a table of studies, such as report/predictions.csv"
+        )
+    return predictions
 
 
 def _artifacts(client, run_id, folder=None):
@@ -235,7 +245,8 @@ def _type_name(studies):
 
 def _tags(studies):
     commit = git_commit()
-    tags = {"study_type": _type_name(studies)} | package_versions()
+    level = "view" if is_exploded(studies) else "study"
+    tags = {"study_type": _type_name(studies), "level": level} | package_versions()
     return tags | ({"git_commit": commit} if commit else {})
 
 

@@ -8,9 +8,10 @@ from conftest import TinyNet, tiny_classifier
 from sklearn.metrics import cohen_kappa_score
 from skorch.callbacks import Callback, EarlyStopping
 
-from mura_skorch import MuraClassifier
-from mura_skorch.callbacks import training_callbacks
+from mura_skorch import MuraClassifier, ValidStudies
+from mura_skorch.callbacks import EpochLine, training_callbacks
 from mura_skorch.dataset import studies_of
+from mura_skorch.studies import explode_views
 
 
 class Script(Callback):
@@ -196,6 +197,24 @@ def test_pooled_fit_scores_each_study_type_and_a_single_one_does_not(fitted, tra
     wrists = train[train.study_type == "XR_WRIST"]
     net = tiny_classifier(max_epochs=1).fit(wrists)
     assert not any("/XR_" in key for key in net.history[-1])
+
+
+def test_scores_of_single_views_never_go_by_the_names_of_those_of_studies(train, valid, capsys):
+    split = ValidStudies(explode_views(valid))
+    lines = [("lines", EpochLine("exploded"))]
+    net = tiny_classifier(max_epochs=1, train_split=split, verbose=1, callbacks=lines)
+    net.fit(explode_views(train))
+    row = net.history[-1]
+    assert {"train_view_acc", "valid_view_acc", "valid_view_kappa", "valid_view_kappa/XR_HAND",
+            "valid_view_confusion/tp", "valid_view_kappa_best"} <= set(row)  # fmt: skip
+    assert not any(key.startswith(("valid_kappa", "valid_acc", "train_acc")) for key in row)
+    printed = capsys.readouterr().out
+    assert f"valid_view_kappa {row['valid_view_kappa']:.3f}" in printed  # the line
+    assert printed.count("valid_view_kappa") == 2  # and the table's header
+    net.fit(train)
+    assert {"train_acc", "valid_view_acc"} <= set(net.history[-1])
+    net.set_params(train_split=ValidStudies(valid)).fit(train)
+    assert not any("_view_" in key for key in net.history[-1])
 
 
 def test_epoch_table_leaves_out_single_types_and_counts(train, capsys):

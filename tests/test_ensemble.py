@@ -177,3 +177,22 @@ def test_folder_with_a_model_of_each_kind_is_refused(ensemble, fitted, tmp_path)
     fitted.save(tmp_path)
     with pytest.raises(ValueError, match="expected one model"):
         load_model(tmp_path, module=TinyNet)
+
+
+def test_threshold_of_numpy_is_saved(members, tmp_path):
+    MuraEnsemble.of(members[:1], threshold=np.float32(0.4)).save(tmp_path)
+    loaded = MuraEnsemble.load(tmp_path, module=TinyNet)
+    assert loaded.threshold_ == pytest.approx(0.4)
+
+
+def test_errors_say_what_to_do(ensemble, tmp_path):
+    with pytest.raises(FileNotFoundError, match="check the path, or open a single classifier"):
+        MuraEnsemble.load(tmp_path)
+    ensemble.save(tmp_path)
+    file = tmp_path / "ensemble.json"
+    later = json.loads(file.read_text()) | {"format": 2, "mura_skorch": "9.0"}
+    file.write_text(json.dumps(later))
+    with pytest.raises(
+        ValueError, match=r"got format 2 .* by mura_skorch 9.0.* install that version"
+    ):
+        MuraEnsemble.load(tmp_path)

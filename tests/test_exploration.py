@@ -360,3 +360,18 @@ def test_real_radiographs_are_explored(real_root):
     assert found.counts.loc[found.counts.study_type == OVERALL, "views"].tolist() == [95, 64]
     assert found.unreadable.empty
     assert found.shared_patients.empty
+
+
+def test_files_hold_no_folder_of_this_machine(studies, phantom_root, table, tmp_path):
+    broken = studies.copy()
+    broken.at[0, "views"] = (str(phantom_root / broken.loc[0, "study"] / "gone.png"),)
+    write_exploration(explore_studies(broken), tmp_path / "out")
+    write_exploration(explore_studies(table), tmp_path / "other")
+    images = pd.read_csv(tmp_path / "out" / "images.csv")
+    assert (phantom_root / images["path"].iloc[-1]).is_file()
+    unreadable = pd.read_csv(tmp_path / "out" / "unreadable.csv")
+    assert unreadable["path"].tolist() == [f"{broken.loc[0, 'study']}/gone.png"]
+    for file in tmp_path.glob("o*/*.csv"):
+        text = file.read_text()
+        assert str(phantom_root) not in text, file
+        assert str(tmp_path) not in text, file

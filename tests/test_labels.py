@@ -20,7 +20,7 @@ def write(text, name="labels.csv"):
 
 def test_labels_and_further_columns_are_joined_by_key_not_by_position(unlabelled):
     file = write(f"study,label,site,reader_1\n{KEYS[2]},0,C,1\n{KEYS[0]},1,A,0\n{KEYS[1]},,B,1\n")
-    joined = join_labels(unlabelled, file)
+    joined = join_labels(unlabelled, file, keep=["site", "reader_1", "study_type"])
     assert joined["study"].tolist() == KEYS
     assert joined.index.tolist() == [7, 8, 9]
     assert joined["label"].tolist() == [1, pd.NA, 0]
@@ -61,10 +61,11 @@ def test_rows_of_other_splits_are_left_out_where_they_are_known(unlabelled):
 def test_own_columns_may_be_repeated_but_not_contradicted(unlabelled):
     rows = [f"{key},1,{{}}" for key in KEYS]
     text = "study,label,study_type\n" + "\n".join(rows)
-    joined = join_labels(unlabelled, write(text.format(*["XR_HAND"] * 3)))
+    keep = ["study_type"]
+    joined = join_labels(unlabelled, write(text.format(*["XR_HAND"] * 3)), keep=keep)
     assert list(joined) == ["study", "study_type", "label"]
     with pytest.raises(ValueError, match="column study_type as in the table"):
-        join_labels(unlabelled, write(text.format("XR_HAND", "XR_HAND", "XR_WRIST")))
+        join_labels(unlabelled, write(text.format("XR_HAND", "XR_HAND", "XR_WRIST")), keep=keep)
 
 
 def test_files_that_are_no_table_of_labels_are_refused(unlabelled):
@@ -72,5 +73,38 @@ def test_files_that_are_no_table_of_labels_are_refused(unlabelled):
         join_labels(unlabelled, write("study,site\na,b\n"))
     with pytest.raises(ValueError, match="expected a CSV file"):
         join_labels(unlabelled, write(""))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.csv: expected .* check the path"):
         join_labels(unlabelled, "nowhere.csv")
+
+
+def test_columns_that_nobody_asked_for_stay_in_the_file(unlabelled):
+    rows = [f"{key},1,seen by Dr X,A,9" for key in KEYS]
+    file = write("study,label,note,site,views\n" + "\n".join(rows))
+    assert list(join_labels(unlabelled, file)) == ["study", "study_type", "label"]
+    assert list(join_labels(unlabelled, file, keep=["site"]))[-1] == "site"
+    with pytest.raises(ValueError, match=r"labels.csv: expected columns scanner, got study, label"):
+        join_labels(unlabelled, file, keep=["site", "scanner"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["note", "views", "view", "score", "threshold", "decision", "n_views", "split", "patient"],
+)
+def test_columns_with_another_meaning_are_refused(unlabelled, name):
+    file = write(f"study,label,{name}\n" + "".join(f"{key},1,7\n" for key in KEYS))
+    with pytest.raises(ValueError, match=f"not called {name}.*other names"):
+        join_labels(unlabelled, file, keep=[name])
+
+
+@pytest.mark.parametrize("first", ["", "1", " 1", " 0", " "])
+def test_first_line_without_a_header_is_a_row(unlabelled, first):
+    rows = [f"{KEYS[0]},{first}", f"{KEYS[1]}, 1", f"{KEYS[2]},0"]
+    joined = join_labels(unlabelled, write("\n".join(rows)))
+    assert joined["label"].fillna(9).tolist() == [int(first.strip() or 9), 1, 0]
+
+
+def test_only_an_empty_field_is_missing(unlabelled):
+    rows = [f"{key},1,{site}" for key, site in zip(KEYS, ["NA", "None", ""], strict=True)]
+    file = write("study,label,site\n" + "\n".join(rows))
+    sites = join_labels(unlabelled, file, keep=["site"])["site"]
+    assert sites.fillna("missing").tolist() == ["NA", "None", "missing"]

@@ -4,12 +4,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from mura_skorch import plots
 from mura_skorch.metrics import study_scores
-from mura_skorch.plots import KappaDisplay
+from mura_skorch.plots import KappaDisplay, TrainingDisplay
 from mura_skorch.published import STUDY_COUNTS, beside_published
 
 
@@ -160,3 +161,12 @@ def test_columns_of_the_table_do_not_overlap(scores):
     boxes = [text.get_window_extent() for text in header]
     assert len(boxes) == 7
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_kappas_of_views_are_labelled_as_such():
+    epochs = pd.DataFrame({"name": "a", "epoch": [1, 2], "train_loss": 0.4, "valid_loss": 0.5})
+    studies = TrainingDisplay(epochs.assign(valid_kappa=[0.1, 0.2])).plot().axes_[1]
+    views = TrainingDisplay(epochs.assign(valid_view_kappa=[0.3, 0.4])).plot().axes_[1]
+    assert studies.get_ylabel() == "Cohen's kappa, validation"
+    assert views.get_ylabel() == "Cohen's kappa, validation (view level)"
+    assert views.lines[0].get_ydata().tolist() == [0.3, 0.4]

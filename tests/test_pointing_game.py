@@ -130,11 +130,12 @@ def test_interval_resamples_patients():
 
 
 def test_view_without_strangers_of_its_type_is_in_no_gain_and_widens_none():
-    known = made_up([1, 1, 0, 0] * 10, range(40))
-    alone = made_up([1], ["only one"]).assign(study_type="XR_WRIST")
+    left, right = made_up([1] * 20, range(20)), made_up([0] * 20, range(20, 40))
+    known = pd.concat([left, right.assign(x0=0.5, x1=1.0)], ignore_index=True)
+    alone = made_up([1] * 20, range(40, 60)).assign(study_type=[f"XR_{i}" for i in range(20)])
     gains = ["gain", "gain_low", "gain_high"]
     with_alone = pointing_scores(pd.concat([known, alone], ignore_index=True), (2, 2)).iloc[0]
-    assert with_alone.n == 41
+    assert with_alone.n == 60
     pd.testing.assert_series_equal(with_alone[gains], pointing_scores(known, (2, 2)).iloc[0][gains])
 
 

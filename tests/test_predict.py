@@ -147,4 +147,84 @@ def test_model_trained_on_phantoms_says_so_on_other_studies(main, model, data, t
     call(main, model, other, "--split", "test")
     note = "model trained on phantoms: no clinical meaning"
     assert set(pd.read_csv("out/predictions.csv")["note"]) == {note}
+    (other / "NOTE.txt").write_text("clinic: pilot data")
+    call(main, model, other, "--split", "test")
+    assert set(pd.read_csv("out/predictions.csv")["note"]) == {f"clinic: pilot data; {note}"}
     assert json.loads((model / "ensemble.json").read_text())["note"] in note
+
+
+@pytest.fixture
+def extra(data):
+    """Arguments that name labels with readers, sites, ages and notes of the test split."""
+    keys = read_studies(data).query("split == 'test'")["study"]
+    table = {"study": keys, "label": [0, 1, 1], "anna": [0, 1, 0], "ben": ["yes", "no", "no"]}
+    table |= {"site": ["NA", "B", "B"], "note": "Dr X was in doubt", "score": 0.1}
+    pd.DataFrame(table).to_csv("labels.csv", index=False)
+    return ["--split", "test", "--labels", "labels.csv", "--cases", "0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--readers", "anna", "ben"], "ben to be 0 .normal., 1 .abnormal. or missing, got 'yes'"),
+        (["--readers", "anna"], "at least two readers, or a gold column"),
+        (["--by", "score"], "not called score"),
+        (["--by", "age"], "expected columns age"),
+    ],
+)
+def test_readers_and_columns_are_checked_before_the_model_is_opened(
+    main, data, extra, arguments, message
+):
+    with pytest.raises(SystemExit, match=f"predict: .*{message}"):
+        call(main, "nowhere", data, *extra, *arguments)
+
+
+def test_column_of_too_many_values_is_refused_before_the_model_is_opened(main, tmp_path):
+    many = write_phantoms(
+        tmp_path / "many", n_train=1, n_valid=24, n_test=1, study_types=["XR_HAND"]
+    )
+    keys = read_studies(many).query("split == 'valid'")["study"]
+    table = pd.DataFrame({"study": keys, "label": [0, 1] * 12, "age": range(24)})
+    table.to_csv("labels.csv", index=False)
+    with pytest.raises(SystemExit, match="at most 20 different values of age"):
+        call(main, "nowhere", many, "--split", "valid", "--labels", "labels.csv", "--by", "age")
+
+
+def test_what_was_not_asked_for_of_the_labels_file_is_nowhere(main, model, data, extra, capsys):
+    assert call(main, model, data, *extra, "--by", "site") == 0
+    assert "NA" in pd.read_csv("out/by_site.csv", keep_default_na=False)["value"].tolist()
+    written = [path.read_text() for path in Path("out").iterdir() if path.suffix != ".png"]
+    assert not any("in doubt" in text for text in [capsys.readouterr().out, *written])
+    run = mlflow.last_active_run()
+    assert "in doubt" not in str(run.data.tags)
+    assert run.data.params["labels"] == "labels.csv"
+    assert run.data.params["data"] == data.name
+    assert run.data.params["model"] == model.name
+
+
+def test_refitting_on_another_split_of_the_same_folder(main, model, data):
+    split = ["--split", "test", "--refit-on", str(data)]
+    assert call(main, model, data, *split, "--refit-split", "valid", "--cases", "0") == 0
+    about = load_model("out/model").describe_operating_point()
+    assert "youden" in about
+    with pytest.raises(SystemExit, match="expected --refit-split among"):
+        call(main, model, data, *split, "--refit-split", "tune")
+    with pytest.raises(SystemExit, match="views in both.*see --refit-split"):
+        call(main, model, data, "--refit-on", str(data), "--refit-split", "valid")
+
+
+def test_refitting_on_the_patients_that_are_reported_is_refused(
+    main, model, data, tmp_path, capsys
+):
+    shared = shutil.copytree(data, tmp_path / "shared", ignore=shutil.ignore_patterns("*.csv"))
+    reported, chosen = (
+        read_studies(shared).query(f"split == '{split}'")["patient"].iloc[0]
+        for split in ("test", "valid")
+    )
+    folder = shared / "valid" / "XR_HAND"
+    (folder / chosen).rename(folder / reported)
+    arguments = ["--split", "test", "--refit-split", "valid", "--cases", "0"]
+    with pytest.raises(SystemExit, match=f"1 in both, such as {reported}; figures"):
+        call(main, model, shared, *arguments, "--refit-on", str(shared))
+    assert call(main, model, data, *arguments, "--refit-on", str(shared)) == 0
+    assert "if they are the same people" in capsys.readouterr().out

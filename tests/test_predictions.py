@@ -4,8 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mura_skorch.judging import judge
 from mura_skorch.labels import join_labels
-from mura_skorch.predictions import prediction_table, view_prediction_table, write_competition
+from mura_skorch.predictions import (
+    COLUMNS,
+    RESERVED,
+    prediction_table,
+    view_prediction_table,
+    write_competition,
+)
 
 
 def test_one_row_for_each_view_under_its_study(fitted, valid):
@@ -38,3 +45,34 @@ def test_competition_file_comes_back_as_labels(valid):
     back = join_labels(valid, "predictions.csv")
     assert back["label"].tolist() == predictions["decision"].tolist()
     assert pd.api.types.is_integer_dtype(predictions["decision"])
+
+
+@pytest.mark.parametrize("name", ["score", "threshold", "decision", "n_views", "note", "height"])
+def test_further_columns_never_take_the_place_of_the_models(valid, name):
+    table = valid.assign(**{name: 7})
+    with pytest.raises(ValueError, match=f"not called {name}.*such as own_{name}"):
+        prediction_table(table, [0.5] * len(valid), keep=["split", name])
+
+
+def test_all_that_a_judgement_says_itself_is_reserved(fitted, valid):
+    found = judge(fitted, valid, n_cases=0)
+    assert {*found.predictions, *found.view_predictions} <= RESERVED | set(COLUMNS)
+
+
+def test_study_without_a_score_has_no_decision(valid):
+    table = prediction_table(valid[:3], [0.9, float("nan"), 0.1])
+    assert table["decision"].tolist() == [1, pd.NA, 0]
+    with pytest.raises(ValueError, match=f"none on 1, such as {table['study'][1]}"):
+        write_competition(table, "predictions.csv")
+    assert not Path("predictions.csv").exists()
+
+
+def test_decision_is_the_same_on_scores_of_either_precision_and_after_reading_back(valid):
+    score = np.full(len(valid), 0.3, dtype=np.float32)
+    table = prediction_table(valid, score, threshold=0.3)
+    assert table["score"].dtype == np.float64
+    table.to_csv("table.csv", index=False)
+    back = pd.read_csv("table.csv")
+    again = prediction_table(valid, back["score"], threshold=0.3)["decision"]
+    assert table["decision"].tolist() == again.tolist() == [1] * len(valid)
+    assert ((back["score"] > back["threshold"]) == table["decision"].astype(bool)).all()

@@ -96,6 +96,26 @@ def test_model_is_the_seed_of_the_lowest_loss_and_is_found_in_mlflow(done, data)
     assert {"report/table_2.csv", "report/report.html"} <= {item.path for item in logged}
 
 
+def test_departures_from_the_protocol_are_said_and_named_in_the_title(done, main):
+    page = (done / "report" / "report.html").read_text()
+    assert "protocol v4 (shortened)" in page
+    about = json.loads((done / "report" / "report.json").read_text())["about"]
+    assert {
+        "n_seeds 2 instead of 10",
+        "n_members 1 instead of 5",
+        "image_size 64 instead of 320",
+    } <= {*about["Departures"].split(", ")}
+    assert "degrees" not in about["Departures"]
+
+
+def test_training_on_single_views_is_scored_under_names_of_its_own(done):
+    _, children = runs_of(done)
+    metrics = children["seed_0"].data.metrics
+    assert {"valid_view_kappa", "best/valid_view_kappa"} <= set(metrics)
+    assert not [name for name in metrics if "valid_kappa" in name]
+    assert children["seed_0"].data.tags["level"] == "view"
+
+
 def test_training_is_the_papers(done):
     params = runs_of(done)[1]["seed_0"].data.params
     assert params["level"] == "view"

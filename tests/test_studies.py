@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mura_skorch.studies import check_studies, explode_views, read_studies
+from mura_skorch.studies import check_studies, explode_views, is_exploded, read_studies
 
 STUDIES = {
     "train/XR_ELBOW/patient00001/study1_positive": 2,
@@ -611,3 +611,10 @@ def test_exploded_table_needs_no_key_and_any_index():
     assert exploded["view"].tolist() == [1, 1, 2]
     assert exploded.index.tolist() == [0, 1, 2]
     assert "study" not in exploded
+
+
+def test_exploded_tables_are_told_from_those_with_a_column_of_that_name(studies):
+    assert not is_exploded(studies)
+    assert is_exploded(explode_views(studies))
+    assert not is_exploded(studies.assign(view="lateral"))
+    assert not is_exploded(studies.assign(view=1))

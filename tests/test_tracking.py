@@ -19,6 +19,8 @@ from test_callbacks import CtrlC
 
 from mura_skorch import MuraClassifier, ValidStudies
 from mura_skorch.runs import Run
+from mura_skorch.studies import explode_views
+from mura_skorch.tracking import fetch_predictions
 
 
 @pytest.fixture
@@ -113,6 +115,44 @@ def test_validation_predictions_are_those_of_the_restored_model(experiment, trai
     assert table["study"].tolist() == valid["study"].tolist()
     np.testing.assert_allclose(table["score"], net.predict_proba(valid)[:, 1], atol=1e-6)
     assert table["n_views"].tolist() == valid["views"].map(len).tolist()
+
+
+def test_fit_on_single_views_is_on_record_as_one(experiment, train, valid):
+    tracked(train_split=ValidStudies(explode_views(valid))).fit(explode_views(train))
+    tracked(max_epochs=1).fit(train)
+    run, plain = runs_of(experiment)
+    assert (run.data.tags["level"], plain.data.tags["level"]) == ("view", "study")
+    assert {"valid_view_kappa", "best/valid_view_kappa", "best/valid_view_acc"} <= set(
+        run.data.metrics
+    )
+    assert not {"valid_kappa", "valid_acc", "train_acc", "best/valid_kappa"} & set(run.data.metrics)
+    table = pd.read_csv(
+        mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/valid_predictions.csv")
+    )
+    assert set(table["level"]) == {"view"}
+    assert table["view"].tolist() == explode_views(valid)["view"].tolist()
+    with pytest.raises(ValueError, match=f"{run.info.run_id}, whose rows are views"):
+        fetch_predictions(run, table="valid_predictions.csv")
+    assert "level" not in fetch_predictions(plain, table="valid_predictions.csv")
+
+
+def test_fetched_texts_stay_texts(experiment):
+    with Run(name="sites") as run:
+        run.log_text("study,label,site\na,1,NA\nb,,\n", "test_predictions.csv")
+    table = fetch_predictions(run.run_id)
+    assert table["site"].fillna("missing").tolist() == ["NA", "missing"]
+    assert table["label"].tolist() == [1, pd.NA]
+
+
+def test_of_paths_among_parameters_the_last_name_alone_is_recorded(experiment, tmp_path):
+    weights = tmp_path / "Dr_Name" / "weights.pth"
+    values = {"data": tmp_path / "Dr_Name", "here": Path(), "weights": str(weights), "lr": 0.1}
+    with Run(name="params") as run:
+        run.log_params(values | {"empty": "", "name": "IMAGENET1K_V1", "long": "x," * 3000})
+    params = mlflow.get_run(run.run_id).data.params
+    assert params.pop("long").startswith("x,x")
+    expected = {"data": "Dr_Name", "here": tmp_path.name, "weights": "weights.pth", "lr": "0.1"}
+    assert params == expected | {"empty": "", "name": "IMAGENET1K_V1"}
 
 
 def test_no_path_of_an_image_is_recorded(recorded, phantom_root):

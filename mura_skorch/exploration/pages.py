@@ -86,6 +86,9 @@ def summary_tables(exploration):
 def write_exploration(exploration, folder, *, title="The dataset, looked at"):
     """Write each table as a CSV file, the figure as dataset.png and all as dataset.html.
 
+    Paths are written from the folder of the dataset on, or without folders where the studies' keys
+    do not tell it.
+
     Parameters
     ----------
     exploration : mura_skorch.exploration.Exploration
@@ -104,6 +107,7 @@ def write_exploration(exploration, folder, *, title="The dataset, looked at"):
     note = exploration.note
     for name, table in exploration._asdict().items():
         if isinstance(table, pd.DataFrame):
+            table = table.assign(path=_without_root(table)) if "path" in table else table
             table = table.assign(note=note) if note else table
             table.to_csv(folder / f"{name}.csv", index=False)
     overview = DatasetDisplay(
@@ -155,6 +159,15 @@ def format_table(table):
         columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in cells])
     lines = [shorten("  ".join(line).rstrip(), LINE_WIDTH) for line in zip(*columns, strict=True)]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _without_root(table):
+    """Return the paths of views as far as they are no business of this machine alone."""
+    pairs = zip(map(Path, table["path"]), table["study"], strict=True)
+    return [
+        f"{study}/{path.name}" if path.parent.as_posix().endswith(f"/{study}") else path.name
+        for path, study in pairs
+    ]
 
 
 def _studies(found):

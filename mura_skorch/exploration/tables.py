@@ -49,7 +49,7 @@ class Exploration(NamedTuple):
     duplicates: pd.DataFrame | None
     #: study, view, path, problem
     unreadable: pd.DataFrame | None
-    #: the counts beside those of MURA v1.1, see `mura_skorch.published_counts.compare_counts`
+    #: the counts beside those of MURA v1.1, see `mura_skorch.published.compare_counts`
     published: pd.DataFrame
     #: caveat that the table carries, or None
     note: str | None

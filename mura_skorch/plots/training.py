@@ -14,7 +14,8 @@ class TrainingDisplay:
     ----------
     epochs : DataFrame
         One row per fit and epoch: ``name`` of the fit, ``epoch`` from 1, ``train_loss`` and, as
-        far as there was validation data, ``valid_loss`` and ``valid_kappa``.
+        far as there was validation data, ``valid_loss`` and ``valid_kappa``. Where there is
+        ``valid_view_kappa``, of fits on single views, that is drawn instead, and said.
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
 
@@ -52,16 +53,19 @@ class TrainingDisplay:
         self.figure_ = Figure(figsize=(10, 3.6), layout="constrained")
         self.axes_ = self.figure_.subplots(1, 2)
         fits = list(self.epochs.groupby("name", sort=False))
+        kappa, axis = "valid_kappa", "Cohen's kappa, validation"
+        if "valid_view_kappa" in self.epochs:
+            kappa, axis = "valid_view_kappa", f"{axis} (view level)"
         for i, (name, rows) in enumerate(fits):
             # Ten fits of one kind are told apart by their lines' shape once colours run out.
             marker = "os^Dv"[i // len(SERIES) % 5]
             style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "marker": marker}
             style |= {"markersize": 3.5, "linewidth": 1.5}
             self.axes_[0].plot(rows["epoch"], rows["train_loss"], **style, linestyle=":")
-            for ax, column in zip(self.axes_, ("valid_loss", "valid_kappa"), strict=True):
+            for ax, column in zip(self.axes_, ("valid_loss", kappa), strict=True):
                 if column in rows:
                     ax.plot(rows["epoch"], rows[column], **style, label=name)
-        for ax, label in zip(self.axes_, ("loss", "Cohen's kappa, validation"), strict=True):
+        for ax, label in zip(self.axes_, ("loss", axis), strict=True):
             ax.set(xlabel="epoch", ylabel=label)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.spines[["top", "right"]].set_visible(False)

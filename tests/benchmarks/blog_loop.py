@@ -41,11 +41,14 @@ class BlogLoop:
         The table whose labels weigh the loss.
     image_size : int, default=224
         Pixels.
+    device : str, default="cpu"
+        Where the network runs.
     """
 
-    def __init__(self, studies, image_size=224):
+    def __init__(self, studies, image_size=224, device="cpu"):
         self.image_size = image_size
-        self.network = models.densenet169(num_classes=1)
+        self.device = device
+        self.network = models.densenet169(num_classes=1).to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4)
         n_views = studies["views"].map(len)
         n_abnormal = n_views[studies["label"] == 1].sum()
@@ -57,7 +60,7 @@ class BlogLoop:
         return DataLoader(dataset, batch_size=1, shuffle=True)
 
     def _probability(self, images):
-        return torch.sigmoid(self.network(images)).mean()
+        return torch.sigmoid(self.network(images.to(self.device))).mean()
 
     def train_epoch(self, studies):
         """Train one epoch; return its loss."""

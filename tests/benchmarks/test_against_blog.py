@@ -1,103 +1,113 @@
-"""Our fit and prediction beside the blog's loop on the same files, in turn, in one process.
-
-Run with `make bench`. The ratio is of views per second, end to end: reading, preparing, arithmetic.
-"""
-
-import os
-import statistics
-import time
+"""Our fit and prediction beside the blog's loop on the same files: whole, and arithmetic alone."""
 
 import pytest
 import torch
 from blog_loop import BlogLoop
+from conftest import DEVICE
 
-from mura_skorch import MuraClassifier, read_studies, write_phantoms
+from mura_skorch import MuraClassifier
+from mura_skorch.collate import StudyCollate
+from mura_skorch.dataset import StudyDataset
 
-ROUNDS = 3
-N_STUDIES = 16
 IMAGE_SIZE = 224  # pixels
-
-
-@pytest.fixture(scope="module", autouse=True)
-def all_cores():
-    """Both sides compute on all cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count())
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory):
-    root = tmp_path_factory.mktemp("bench") / "phantoms"
-    write_phantoms(root, n_train=N_STUDIES, n_valid=0, n_test=0, study_types=["XR_WRIST"])
-    return read_studies(root)
+# Targets: of training on a GPU by minibatch; on a CPU with bfloat16 instructions and without.
+GPU = {8: 8, 64: 30}
+TRAINING = {"bfloat16": 4, "float32": 1.5}
+PREDICTION = {"bfloat16": 3.5}
 
 
 @pytest.fixture(scope="module")
 def blog(studies):
-    return BlogLoop(studies, image_size=IMAGE_SIZE)
+    torch.backends.cudnn.allow_tf32 = False  # as it was then
+    return BlogLoop(studies, image_size=IMAGE_SIZE, device=DEVICE)
 
 
-@pytest.fixture(scope="module", params=["auto", "float32"])
-def ours(request, studies):
-    return MuraClassifier(
+@pytest.fixture(
+    scope="module",
+    params=[("auto", 8), ("float32", 8)] if DEVICE == "cpu" else [("auto", 8), ("auto", 64)],
+    ids=str,
+)
+def ours(request, studies, tmp_path_factory):
+    """Our classifier, its cache filled and its study types known."""
+    precision, batch_size = request.param
+    clf = MuraClassifier(
         module__weights=None,
         dataset__image_size=IMAGE_SIZE,
+        dataset__cache=tmp_path_factory.mktemp("cache"),
         train_split=None,
-        precision=request.param,
+        precision=precision,
+        batch_size=batch_size,
+        device=DEVICE,
         callbacks__mlflow=None,
         verbose=0,
         random_state=0,
-    ).initialize()
+    )
+    return clf.initialize().partial_fit(studies, epochs=0)
 
 
-def in_turn(benchmark, capsys, studies, name, ours, blog):
-    """Time ours with pytest-benchmark and the blog's in between; return the median ratio."""
-    n_views = int(studies["views"].map(len).sum())
-    ours()  # warm up: memory, kernels
-    blog()
-    blogs = []
-
-    def time_blog():
-        begin = time.perf_counter()
-        blog()
-        blogs.append(time.perf_counter() - begin)
-
-    benchmark.pedantic(ours, setup=time_blog, rounds=ROUNDS, iterations=1)
-    mine = benchmark.stats.stats.data
-    ratios = [theirs / own for theirs, own in zip(blogs, mine, strict=True)]
-    benchmark.extra_info["ratios"] = ratios
-    with capsys.disabled():
-        print(  # noqa: T201, the point of a benchmark
-            f"\n{name}: ours {n_views / statistics.median(mine):.1f}, blog "
-            f"{n_views / statistics.median(blogs):.1f} views/s; ratio "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"over {ROUNDS} rounds of {n_views} views at {IMAGE_SIZE} px"
-        )
-    return statistics.median(ratios)
+@pytest.fixture(scope="module")
+def tensors(studies):
+    """The same studies, prepared: one batch of 8 studies and the blog's 8 batches of one."""
+    samples = [StudyDataset(studies, image_size=IMAGE_SIZE)[i] for i in range(8)]
+    inputs, label = StudyCollate()(samples)
+    images = [
+        (study["views"].unsqueeze(1).float() / 255).expand(-1, 3, -1, -1).to(DEVICE)
+        for study, _ in samples
+    ]
+    return inputs, label, images
 
 
-def test_training_epoch_is_at_least_half_as_fast_again(benchmark, capsys, studies, ours, blog):
-    ratio = in_turn(
-        benchmark,
-        capsys,
-        studies,
-        f"training, {ours.precision_}",
+def test_training_end_to_end(in_turn, studies, ours, blog):
+    in_turn(
+        f"training, {DEVICE}, {ours.precision_}, minibatch {ours.batch_size}, end to end, cached",
+        "the blog's loop",
         lambda: ours.partial_fit(studies, epochs=1),
         lambda: blog.train_epoch(studies),
+        target=GPU[ours.batch_size] if DEVICE == "cuda" else TRAINING[ours.precision_],
     )
-    if ours.precision == "auto":
-        assert ratio >= 1.5
 
 
-def test_prediction_pass(benchmark, capsys, studies, ours, blog):
-    ours.partial_fit(studies, epochs=0)  # knows its study types
+def test_training_arithmetic(in_turn, ours, blog, tensors):
+    inputs, label, images = tensors
+
+    def blogs():
+        blog.network.train()
+        for batch, y in zip(images, label, strict=True):
+            blog.optimizer.zero_grad()
+            p = torch.sigmoid(blog.network(batch)).mean()
+            (-(y * p.log() + (1 - y) * (1 - p).log())).backward()
+            blog.optimizer.step()
+
+    def mine():
+        ours.optimizer_.zero_grad()
+        ours.train_step_single((inputs, label))
+        ours.optimizer_.step()
+
+    in_turn(f"training, {DEVICE}, {ours.precision_}, arithmetic alone", "the blog's", mine, blogs)
+
+
+def test_prediction_end_to_end(in_turn, studies, ours, blog):
     in_turn(
-        benchmark,
-        capsys,
-        studies,
-        f"prediction, {ours.precision_}",
+        f"prediction, {DEVICE}, {ours.precision_}, end to end, cached",
+        "the blog's loop",
         lambda: ours.predict_proba(studies),
         lambda: blog.predict(studies),
+        target=PREDICTION.get(ours.precision_) if DEVICE == "cpu" else None,
+    )
+
+
+def test_prediction_arithmetic(in_turn, ours, blog, tensors):
+    inputs, label, images = tensors
+
+    @torch.no_grad()
+    def blogs():
+        blog.network.eval()
+        for batch in images:
+            torch.sigmoid(blog.network(batch)).mean()
+
+    in_turn(
+        f"prediction, {DEVICE}, {ours.precision_}, arithmetic alone",
+        "the blog's",
+        lambda: ours.evaluation_step((inputs, label)),
+        blogs,
     )

@@ -1,0 +1,113 @@
+"""Two sides timed in turn in one process: rows of a table that is printed and can be recorded."""
+
+import os
+import platform
+import statistics
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+
+from mura_skorch import read_studies, write_phantoms
+from mura_skorch.provenance import git_commit, package_versions
+
+RECORDS = Path(__file__).parents[2] / "experiments" / "records"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+N_STUDIES = {"cpu": 16, "cuda": 400}[DEVICE]  # seconds of work for either side
+ROWS = []
+HEADERS = ["what", "against", "ratio, median", "lowest to highest", "target", "met"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--record", help="name of the machine: write the table to the records, too")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def all_cores():
+    """Both sides compute on all cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count())
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory):
+    """Phantoms, half stored as L and half as RGB, longest side 512."""
+    root = tmp_path_factory.mktemp("bench") / "phantoms"
+    write_phantoms(root, n_train=N_STUDIES, n_valid=0, n_test=0, study_types=["XR_WRIST"])
+    return read_studies(root)
+
+
+@pytest.fixture
+def in_turn(benchmark):
+    """Time ours with pytest-benchmark and the other side in between; return the ratio."""
+
+    def race(what, against, ours, theirs, *, target=None, rounds=3):
+        ours()  # memory, kernels, caches
+        theirs()
+        times = []
+
+        def time_theirs():
+            begin = time.perf_counter()
+            theirs()
+            times.append(time.perf_counter() - begin)
+
+        benchmark.pedantic(ours, setup=time_theirs, rounds=rounds, iterations=1)
+        own = benchmark.stats.stats.data
+        ratios = [other / mine for other, mine in zip(times, own, strict=True)]
+        return add_row(what, against, ratios, target)
+
+    return race
+
+
+def add_row(what, against, ratios, target, better=max):
+    """Record ratios; the target is a least ratio, or with ``better=min`` a greatest one."""
+    ratio = statistics.median(ratios)
+    met = "" if target is None else "yes" if better(ratio, target) == ratio else "NO"
+    sign = {max: "at least", min: "at most"}[better]
+    ROWS.append(
+        [
+            what,
+            against,
+            f"{ratio:.2f}",
+            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            "" if target is None else f"{sign} {target}",
+            met,
+        ]
+    )
+    return ratio
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print the table, and write it where --record asks for it."""
+    if not ROWS:
+        return
+    lines = [f"| {' | '.join(row)} |" for row in [HEADERS, ["---"] * len(HEADERS), *ROWS]]
+    terminalreporter.write_line("\n" + "\n".join(lines))
+    if name := config.getoption("--record"):
+        folder = RECORDS / f"{date.today()}_{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "README.md").write_text("\n".join([*_head(name), "", *lines, ""]))
+        terminalreporter.write_line(f"\nWritten: {folder}/README.md")
+
+
+def _head(name):
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    has = [key for key in ("avx512_f", "avx512_bf16", "amx_bf16") if found.get(key)]
+    versions = ", ".join(f"{key} {value}" for key, value in package_versions().items())
+    return [
+        f"# Speed on {name}",
+        "",
+        "Two sides in turn in one process, 3 rounds or more after a warm-up; a ratio is the other",
+        "side's seconds by ours. Phantoms: no clinical meaning.",
+        "",
+        "```",
+        f"make bench RECORD={name}",
+        "```",
+        "",
+        f"{os.cpu_count()} cores, {platform.machine()}, {', '.join(has) or 'no AVX-512'}; "
+        f"Python {platform.python_version()}, {versions}; commit {git_commit() or 'unknown'}.",
+    ]

@@ -1,0 +1,119 @@
+"""Our fit, all callbacks and tracking on, beside a bare loop on the same prepared tensors."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from conftest import DEVICE, add_row
+
+from mura_skorch import MuraClassifier
+from mura_skorch.collate import StudyCollate
+
+IMAGE_SIZE = 224  # pixels
+# Runs one side in a process of its own and prints its peak memory in bytes above the imports.
+MEMORY = """
+import resource, sys
+import torch
+from mura_skorch import MuraClassifier, read_studies
+from mura_skorch.collate import StudyCollate
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+studies = read_studies(sys.argv[1])
+clf = MuraClassifier(
+    module__weights=None, module__augment=None, train_split=None, callbacks__mlflow=None,
+    verbose=0, random_state=0, iterator_train__shuffle=False,
+)
+before = peak()
+if sys.argv[2] == "fit":
+    clf.set_params(max_epochs=1).fit(studies)
+else:
+    clf.initialize()
+    dataset = clf.get_dataset(studies)
+    clf.criterion_.fit_weights([0] * len(studies), studies.label, dataset.n_views, ["XR_WRIST"])
+    for start in range(0, len(studies), 8):
+        inputs, y = StudyCollate()([dataset[i] for i in range(start, start + 8)])
+        clf.optimizer_.zero_grad()
+        clf.get_loss(clf.infer(inputs), y, X=inputs).backward()
+        clf.optimizer_.step()
+print(peak() - before)
+"""
+
+
+@pytest.fixture
+def clf(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return MuraClassifier(
+        module__weights=None,
+        module__augment=None,
+        dataset__image_size=IMAGE_SIZE,
+        dataset__cache=tmp_path / "cache",
+        train_split=None,
+        callbacks__mlflow__log_model=False,  # once a fit, not an epoch
+        verbose=0,
+        device=DEVICE,
+    ).initialize()
+
+
+def test_epoch_of_fit_against_a_bare_loop(in_turn, studies, clf):
+    clf.partial_fit(studies, epochs=1)
+    dataset = clf.get_dataset(studies)
+    n = len(studies)
+    batches = [
+        StudyCollate()([dataset[i] for i in range(start, min(start + 8, n))])
+        for start in range(0, n, 8)
+    ]
+    network, optimizer = clf.module_, clf.optimizer_
+
+    def bare():
+        network.train()
+        for inputs, y in batches:
+            optimizer.zero_grad()
+            X = {key: value.to(DEVICE) for key, value in inputs.items()}
+            half = clf.precision_ == "bfloat16"
+            with torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=half):
+                logits = network(**X)
+            clf.criterion_(logits, y.to(DEVICE), X["study_type"], X["view_mask"]).backward()
+            optimizer.step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    in_turn(
+        "an epoch of fit, all callbacks and tracking on",
+        "a bare loop on the same prepared tensors",
+        lambda: clf.partial_fit(studies, epochs=1),
+        bare,
+        target=0.95 if DEVICE == "cpu" else 0.9,
+        rounds=5,
+    )
+
+
+def test_peak_memory_of_a_fit(studies):
+    root = studies["views"].iloc[0][0].split("/train/")[0]
+    sides = {}
+    for side in ("fit", "bare"):
+        command = [sys.executable, "-c", textwrap.dedent(MEMORY), root, side]
+        sides[side] = int(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
+    add_row(
+        "peak memory of a fit at minibatch 8",
+        "a bare loop on the same batches",
+        [sides["fit"] / sides["bare"]],
+        1.1,
+        better=min,
+    )
+
+
+def test_import():
+    code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+    bases = "torch, torchvision, skorch, pandas"
+
+    def seconds(modules):
+        command = [sys.executable, "-c", code.format(modules)]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    seconds(bases)
+    ratios = [seconds(f"{bases}, mura_skorch") / seconds(bases) for _ in range(5)]
+    add_row("import mura_skorch", "importing torch, torchvision, skorch, pandas", ratios, 1.1, min)
