@@ -27,6 +27,7 @@ from mura_skorch.published import is_mura
 from mura_skorch.report import write_report
 from mura_skorch.runs import Run, end_children, runs_link, use_experiment
 from mura_skorch.score_tables import format_scores
+from mura_skorch.splits import check_apart
 
 POOLED = "all"
 PHANTOMS = Path("phantoms")
@@ -163,6 +164,7 @@ def read(args):
     if not {"train", "valid"} <= set(studies.split):
         found = sorted(set(studies.split))
         raise ValueError(f"expected a train and a valid split in {args.data}, got {found}")
+    check_apart(*(studies[studies["split"] == split] for split in ("train", "valid")))
     are_phantoms = (join_notes(studies) or "").startswith("phantoms")
     for name, choices in DEFAULTS.items():
         if getattr(args, name) is None:

@@ -26,7 +26,7 @@ from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.published import is_mura
 from mura_skorch.readers import reader_kappas
 from mura_skorch.report import write_report
-from mura_skorch.runs import Run, use_experiment
+from mura_skorch.runs import Run, runs_link, use_experiment
 from mura_skorch.score_tables import format_scores
 
 
@@ -38,10 +38,10 @@ def main(argv=None):
         studies = read(args, keep)
         check(studies, keep, args)
         model = open_model(args, studies)
-        use_experiment(args.experiment)
+        experiment_id = use_experiment(args.experiment)
     except (OSError, ValueError) as error:
         sys.exit(f"predict: {error}")
-    if model.note_:
+    if model.note_ and model.note_ != join_notes(studies):
         caveats = studies["note"] if "note" in studies else [None] * len(studies)
         trained = f"model trained on {model.note_}"
         studies = studies.assign(note=[f"{c}; {trained}" if c else trained for c in caveats])
@@ -52,7 +52,7 @@ def main(argv=None):
         found = judge(model, studies, keep=keep, n_cases=args.cases)
         if args.refit_on:
             model.save(args.out / "model")
-        if studies["label"].notna().any():
+        if studies["label"].notna().any() or args.readers:
             scores = write_report(
                 args.out,
                 found.predictions,
@@ -63,6 +63,7 @@ def main(argv=None):
                 readers=args.readers,
                 gold=args.gold,
                 by=args.by,
+                alerts=alerts(args, model, studies),
                 title="A saved model, judged",
             )
             run.log_metrics(final_metrics(scores))
@@ -73,6 +74,8 @@ def main(argv=None):
             found.view_predictions.to_csv(args.out / "view_predictions.csv", index=False)
             print(f"No labels: nothing to judge.\nPredictions: {args.out}/predictions.csv")
         run.log_folder(args.out, "report")
+    if experiment_id is not None:
+        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     return 0
 
 
@@ -161,6 +164,24 @@ def check_apart(local, studies):
         )
 
 
+def alerts(args, model, studies):
+    """Return what makes the figures say less than they seem to."""
+    unseen = sorted(set(studies["study_type"]) - trained_types(model))
+    return [
+        *(
+            ["the train split, which the model may have learned from, is scored"]
+            * (args.split == "train")
+        ),
+        *([f"the model never saw {', '.join(unseen)} in training"] if unseen else []),
+    ]
+
+
+def trained_types(model):
+    """Return the study types that a model or the members of an ensemble learned from."""
+    members = getattr(model, "estimators_", [model])
+    return {name for net in members for name in net.study_types_}
+
+
 def about(args, model, run):
     """Return what the report says of the model and the data."""
     refitted = f", refitted on {args.refit_on.resolve().name}" if args.refit_on else ""
@@ -172,6 +193,7 @@ def about(args, model, run):
         "Data": f"{args.data.name}, split {args.split or 'as found, without train'}",
         "Labels": args.labels.name if args.labels else "of the folder",
         "Model": f"{Path(str(args.model)).name}, trained in {trained}",
+        "Trained on types": ", ".join(sorted(trained_types(model))),
         "Operating point": model.describe_operating_point() + refitted,
         "MLflow run": str(run.run_id),
     }

@@ -36,6 +36,7 @@ from mura_skorch.published import format_paper_table, is_mura, paper_table
 from mura_skorch.report import write_report
 from mura_skorch.runs import Run, runs_link, use_experiment
 from mura_skorch.score_tables import format_scores
+from mura_skorch.splits import check_apart
 from mura_skorch.studies import explode_views
 
 PHANTOMS = Path("phantoms")
@@ -191,6 +192,7 @@ def read(args):
     if not {"train", "valid"} <= set(studies["split"]):
         found = sorted(set(studies["split"]))
         raise ValueError(f"expected a train and a valid split in {args.data}, got {found}")
+    check_apart(*(studies[studies["split"] == split] for split in ("train", "valid")))
     settings = COMMON | PROTOCOLS[args.protocol]
     if (join_notes(studies) or "").startswith("phantoms"):
         settings |= SMALL | (SMALL_V4 if args.protocol == "v4" else {})

@@ -2,6 +2,7 @@
 
 from mura_skorch._version import __version__
 from mura_skorch.classifier import MuraClassifier
+from mura_skorch.ensemble import MuraEnsemble
 from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.metrics import kappa_interval, study_scores
 from mura_skorch.module import StudyDenseNet
@@ -15,6 +16,7 @@ __all__ = [
     "Augment",
     "MlflowTracker",
     "MuraClassifier",
+    "MuraEnsemble",
     "PatientSplit",
     "StudyDenseNet",
     "StudyTypeBCE",

@@ -498,6 +498,20 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
             self.interrupted_ = not has_stopped_early(self)
             raise
 
+    def __repr__(self):
+        """Return the parameters that differ from their defaults."""
+        default = type(self)().get_params(deep=False)
+        given = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name != "_params_to_validate"
+            and (name not in default or repr(value) != repr(default[name]))
+        }
+        texts = (
+            f"{name}={getattr(value, '__name__', repr(value))}" for name, value in given.items()
+        )
+        return f"{type(self).__name__}({', '.join(texts)})"
+
     def __setstate__(self, state):
         given = state["device"]
         super().__setstate__({**state, "device": resolve_device(given)})

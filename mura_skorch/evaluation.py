@@ -50,6 +50,7 @@ def evaluate(
     readers=(),
     gold=None,
     by=(),
+    alerts=(),
 ):
     """Return all tables of figures.
 
@@ -72,17 +73,30 @@ def evaluate(
         Column that readers are held against; None means the majority of the other readers.
     by : sequence of str, default=()
         Columns, such as site or scanner, by whose values the scores are broken down.
+    alerts : sequence of str, default=()
+        What else a reader has to know, put first.
 
     Returns
     -------
     Evaluation
+
+    Raises
+    ------
+    ValueError
+        A study occurs twice, or a column is not as described.
 
     Warns
     -----
     UserWarning
         If a shortcut reaches what the model reaches.
     """
-    alerts = [f"{name}: {why}" for name, why in (failed or {}).items()]
+    if "study" in predictions and predictions["study"].duplicated().any():
+        twice = predictions["study"][predictions["study"].duplicated()]
+        raise ValueError(
+            f"expected each study once among the predictions, got {twice.nunique()} more than "
+            f"once, such as {twice.iloc[0]}; drop the repeated rows"
+        )
+    alerts = [*alerts, *(f"{name}: {why}" for name, why in (failed or {}).items())]
     labelled = _labelled(predictions)
     scored = predictions[predictions["score"].notna()]  # readers may label what has no label
     if left_out := len(predictions) - len(labelled):
@@ -90,6 +104,10 @@ def evaluate(
             f"{left_out:,} of {len(predictions):,} studies have no label or no score: left out of "
             "the scores"
         )
+    called = labelled["score"] > labelled.get("threshold", 0.5)
+    if len(called) and (called.all() or not called.any()):
+        word = "abnormal" if called.iloc[0] else "normal"
+        alerts.append(f"the model calls all {len(called):,} studies {word}")
     shortcuts = shortcut_scores(labelled)
     if alert := shortcut_alert(shortcuts):
         alerts.append(alert)

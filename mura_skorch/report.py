@@ -38,6 +38,7 @@ def write_report(
     readers=(),
     gold=None,
     by=(),
+    alerts=(),
     title="Evaluation",
 ):
     """Score predictions; write tables, figures, model card and report.html.
@@ -64,8 +65,8 @@ def write_report(
         Set the paper's figures beside; for MURA alone, see `mura_skorch.published.is_mura`.
     failed : dict of str to str, optional
         What to say of study types that have no predictions.
-    readers, gold, by
-        Columns of `predictions`, see `mura_skorch.evaluation.evaluate`.
+    readers, gold, by, alerts
+        Columns of `predictions`, and remarks to put first, see `mura_skorch.evaluation.evaluate`.
     title : str, default="Evaluation"
         Heading of the page.
 
@@ -84,7 +85,7 @@ def write_report(
     settings = {
         **{"title": title, "about": {**(about or {}), **facts}},
         **{"published": published, "failed": failed or {}},
-        **{"readers": list(readers), "gold": gold, "by": list(by)},
+        **{"readers": list(readers), "gold": gold, "by": list(by), "alerts": list(alerts)},
     }
     inputs = {"predictions": predictions, "view_predictions": view_predictions, "epochs": epochs}
     note = join_notes(predictions)
@@ -104,7 +105,11 @@ def write_report(
     scored = _scored(predictions)
     page = render_page(
         "report.html.jinja",
-        **{"title": title, "note": note, "about": pd.DataFrame(about.items())},
+        **{
+            "title": title,
+            "note": note,
+            "about": pd.DataFrame(about.items(), columns=["item", "value"]),
+        },
         **{"found": found, "figures": figures, "cases": cases, "card": card},
         summary=pd.DataFrame(texts),
         footnote=FOOTNOTE if needs_footnote(texts) else None,

@@ -22,6 +22,7 @@ IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
@@ -107,7 +108,7 @@ class Run:
         was_active, self.is_active = self.is_active, False
         if was_active:
             # MLflow forgets the run, even where its server does not answer.
-            with suppress(Exception), _impatience():
+            with suppress(Exception), impatience():
                 mlflow.end_run(status)
         self._send(end, {"status": status})
 
@@ -313,7 +314,7 @@ def _insist(send):
     n_tries = 1 if mlflow.get_tracking_uri().startswith("http") else 3
     for left in reversed(range(n_tries)):
         try:
-            with _impatience():
+            with impatience():
                 return send()
         except Exception as error:
             if left == 0 or _is_refusal(error):
@@ -331,7 +332,7 @@ def _is_refusal(error):
 
 
 @contextmanager
-def _impatience():
+def impatience():
     """Shorten MLflow's patience for one call, where the user has not set it."""
     added = {key: value for key, value in IMPATIENT.items() if key not in os.environ}
     os.environ.update(added)

@@ -78,7 +78,8 @@ def read_model(folder):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"expected a folder written by MuraClassifier.save ({CONFIG_FILE} and "
-                f"{MODEL_FILE}), got {folder}: it has no {name}"
+                f"{MODEL_FILE}), got {folder}: it has no {name}; "
+                "an ensemble is opened by MuraEnsemble.load, either by ensemble.load_model"
             )
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))

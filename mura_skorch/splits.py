@@ -7,7 +7,7 @@ from torch.utils.data import Subset
 from mura_skorch.dataset import studies_of
 from mura_skorch.studies import check_studies
 
-__all__ = ["PatientSplit", "ValidStudies", "check_no_shared_patient"]
+__all__ = ["PatientSplit", "ValidStudies", "check_apart", "check_no_shared_patient"]
 
 # Random divisions tried; the one whose study types and labels are closest to the share is kept.
 N_TRIES = 32
@@ -112,17 +112,29 @@ class ValidStudies:
 
 def check_no_shared_patient(train, valid):
     """Raise ValueError when a patient or a view is in both datasets, whatever split made them."""
-    first, second = studies_of(train), studies_of(valid)
+    check_apart(studies_of(train), studies_of(valid), "training and validation")
+
+
+def check_apart(first, second, names="the train and the valid split"):
+    """Raise ValueError when a patient or a view is in both of two study tables.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Study tables with ``patient`` and ``views``.
+    names : str
+        What the message calls the two.
+    """
     shared = sorted(set(first["patient"].astype(str)) & set(second["patient"].astype(str)))
     if shared:
         named = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
         raise ValueError(
-            f"expected training and validation to share no patient, got {len(shared)} in both "
-            f"({named}); split by the patient column, as PatientSplit does"
+            f"expected {names} to share no patient, got {len(shared)} in both ({named}); split by "
+            "the patient column, as PatientSplit does, or leave these patients out of one"
         )
     views = set(first["views"].explode()) & set(second["views"].explode())
     if views:
         raise ValueError(
-            f"expected training and validation to share no view, got {len(views)} in both, such "
-            f"as {min(views)}; their patients differ: mend the patient column"
+            f"expected {names} to share no view, got {len(views)} in both, such as {min(views)}; "
+            "their patients differ: mend the patient column"
         )

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from mura_skorch.dataset import studies_of
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
-from mura_skorch.runs import Run, is_finite, status_of
+from mura_skorch.runs import Run, impatience, is_finite, status_of
 from mura_skorch.studies import is_exploded
 
 __all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
@@ -159,7 +159,8 @@ def fetch_model(source):
     import mlflow
 
     try:
-        return Path(mlflow.artifacts.download_artifacts(text))
+        with impatience():
+            return Path(mlflow.artifacts.download_artifacts(text))
     except (mlflow.MlflowException, OSError) as error:
         raise FileNotFoundError(
             f"expected a run with a model at {mlflow.get_tracking_uri()}, got {text}: "
@@ -210,7 +211,7 @@ def fetch_predictions(run, table=None):
             f"expected {' or '.join(wanted)} among the artifacts of run {run_id}, got these "
             f"tables: {tables}; name one of them (--table), or evaluate the model again"
         )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, impatience():
         file = mlflow.artifacts.download_artifacts(
             run_id=run_id, artifact_path=found[0], dst_path=folder
         )

@@ -486,3 +486,10 @@ def test_saved_model_keeps_its_seed_and_leaves_the_cache_behind(train, valid, tm
     assert np.array_equal(loaded.predict_proba(valid), expected)
     assert not (tmp_path / "cache").exists()
     assert "cache" not in (tmp_path / "model" / "model.json").read_text()
+
+
+def test_repr_shows_what_differs_from_the_defaults(train):
+    assert repr(MuraClassifier()) == "MuraClassifier()"
+    clf = MuraClassifier(lr=1e-3, callbacks__mlflow=None, module=TinyNet)
+    assert repr(clf) == "MuraClassifier(module=TinyNet, lr=0.001, callbacks__mlflow=None)"
+    assert "Conv2d" not in repr(tiny_classifier(max_epochs=1).fit(train))

@@ -167,3 +167,17 @@ def test_final_metrics_share_their_names_with_every_run(predictions):
     direct = study_scores(predictions.label, predictions.score, groups=predictions.patient)
     assert metrics["test/kappa"] == direct["kappa"].iloc[0]
     assert {"test/n", "test/auroc_low", "test/ece_high"} <= set(metrics)
+
+
+def test_study_that_occurs_twice_is_refused(predictions):
+    with pytest.raises(ValueError, match="each study once among the predictions, got 1 more than"):
+        evaluate(pd.concat([predictions, predictions.head(1)]))
+
+
+def test_model_that_calls_everything_alike_is_an_alert(predictions):
+    found = evaluate(predictions.assign(threshold=0.0, score=predictions["score"].clip(0.01)))
+    assert "the model calls all 60 studies abnormal" in found.alerts
+
+
+def test_remarks_of_the_caller_come_first(predictions):
+    assert evaluate(predictions, alerts=["look here"]).alerts[0] == "look here"

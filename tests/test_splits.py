@@ -7,6 +7,7 @@ from skorch.dataset import ValidSplit
 
 from mura_skorch import PatientSplit, ValidStudies
 from mura_skorch.dataset import StudyDataset, studies_of
+from mura_skorch.splits import check_apart
 
 
 def table_of(n_patients=200, seed=0, share_abnormal=0.4):
@@ -117,3 +118,14 @@ def test_hundred_thousand_patients_are_split_in_seconds():
     begin = time.monotonic()
     PatientSplit()(dataset)
     assert time.monotonic() - begin < 20
+
+
+def test_tables_that_share_a_patient_or_a_view_are_told_apart(train, valid):
+    check_apart(train, valid)
+    guest = valid.head(1).assign(patient=train["patient"].iloc[0])
+    with pytest.raises(
+        ValueError, match=r"valid split to share no patient, got 1 in both \(patient"
+    ):
+        check_apart(train, pd.concat([valid, guest]))
+    with pytest.raises(ValueError, match="share no view"):
+        check_apart(train, train.head(1).assign(patient="nobody"))

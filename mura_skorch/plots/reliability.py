@@ -3,9 +3,8 @@
 import numpy as np
 from sklearn.calibration import CalibrationDisplay
 
+from mura_skorch.metrics import ECE_BINS
 from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, VERMILLION
-
-N_BINS = 10
 
 __all__ = ["ReliabilityDisplay"]
 
@@ -31,7 +30,8 @@ class ReliabilityDisplay:
 
     Notes
     -----
-    The curve is scikit-learn's ``CalibrationDisplay`` with ten bins of equal width; a bin without
+    The curve is scikit-learn's ``CalibrationDisplay`` with as many bins of equal
+    width as the calibration error has; a bin without
     studies has no point. Points stand for as many studies as the histogram shows: a point of a few
     studies means little.
 
@@ -69,7 +69,7 @@ class ReliabilityDisplay:
                 y_true,
                 y_score,
                 pos_label=1,
-                n_bins=N_BINS,
+                n_bins=ECE_BINS,
                 ref_line=False,
                 name="model",
                 ax=self.ax_,
@@ -79,7 +79,7 @@ class ReliabilityDisplay:
         self.ax_.set(xlabel="", ylabel="share of abnormal studies", xlim=(-0.02, 1.02))
         self.ax_.set_ylim(-0.02, 1.02)
         self.ax_.legend(frameon=False, fontsize=8, loc="upper left")
-        edges = np.linspace(0, 1, N_BINS + 1)
+        edges = np.linspace(0, 1, ECE_BINS + 1)
         parts = [y_score[y_true == label] for label in (0, 1)]
         self.ax_histogram_.hist(
             parts, edges, stacked=True, color=[GREY, VERMILLION], label=["normal", "abnormal"]
