@@ -20,13 +20,14 @@ from mura_skorch.callbacks import EpochLine
 from mura_skorch.images import read_view
 from mura_skorch.localization import peak_in_box, peak_of
 from mura_skorch.plots import MapDisplay
-from mura_skorch.pointing import pointing_scores
+from mura_skorch.pointing import LEGEND, pointing_scores
 from mura_skorch.predictions import join_notes
 from mura_skorch.runs import Run, runs_link, use_experiment
 
 PHANTOMS = Path("phantoms_wrist")
 N_DRAWN = {"n_train": 150, "n_valid": 120, "n_test": 0}  # studies
 N_SHOWN = 3  # hits, and misses, in the figure
+TRAINING = ("weights", "image_size", "max_epochs", "lr", "random_state")  # of no use to a model
 
 
 def main(argv=None):
@@ -40,7 +41,8 @@ def main(argv=None):
     except (OSError, ValueError) as error:
         sys.exit(f"pointing_game: {error}")
     note = join_notes(studies)
-    print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
+    used = {k: v for k, v in vars(args).items() if not (clf and k in TRAINING)}
+    print(note or "", *(f"{name}={value}" for name, value in used.items()), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     with Run(name="pointing_game", note=note) as run:
         if clf is None:
@@ -49,14 +51,18 @@ def main(argv=None):
             run.log_params({"model": args.model})
         valid = studies[(studies.split == "valid") & (studies.label == 1)]
         games, maps = play(clf, valid, lesions)
-        results = pointing_scores(games, maps[0][-1].shape)
+        cells = maps[0][-1].shape
+        results = pointing_scores(games, cells)
         games.assign(note=note).to_csv(args.out / "views.csv", index=False)
         results.assign(note=note).to_csv(args.out / "results.csv", index=False)
-        draw(games, maps, note).savefig(args.out / "maps.png", dpi=110)
+        draw(games, maps, note).savefig(args.out / "maps.png", dpi=110, bbox_inches="tight")
         run.log_folder(args.out)
         overall = results.iloc[0].drop("views")
         run.log_metrics({f"pointing/{name}": value for name, value in overall.items()})
-    print(f"\n{results.round(3).to_string(index=False)}\n{note or ''}\n\nResults: {args.out}/")
+    print(f"\n{results.round(3).to_string(index=False)}\n{note or ''}\n")
+    print(*(f"{name:>9}  {words}" for name, words in LEGEND.items()), sep="\n")
+    print(f"Maps have {cells[0]} x {cells[1]} cells: those of larger images have more.")
+    print(f"\nResults: {args.out}/")
     if experiment_id is not None:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     return 0
@@ -108,13 +114,15 @@ def play(clf, studies, lesions):
 
 def draw(games, maps, note):
     """Return a figure of some hits above some misses, drawn by lot."""
-    figure = Figure(figsize=(5 * N_SHOWN, 7), layout="compressed")
-    axes = figure.subplots(2, 2 * N_SHOWN, squeeze=False)
-    for row, (name, is_hit) in enumerate((("hit", True), ("miss", False))):
-        some = games.index[games.hit == is_hit]
-        some = np.random.default_rng(0).permutation(some)[:N_SHOWN]
-        for column in range(N_SHOWN):
-            pair = axes[row, 2 * column : 2 * column + 2]
+    found = {"hit": games.index[games.hit], "miss": games.index[~games.hit]}
+    rng = np.random.default_rng(0)
+    found = {name: rng.permutation(some)[:N_SHOWN] for name, some in found.items() if len(some)}
+    n_columns = max(map(len, found.values()))
+    figure = Figure(figsize=(5 * n_columns, 3.2 * len(found)), layout="compressed")
+    axes = figure.subplots(len(found), 2 * n_columns, squeeze=False)
+    for row, (name, some) in zip(axes, found.items(), strict=True):
+        for column in range(n_columns):
+            pair = row[2 * column : 2 * column + 2]
             if column >= len(some):
                 for ax in pair:
                     ax.set_axis_off()

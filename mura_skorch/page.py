@@ -19,7 +19,7 @@ CSS_DPI = 96  # CSS pixels per inch, by which figures keep their size on the pag
 PHONE_WIDTH = 640  # CSS pixels; a wider figure scrolls on a narrower screen
 PNG_SCALE = 2  # image pixels per CSS pixel, for dense screens and for print
 # What a column of texts that are numbers consists of: .705 (.608, .803), 12,251, 91 %, n/a.
-_NUMBER = re.compile(r"([-+\u2212]?[.\d].*|n/a|[-\u2013]|)", re.DOTALL)
+_NUMBER = re.compile(r"([-+\u2212]?[.\d].*|n/a(?:\n.*)?|[-\u2013]|)", re.DOTALL)
 
 
 def render_page(template, *, title, note=None, **context):

@@ -5,7 +5,17 @@ import pandas as pd
 
 from mura_skorch.metrics.intervals import bootstrap_counts, percentiles
 
-__all__ = ["pointing_scores"]
+__all__ = ["LEGEND", "pointing_scores"]
+
+# What to print beside a table of scores, by its columns.
+LEGEND = {
+    "hits": "share of maps that peak inside the lesion's box, with its 95 % interval",
+    "anywhere": "what points at random hit",
+    "centre": "what the centre of the view hits",
+    "other_box": "what the same peaks hit of the boxes of other patients of the type",
+    "best": "share of boxes that hold the centre of a cell: more is out of reach for such maps",
+    "gain": "hits less other_box: what is more than knowing where lesions usually are",
+}
 
 N_RESAMPLES = 2000
 BOX = ["x0", "y0", "x1", "y1"]

@@ -37,9 +37,12 @@ def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_s
     -------
     DataFrame
         Columns `study_type`, `reader` (a column's name, or "model"), `n` (studies that the reader
-        and the reference have labelled), `n_tied`, `kappa`, `low`, `high`, `reference` (in words)
-        and `undefined` (the reason where one of the three is NaN, else ""). Rows in the sorted
-        order of the types, then "overall"; in each the readers as given, then the model.
+        and the reference have labelled), `n_common` (those of them that count in every row of the
+        type), `n_tied`, `kappa`, `low`, `high`; `model_kappa`, `model_low`, `model_high`, the
+        model's on the same studies against the same reference, NaN without `decision`; `reference`
+        (in words) and `undefined` (the reason where one of the first three is NaN, else ""). Rows
+        in the sorted order of the types, then "overall"; in each the readers as given, then the
+        model.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_s
     as normal there is none: such studies are left out and counted in `n_tied`. With two others, as
     with three readers, that is whenever these disagree, which leaves the easier studies. Without
     `gold` the references differ between rows, and a reader is not measured against what the model
-    is measured against.
+    is measured against: compare it with `model_kappa` of its own row.
 
     Intervals are percentiles over resamples of whole patients, 95 %. One without width (low equal
     to high) says nothing about certainty.
@@ -92,22 +95,31 @@ def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_s
         majority = _majority(marks[[gold] if gold is not None else readers])
         pairs[MODEL] = (_marks(predictions, "decision"), *majority, words)
     patients = predictions["patient"].to_numpy() if "patient" in predictions else None
+    counted = {
+        reader: (mark.notna() & reference.notna()).to_numpy()
+        for reader, (mark, reference, *_) in pairs.items()
+    }
+    common = np.logical_and.reduce(list(counted.values()))
+
+    def kappa(reference, mark, used):
+        groups = None if patients is None else patients[used]
+        return _kappa(reference[used], mark[used], groups, n_resamples, random_state)
+
     rows = []
     for study_type, part in type_parts(predictions.get("study_type"), len(predictions)).items():
         for reader, (mark, reference, tied, words) in pairs.items():
-            used = part & mark.notna().to_numpy() & reference.notna().to_numpy()
-            found = _kappa(
-                reference[used],
-                mark[used],
-                patients[used] if patients is not None else None,
-                n_resamples,
-                random_state,
-            )
+            used = part & counted[reader]
+            found, beside = kappa(reference, mark, used), (np.nan, np.nan, np.nan)
+            if MODEL in pairs:
+                model = pairs[MODEL][0]
+                beside = kappa(reference, model, used & model.notna().to_numpy())
             rows.append(
                 {
                     **{"study_type": study_type, "reader": reader, "n": int(used.sum())},
+                    "n_common": int((part & common).sum()),
                     "n_tied": int((part & mark.notna().to_numpy() & tied.to_numpy()).sum()),
                     **{"kappa": found.kappa, "low": found.low, "high": found.high},
+                    **dict(zip(("model_kappa", "model_low", "model_high"), beside, strict=True)),
                     **{"reference": words, "undefined": _reason(found, used.sum())},
                 }
             )
@@ -115,7 +127,7 @@ def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_s
 
 
 def wide_kappas(kappas):
-    """Kappas of readers as the paper prints them: a row per study type, a column per reader.
+    r"""Kappas of readers as the paper prints them: a row per study type, a column per reader.
 
     Parameters
     ----------
@@ -125,8 +137,10 @@ def wide_kappas(kappas):
     Returns
     -------
     DataFrame
-        Texts such as ".705 (.608, .803)", "n/a" where undefined; index `study_type`. The highest
-        kappa of a row ends in " *", several where they are equal.
+        Texts such as ".705 (.608, .803)", "n/a" where undefined, with the number of studies and of
+        ties left out in a second line; index `study_type`. Where all of a row are held against one
+        reference on the same studies, the highest kappa ends in " *", several where they are
+        equal. Elsewhere none does, and a third line has the model's kappa on the reader's studies.
 
     Raises
     ------
@@ -136,28 +150,40 @@ def wide_kappas(kappas):
     Examples
     --------
     >>> import pandas as pd
-    >>> from mura_skorch.readers import wide_kappas
-    >>> row = {"study_type": "overall", "low": 0.3, "high": 0.7}
-    >>> kappas = pd.DataFrame([row | {"reader": "ann", "kappa": 0.5}, row | {"reader": "model"}])
-    >>> wide_kappas(kappas).to_dict("list")
-    {'ann': ['.500 (.300, .700) *'], 'model': ['n/a']}
+    >>> from mura_skorch.readers import reader_kappas, wide_kappas
+    >>> predictions = pd.DataFrame({"gold": [0, 1, 0, 1], "ann": [0, 1, 0, 1], "bob": [0, 1, 1, 1]})
+    >>> wide_kappas(reader_kappas(predictions, ["ann", "bob"], gold="gold")).loc["overall", "ann"]
+    '1.000 (zero width) *\n4 studies'
     """
-    needed = ["study_type", "reader", "kappa", "low", "high"]
+    needed = ["study_type", "reader", "n", "n_common", "n_tied", "kappa", "low", "high"]
+    needed += ["model_kappa", "model_low", "model_high", "reference"]
     if missing := [name for name in needed if name not in kappas]:
         raise ValueError(
             f"expected columns {', '.join(missing)}, got {', '.join(map(str, kappas.columns))}; "
             "pass what reader_kappas returns"
         )
-    best = kappas["kappa"] == kappas.groupby("study_type", sort=False)["kappa"].transform("max")
-    texts = [
-        interval_text(*row) + " *" * mark
-        for *row, mark in zip(kappas["kappa"], kappas["low"], kappas["high"], best, strict=True)
-    ]
-    rows = kappas.assign(text=texts).pivot_table(
+    types = kappas.groupby("study_type", sort=False)
+    alike = (kappas["n"] == kappas["n_common"]).groupby(kappas["study_type"]).transform("all")
+    alike &= types["reference"].transform("nunique") == 1
+    best = alike & (kappas["kappa"] == types["kappa"].transform("max"))
+    table = kappas.assign(alike=alike, best=best)
+    rows = table.assign(text=[_cell(row) for row in table.itertuples()]).pivot_table(
         **{"index": "study_type", "columns": "reader", "values": "text"},
         **{"aggfunc": "first", "sort": False},
     )
     return rows.astype(object)
+
+
+def _cell(row):
+    """Return a kappa, of what it is, and where readers cannot be compared the model's beside."""
+    ties = "" if not row.n_tied else f", {row.n_tied:,} {'tie' if row.n_tied == 1 else 'ties'}"
+    lines = [
+        interval_text(row.kappa, row.low, row.high) + " *" * row.best,
+        f"{row.n:,} {'study' if row.n == 1 else 'studies'}{ties}",
+    ]
+    if not row.alike and row.reader != MODEL and pd.notna(row.model_kappa):
+        lines.append(f"model {interval_text(row.model_kappa, row.model_low, row.model_high)}")
+    return "\n".join(lines)
 
 
 def _check_readers(predictions, readers, gold, columns):

@@ -20,7 +20,9 @@ from mura_skorch.score_tables import (
     probability_table,
     score_texts,
     shortcut_table,
+    undefined_table,
 )
+from mura_skorch.texts import number_text
 
 __all__ = ["read_report", "write_report"]
 
@@ -116,6 +118,8 @@ def write_report(
         decision_table=decision_table,
         probability_table=probability_table,
         shortcut_table=shortcut_table(found.shortcuts),
+        undefined_table=undefined_table,
+        number_text=number_text,
         reader_table=None
         if found.readers is None
         else wide_kappas(found.readers).reset_index(names="study type"),

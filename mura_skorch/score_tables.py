@@ -6,7 +6,7 @@ import pandas as pd
 
 from mura_skorch.metrics import OVERALL
 from mura_skorch.published import FOOTNOTE
-from mura_skorch.shortcuts import WORDS
+from mura_skorch.shortcuts import WORDS, is_constant
 from mura_skorch.texts import LINE_WIDTH, interval_text, number_text, shorten
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "probability_table",
     "score_texts",
     "shortcut_table",
+    "undefined_table",
 ]
 
 # Kappas of others that may stand beside a row's own.
@@ -42,7 +43,7 @@ PROBABILITIES = {
     "ece": "calibration error",
 }
 
-MODEL_EXCESS = "overall, the model exceeds it by"
+MODEL_EXCESS = "overall, the model exceeds it (or .5) by"
 
 
 def format_scores(scores):
@@ -155,7 +156,8 @@ def decision_table(scores, unit="studies"):
     Returns
     -------
     DataFrame
-        Each figure as ``.705``, and its interval in a second line.
+        Each figure as ``.705``, and its interval in a second line. Scores by the values of a column
+        begin with that column under its own name, and name study types only where there are any.
     """
     return _texts(scores, {"n": unit, **COUNTS}, DECISIONS)
 
@@ -167,13 +169,62 @@ def probability_table(scores, unit="studies"):
 
 def _texts(scores, counts, metrics):
     scores = scores.dropna(subset="n")
-    names = [name for name in ("value", "study_type") if name in scores]
-    table = scores[names].rename(columns={"study_type": "study type"})
-    table = table.assign(**{header: scores[name].astype(int) for name, header in counts.items()})
+    table = _keys(scores).assign(
+        **{header: scores[name].astype(int) for name, header in counts.items()}
+    )
     for metric, header in metrics.items():
         ends = scores[[metric, f"{metric}_low", f"{metric}_high"]].itertuples(index=False)
         table[header] = [interval_text(*row).replace(" (", "\n(") for row in ends]
     return table
+
+
+def undefined_table(scores):
+    """Return which figures are not defined, and why, in words.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        What `mura_skorch.metrics.study_scores` or `mura_skorch.breakdown.scores_by` returns.
+
+    Returns
+    -------
+    DataFrame
+        A row for each reason of a study type, or of a column's value; columns as those of
+        `decision_table` that name it, then `not defined` and `why`. Empty where all is defined.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from mura_skorch.score_tables import undefined_table
+    >>> scores = {"study_type": ["overall"], "undefined": ["auroc: only one class"]}
+    >>> undefined_table(pd.DataFrame(scores)).to_dict("list")
+    {'study type': ['overall'], 'not defined': ['AUROC'], 'why': ['only one class']}
+    """
+    reasons = scores["undefined"].astype(object).fillna("")
+    keys = _keys(scores)
+    rows = []
+    for key, text in zip(keys.to_dict("records"), reasons, strict=True):
+        found = [part.partition(": ")[::2] for part in text.split("; ") if part]
+        for why in dict.fromkeys(why for _, why in found):
+            figures = ", ".join(_figure_words(name) for name, reason in found if reason == why)
+            rows.append(key | {"not defined": figures, "why": why})
+    return pd.DataFrame(rows, columns=[*keys, "not defined", "why"])
+
+
+def _figure_words(name):
+    """Return "interval of ppv" or "ppv" as it heads a column."""
+    words, metric = name.rpartition(" ")[::2]
+    return f"{words} {(DECISIONS | PROBABILITIES).get(metric, metric)}".strip()
+
+
+def _keys(scores):
+    """Return the columns that say what a row is of, under readable headers."""
+    if "by" not in scores:
+        return scores[["study_type"]].rename(columns={"study_type": "study type"})
+    keys = scores[["value"]].set_axis(scores["by"].iloc[:1].tolist() or ["value"], axis=1)
+    if (scores["study_type"] == OVERALL).all():
+        return keys
+    return keys.assign(**{"study type": scores["study_type"]})
 
 
 def shortcut_table(shortcuts):
@@ -188,16 +239,17 @@ def shortcut_table(shortcuts):
     -------
     DataFrame
         One row per study type and one overall, and a last one of by how much the model exceeds
-        each shortcut overall; one column per shortcut, "" where it has no row. What is of fewer
-        studies than the row has says of how many.
+        each shortcut overall, or .5 where that is more; one column per shortcut, "" where it has no
+        row. What is of fewer studies than the row has says of how many.
     """
     studies = shortcuts.groupby("study_type", sort=False)["n"].max()
     rows = {name: {"studies": str(n)} for name, n in studies.items()}
     excess = rows.setdefault(MODEL_EXCESS, {"studies": ""}) if rows else {}
-    for row in shortcuts.to_dict("records"):
+    for row in shortcuts.assign(constant=is_constant(shortcuts)).to_dict("records"):
         word, most = WORDS[row["shortcut"]], studies[row["study_type"]]
         few = f" of {row['n']}" if row["n"] < most else ""
-        rows[row["study_type"]][word] = interval_text(row["auroc"], row["low"], row["high"]) + few
+        text = interval_text(row["auroc"], row["low"], row["high"])
+        rows[row["study_type"]][word] = (".500 (constant)" if row["constant"] else text) + few
         if row["study_type"] == OVERALL:
             ends = (row["difference_low"], row["difference_high"])
             excess[word] = interval_text(row["difference"], *ends)

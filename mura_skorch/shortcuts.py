@@ -18,8 +18,9 @@ from mura_skorch.metrics.checks import check_binary, check_scores, encode
 from mura_skorch.metrics.intervals import RankedScores, draw_groups, percentiles
 from mura_skorch.metrics.tables import OVERALL, type_parts
 from mura_skorch.predictions import check_columns
+from mura_skorch.texts import number_text
 
-__all__ = ["SHORTCUTS", "shortcut_alert", "shortcut_scores", "view_statistics"]
+__all__ = ["SHORTCUTS", "is_constant", "shortcut_alert", "shortcut_scores", "view_statistics"]
 
 # Shortcut -> the columns of a prediction table that it is made of.
 SHORTCUTS = {
@@ -115,8 +116,9 @@ def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0
         For each study type, sorted, and then "overall", a row for each shortcut whose columns are
         there; the study type itself is one overall only. Columns `study_type`, `shortcut`, `n`
         (studies), `auroc` with `low` and `high`, `model_auroc` (on the same studies), `difference`
-        (model minus shortcut) with `difference_low` and `difference_high`, `includes_zero`
-        (nullable boolean) and `undefined`, the reason where figures are NaN, else "".
+        (model minus shortcut, or minus .5 where the shortcut is below) with `difference_low` and
+        `difference_high`, `includes_zero` (nullable boolean) and `undefined`, the reason where
+        figures are NaN, else "".
 
     Raises
     ------
@@ -143,6 +145,14 @@ def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0
     gives all of the fold low log-odds, and even a column of constants would fall below .5. So each
     regression's mean log-odds on its own training part are subtracted; a constant then gives
     exactly .5.
+
+    A shortcut without a relation to the label comes out on either side of .5, by chance and because
+    what a training part has too much of, the part left out lacks. Below .5 it is as useless as at
+    .5, and a model that "exceeds" it has shown nothing. So `difference` is the model's AUROC less
+    the larger of the shortcut's and .5, in each resample too.
+
+    The AUROC of the plain number of views, as :func:`mura_skorch.exploration.explore_studies` gives
+    it, is another figure: nothing is fitted there, and more views always count as more abnormal.
 
     Examples
     --------
@@ -198,14 +208,60 @@ def shortcut_alert(scores):
     Returns
     -------
     str or None
-        None where the intervals of all differences lie above 0.
+        Which shortcuts the model is worse than (the interval of the difference lies below 0), and
+        which it cannot be told from (it includes 0). None where the intervals of all differences
+        lie above 0. A shortcut that is a constant, such as the one study type there is, is left
+        out.
     """
     types = [name for name in scores["study_type"].unique() if name != OVERALL]
-    as_good = scores[scores["difference_low"] <= 0]
+    rows = scores[~is_constant(scores) & (scores["difference_low"] <= 0)]
+    is_worse = rows["difference_high"] < 0
+    sentences = []
+    if named := _named(rows[is_worse], types):
+        sentences.append(
+            f"The model predicts worse than what is known without looking at a bone: {named}."
+        )
+    if named := _named(rows[~is_worse], types):
+        sentences.append(
+            "The model cannot be told from what is known without looking at a bone, as the 95 % "
+            f"interval of the difference includes 0: {named}. It may know no more, or the studies "
+            "may be too few to tell."
+        )
+    if not sentences:
+        return None
+    if (rows["auroc"] < 0.5).any():
+        sentences.append("AUROCs of shortcuts below .5 count as .5.")
+    return " ".join(
+        [
+            *sentences,
+            "Such figures do not show that the model looks at the bones: train longer or on more "
+            "studies, test on more, or score it among studies with equal values of these.",
+        ]
+    )
+
+
+def is_constant(scores):
+    """Return where a shortcut has one value for all studies: AUROC .5 in every resample.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        What :func:`shortcut_scores` returns.
+
+    Returns
+    -------
+    Series of bool
+    """
+    return (scores["low"] == 0.5) & (scores["high"] == 0.5)
+
+
+def _named(as_good, types):
+    """Return shortcuts in words, with where they are as good as the model; "" without any."""
     named = []
     for shortcut, rows in as_good.groupby("shortcut", sort=False):
         found = [
-            f"AUROC {row.auroc:.3f}, the model {row.model_auroc:.3f} on the same {row.n:,} studies"
+            f"AUROC {number_text(row.auroc)}, the model {number_text(row.model_auroc)} on the same "
+            f"{row.n:,} studies"
             for row in rows[rows["study_type"] == OVERALL].itertuples()
         ]
         within = [name for name in types if name in set(rows["study_type"])]
@@ -213,16 +269,7 @@ def shortcut_alert(scores):
             names = "each study type" if within == types else ", ".join(map(str, within))
             found.append(f"{'also ' if found else ''}in {names}")
         named.append(f"{WORDS[shortcut]} ({'; '.join(found)})")
-    if not named:
-        return None
-    remedy = "Nothing can be learned from them here, and the model is hardly better"
-    if (as_good["auroc"] > 0.5).any():
-        remedy = "The model may rest on them: score it within equal values of them"
-    return (
-        "What is known without looking at a bone may predict as well as the model: the 95 % "
-        f"interval of the difference is not above 0 for {', '.join(named)}. {remedy}, train "
-        "longer or on more studies, or test on more"
-    )
+    return ", ".join(named)
 
 
 def _row(used, features, n_splits, n_resamples, random_state):
@@ -250,8 +297,8 @@ def _row(used, features, n_splits, n_resamples, random_state):
     ]
     model, alone = (np.concatenate(chunks) for chunks in zip(*drawn, strict=True))
     low, high = percentiles(alone, n_resamples)
-    ends = percentiles(model - alone, n_resamples)
-    figures = (auroc, low, high, model_auroc, model_auroc - auroc, *ends)
+    ends = percentiles(model - np.maximum(alone, 0.5), n_resamples)
+    figures = (auroc, low, high, model_auroc, model_auroc - max(auroc, 0.5), *ends)
     undefined = "intervals: too few resamples have both classes" if np.isnan(low) else ""
     return dict(zip(FIGURES, figures, strict=True)) | {"undefined": undefined}
 

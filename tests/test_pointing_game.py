@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from mura_skorch import write_phantoms
 from mura_skorch.images import read_view
-from mura_skorch.pointing import pointing_scores
+from mura_skorch.pointing import LEGEND, pointing_scores
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "pointing_game.py"
 NOTE = "phantoms: no clinical meaning"
@@ -165,11 +165,28 @@ def test_script_trains_plays_and_a_saved_model_plays_the_same(script, phantom_ro
     assert run.data.metrics["pointing/n"] > 0
     logged = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
     assert {"views.csv", "results.csv", "maps.png", "model"} <= logged
-    assert imread("one/maps.png").shape[0] > 300
+    assert imread("one/maps.png").shape[0] > 200
     assert set(pd.read_csv("one/views.csv")["note"]) == {NOTE}
+    results = pd.read_csv("one/results.csv")
+    assert all(f"{name}  " in printed for name in LEGEND)
+    assert {name.removesuffix("_low").removesuffix("_high") for name in results} == {
+        *(*LEGEND, "views", "n", "note"),
+    }
+    assert "Maps have 2 x 2 cells" in printed
+    assert "max_epochs=1" in printed
     assert script["main"]([*common, "--model", run.info.run_id, "--out", "two"]) == 0
+    assert "max_epochs=" not in capsys.readouterr().out
     tables = [pd.read_csv(f"{out}/results.csv") for out in ("one", "two")]
     pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.parametrize(("is_hit", "n_axes"), [([True] * 5, 6), ([True, False], 4)])
+def test_figure_has_no_row_and_no_column_without_a_view(script, lesions, is_hit, n_axes):
+    games = pd.DataFrame({"patient": "p", "view": 1, "score": 0.5, "hit": is_hit})
+    maps = [(lesions.index[0], lesions.iloc[0], np.eye(2))] * len(games)
+    figure = script["draw"](games, maps, NOTE)
+    assert sum(bool(ax.images) for ax in figure.axes) == n_axes
+    assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 2 * min(3, sum(is_hit))
 
 
 def test_folder_whose_abnormal_studies_show_no_lesion_is_refused(script, tmp_path):

@@ -138,14 +138,50 @@ def test_reader_kappas_refuses_what_it_cannot_read(predictions, change, readers,
         reader_kappas(predictions.assign(**change), readers, gold=gold)
 
 
-def test_wide_table_marks_the_best_of_each_row(predictions):
+def test_model_beside_a_reader_is_on_the_readers_studies_against_its_reference(predictions):
+    row = row_of(reader_kappas(predictions, READERS), "ann")
+    agree = predictions["bob"] == predictions["cem"]
+    expected = cohen_kappa_score(predictions.loc[agree, "bob"], predictions.loc[agree, "decision"])
+    assert row["model_kappa"] == pytest.approx(expected)
+    assert row["model_low"] < row["model_kappa"] < row["model_high"]
+    model = row_of(reader_kappas(predictions, READERS), "model")
+    assert model["model_kappa"] == model["kappa"]
+    alone = reader_kappas(predictions[READERS], READERS)
+    assert alone["model_kappa"].isna().all()
+    assert not wide_kappas(alone).map(lambda text: "model" in text).any(axis=None)
+
+
+def test_wide_table_says_of_how_many_studies_and_ties_and_marks_none_where_they_differ(predictions):
     kappas = reader_kappas(predictions, READERS)
+    wide, row = wide_kappas(kappas), row_of(kappas, "ann")
+    assert not wide.map(lambda text: "*" in text).any(axis=None)
+    lines = wide.loc["overall", "ann"].splitlines()
+    assert lines[1] == f"{row['n']} studies, {row['n_tied']} ties"
+    assert lines[2].startswith("model .")
+    assert wide.loc["overall", "model"].splitlines()[1:] == ["200 studies"]
+
+
+def test_wide_table_marks_none_of_readers_of_different_studies(predictions):
+    some = predictions.assign(
+        ann=predictions["ann"].where(np.arange(200) < 100),
+        bob=predictions["bob"].where(np.arange(200) >= 100),
+    ).drop(columns="decision")
+    kappas = reader_kappas(some, ["ann", "bob"], gold="label")
+    assert kappas[kappas.study_type == "overall"][["n", "n_common"]].to_numpy().tolist() == [
+        *([100, 0], [100, 0]),
+    ]
+    assert not wide_kappas(kappas).map(lambda text: "*" in text).any(axis=None)
+
+
+def test_wide_table_marks_the_best_of_each_row_of_the_same_studies(predictions):
+    kappas = reader_kappas(predictions, READERS, gold="label")
     wide = wide_kappas(kappas)
     assert wide.index.tolist() == ["XR_HAND", "XR_WRIST", "overall"]
     assert wide.columns.tolist() == [*READERS, "model"]
     for study_type, row in wide.iterrows():
         best = kappas[kappas.study_type == study_type].set_index("reader")["kappa"].idxmax()
-        assert [name for name, text in row.items() if text.endswith(" *")] == [best]
+        assert [name for name, text in row.items() if "*" in text] == [best]
+        assert not any("model" in text for text in row)
 
 
 def test_wide_table_prints_the_papers_cell():
@@ -160,6 +196,6 @@ def test_wide_table_prints_the_papers_cell():
 
 def test_wide_table_of_nothing_defined_marks_nothing():
     kappas = reader_kappas(pd.DataFrame({"a": [0, 0], "b": [0, 0]}), ["a", "b"])
-    assert wide_kappas(kappas).loc["overall"].tolist() == ["n/a", "n/a"]
+    assert wide_kappas(kappas).loc["overall"].tolist() == ["n/a\n2 studies"] * 2
     with pytest.raises(ValueError, match="pass what reader_kappas returns"):
         wide_kappas(kappas.drop(columns="low"))

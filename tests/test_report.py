@@ -107,6 +107,27 @@ def test_model_card_says_na_where_a_figure_is_not_defined(predictions, tmp_path)
     assert "AUROC n/a" in (tmp_path / "model_card.md").read_text()
 
 
+def test_readers_of_different_studies_are_not_ranked(predictions, tmp_path):
+    rng = np.random.default_rng(0)
+    read = {name: rng.integers(0, 2, 60) for name in ("ann", "bob", "cem")}
+    table = predictions.assign(**read, decision=(predictions["score"] > 0.5).astype(int))
+    for gold, is_ranked in ((None, False), ("label", True)):
+        write_report(tmp_path, table, readers=list(read), gold=gold)
+        page = (tmp_path / "report.html").read_text()
+        section = re.search(r'<section id="readers".*?</section>', page, re.DOTALL)[0]
+        assert (" *\n" in section) == is_ranked
+        assert ("ties" in section) == ("--gold label" in section) == (not is_ranked)
+
+
+def test_breakdown_is_headed_by_its_column_and_has_the_auroc(predictions, tmp_path):
+    write_report(tmp_path, predictions.assign(site=["north", "south"] * 30), by=["site"])
+    page = (tmp_path / "report.html").read_text()
+    section = re.search(r'<section id="by-site".*?</section>', page, re.DOTALL)[0]
+    assert section.count('<th scope="col">site</th>') >= 2
+    assert "AUROC</th>" in section
+    assert "study type</th>" not in section
+
+
 def test_folder_without_a_report_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"report\.json"):
         read_report(tmp_path)

@@ -1,7 +1,14 @@
 import numpy as np
 import pandas as pd
 
-from mura_skorch.score_tables import shortcut_table
+from mura_skorch.breakdown import scores_by
+from mura_skorch.metrics import study_scores
+from mura_skorch.score_tables import (
+    decision_table,
+    probability_table,
+    shortcut_table,
+    undefined_table,
+)
 from mura_skorch.shortcuts import shortcut_scores
 
 
@@ -19,7 +26,7 @@ def test_shortcuts_are_rows_of_types_columns_of_shortcuts_and_the_models_excess_
     assert table["studies"].tolist() == ["40", "20", "60", ""]
     assert table["the study type"].tolist()[:2] == ["", ""]
     row = scores[scores["shortcut"] == "n_views"].iloc[-1]
-    assert table["the number of views"].tolist()[2:] == [".500 (zero width)", ".500 (zero width)"]
+    assert table["the number of views"].tolist()[2:] == [".500 (constant)", ".500 (zero width)"]
     assert row["difference"] == 0.5
     assert table["the mean intensity"].str.split(") ", regex=False).str[1].tolist()[:3] == [
         *("of 38", "of 19", "of 57"),
@@ -29,3 +36,30 @@ def test_shortcuts_are_rows_of_types_columns_of_shortcuts_and_the_models_excess_
 def test_table_without_any_shortcut_is_empty():
     scores = shortcut_scores(pd.DataFrame({"label": [0, 1], "score": [0.1, 0.9]}))
     assert shortcut_table(scores).empty
+
+
+def test_table_by_a_column_is_headed_by_its_name(predictions):
+    scores = scores_by(predictions.assign(site=["north", "south"] * 30), "site", n_resamples=20)
+    pooled = scores[scores["study_type"] == "overall"]
+    for table in (decision_table(pooled), probability_table(pooled)):
+        assert table.columns[:2].tolist() == ["site", "studies"]
+        assert table["site"].tolist() == ["north", "south"]
+    assert decision_table(scores).columns[:2].tolist() == ["site", "study type"]
+    assert "AUROC" in probability_table(pooled)
+    assert undefined_table(pooled)["site"].unique().tolist() == ["north", "south"]
+
+
+def test_undefined_figures_are_named_as_in_the_tables_once_per_reason(predictions):
+    scores = study_scores([0] * 4, [0.2] * 4, study_type=["XR_HAND"] * 4, groups=[*"aabb"])
+    table = undefined_table(scores)
+    assert table.columns.tolist() == ["study type", "not defined", "why"]
+    hands = table[table["study type"] == "XR_HAND"].set_index("why")["not defined"]
+    assert hands["only one class"] == "AUROC, average precision"
+    assert hands["none called abnormal"] == "PPV"
+    named = set(table["not defined"].str.cat(sep=", ").split(", "))
+    assert not named & {"auroc", "ppv", "f1", "average_precision"}
+    assert undefined_table(study_scores([], [])).iloc[0].tolist()[1:] == [
+        *("every metric", "no studies"),
+    ]
+    failed = scores.assign(undefined=np.nan)
+    assert undefined_table(failed).empty

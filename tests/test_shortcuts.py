@@ -61,7 +61,7 @@ def test_what_tells_the_label_within_each_type_is_found_where_the_pool_hides_it(
     """One type is told by its view count and the other by the reverse."""
     hands = table()["study_type"] == "XR_HAND"
     told = table().assign(n_views=lambda t: 2 + np.where(hands, t["label"], 1 - t["label"]))
-    with pytest.warns(UserWarning, match=r"the number of views \(in each study type\)\. "):
+    with pytest.warns(UserWarning, match=r"the number of views \(in each study type\)"):
         scores = shortcut_scores(told)
     assert [row_of(scores, "n_views", name).auroc for name in ("XR_HAND", "XR_WRIST")] == [1, 1]
     assert row_of(scores, "n_views").auroc < 0.6
@@ -99,7 +99,7 @@ def test_views_that_tell_the_label_are_found_and_warned_of():
 def test_warning_names_the_types_where_a_shortcut_is_as_good():
     hands = table()["study_type"] == "XR_HAND"
     told = table().assign(height=lambda t: np.where(hands, 300 + 9 * t["label"], t["height"]))
-    with pytest.warns(UserWarning, match=r"the size of the views \(in XR_HAND\)\. ") as caught:
+    with pytest.warns(UserWarning, match=r"the size of the views \(in XR_HAND\)") as caught:
         shortcut_scores(told)
     assert len(caught) == 1
 
@@ -113,9 +113,41 @@ def test_warning_names_no_shortcut_that_the_model_exceeds():
     assert shortcut_alert(quietly(table())) is None
 
 
+def test_below_a_half_a_shortcut_counts_as_a_half():
+    """What the training part has too much of, the part left out lacks."""
+    for seed in range(20):
+        scores = quietly(table(60, seed, n_patients=60), n_resamples=50)
+        below = scores[scores["auroc"] < 0.4]
+        assert (below["difference"] == below["model_auroc"] - 0.5).all()
+        assert (scores["difference"] <= scores["model_auroc"] - 0.5).all()
+        assert (scores["difference_high"] <= 0.5).all()
+        if len(below):
+            return
+    pytest.fail("no seed gave an AUROC below .4")
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_alert_tells_worse_than_a_shortcut_from_not_told_apart(worse):
+    told = table().assign(n_views=lambda t: 1 + t["label"])
+    rng = np.random.default_rng(0)
+    told["score"] = rng.random(300) if worse else 0.2 + 0.6 * told["label"]
+    with pytest.warns(UserWarning, match="number of views"):
+        alert = shortcut_alert(shortcut_scores(told, n_resamples=200)[lambda t: t["low"] > 0.9])
+    assert ("predicts worse than" in alert) == worse
+    assert ("cannot be told from" in alert) == (not worse)
+    assert "may rest on" not in alert
+    assert alert.endswith(".")
+
+
+def test_constants_are_in_no_alert():
+    alike = table().assign(n_views=2, study_type="XR_HAND", score=np.random.default_rng(1).random())
+    alike = alike.drop(columns=["mean_intensity", "height", "width"])
+    assert shortcut_alert(quietly(alike)) is None
+
+
 def test_useless_model_is_told_from_no_shortcut():
     random = table().assign(score=np.random.default_rng(1).random(300))
-    with pytest.warns(UserWarning, match="not above 0") as caught:
+    with pytest.warns(UserWarning, match="cannot be told from") as caught:
         scores = shortcut_scores(random)
     assert len(caught) == 1
     assert row_of(scores, "mean_intensity").includes_zero
@@ -143,7 +175,7 @@ def test_the_models_own_auroc_and_interval_are_beside():
     row = row_of(quietly(good), "n_views")
     own = study_scores(good["label"], good["score"], groups=good["patient"]).iloc[0]
     assert row.model_auroc == own.auroc
-    assert row.difference == row.model_auroc - row.auroc
+    assert row.difference == row.model_auroc - max(row.auroc, 0.5)
     assert row.difference_low < row.difference < row.difference_high
     assert row.low < row.auroc < row.high
 

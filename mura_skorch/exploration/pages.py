@@ -23,8 +23,10 @@ REMARKS = {
     "once in the row overall.",
     "Views per study": "How many studies have so many views, and which share of the labelled ones "
     "is abnormal. If it varies, a model can use the number of views.",
-    "AUROC of the number of views alone": "A model that looks at no pixel reaches this much. 0.5 "
-    "is chance; n/a where a class is missing.",
+    "AUROC of the number of views alone": "Studies ranked by their number of views; a model that "
+    "looks at no pixel reaches this much. 0.5 is chance; below it, more views go with normal "
+    "studies; n/a where a class is missing. A report's figure differs: it is that of a "
+    "cross-validated regression.",
     "Patients by number of studies": "Of one study type in its row, of all types in the row "
     "overall.",
     "Patients in several splits": "There must be none.",
