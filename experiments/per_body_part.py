@@ -106,6 +106,7 @@ def train(name, studies, args, parent):
             clf = MuraClassifier(
                 module__weights=None if args.weights == "none" else args.weights,
                 dataset__image_size=args.image_size,
+                dataset__cache=args.cache,
                 criterion__level=args.level,
                 max_epochs=args.max_epochs,
                 batch_size=args.batch_size,
@@ -201,6 +202,7 @@ def parse(argv):
     add("--valid-share", type=float, help="share of the train split's patients that choose epochs")
     add("--jobs", type=int, help="types trained at a time; the numbers do not depend on it")
     add("--threads", type=int, help="CPU threads of one training; the numbers depend on it")
+    add("--cache", type=Path, help="folder that keeps prepared views, so that none is read twice")
     add("--random-state", type=int, default=0)
     add("--experiment", default="per_body_part", help="name of the MLflow experiment")
     add("--cases", type=int, default=1, help="misses and false alarms of each type to show")

@@ -126,6 +126,7 @@ def fit_seed(seed, train, valid, args, parent):
                 criterion__level="view",
                 criterion__count="views",
                 dataset__image_size=args.image_size,
+                dataset__cache=args.cache,
                 max_epochs=args.max_epochs,
                 lr=args.lr,
                 batch_size=8,  # images, as each study is one view
@@ -142,7 +143,7 @@ def fit_seed(seed, train, valid, args, parent):
             if clf.interrupted_:
                 raise KeyboardInterrupt
         clf.save(folder)
-    return MuraClassifier.load(folder, device=args.device)
+    return MuraClassifier.load(folder, device=args.device, dataset__cache=args.cache)
 
 
 def choose(nets, args, parent):
@@ -240,6 +241,7 @@ def parse(argv):
     add("--device", default="auto")
     add("--threads", type=int, default=os.cpu_count(), help="CPU threads; the numbers depend on it")
     add("--workers", type=int, default=0, help="processes that read images")
+    add("--cache", type=Path, help="folder that keeps prepared views, so that none is read twice")
     add("--cases", type=int, default=4, help="misses and false alarms to show")
     add("--experiment", default="reproduce_paper", help="name of the MLflow experiment")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

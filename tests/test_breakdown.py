@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from mura_skorch.breakdown import scores_by
 
+from mura_skorch.breakdown import scores_by
 from mura_skorch.metrics import study_scores
 
 
