@@ -270,10 +270,10 @@ def test_training_on_forgets_what_belonged_to_the_old_weights(fitted, local_tabl
     assert net.partial_fit(local_table).temperature_ == 1.0
 
 
-def test_view_probabilities_stay_as_the_network_gives_them(fitted, local_table):
+def test_maps_stay_as_the_network_gives_them(fitted, local_table):
     local = fitted.recalibrate(local_table)
-    views = zip(*(net.predict_view_proba(local_table) for net in (local, fitted)), strict=True)
-    assert all(np.array_equal(own, other) for own, other in views)
+    maps = zip(*(net.localize(local_table) for net in (local, fitted)), strict=True)
+    assert all(np.array_equal(own, other) for own, other in maps)
 
 
 def test_view_of_a_study_of_one_view_has_the_study_s_probability_at_any_temperature(fitted, valid):
