@@ -14,12 +14,13 @@ from mura_skorch.collate import StudyCollate
 IMAGE_SIZE = 224  # pixels
 # Runs one side in a process of its own and prints its peak memory in bytes above the imports.
 MEMORY = """
-import resource, sys
-import torch
+import re, sys
+from pathlib import Path
 from mura_skorch import MuraClassifier, read_studies
 from mura_skorch.collate import StudyCollate
 
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage, whose peak a process takes over from the one that started it.
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 studies = read_studies(sys.argv[1])
 clf = MuraClassifier(
     module__weights=None, module__augment=None, train_split=None, callbacks__mlflow=None,
