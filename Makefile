@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/python experiments/per_body_part.py
 
 lint: $(READY)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mura_skorch.cases import Case, review_cases
 from mura_skorch.predictions import prediction_table, view_prediction_table
-from mura_skorch.shortcuts import view_statistics
+from mura_skorch.view_statistics import view_statistics
 
 __all__ = ["Judgement", "judge"]
 

@@ -1,8 +1,6 @@
 """Shortcuts: what is known without looking at a bone in, how well that alone predicts out."""
 
-import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -11,16 +9,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
-from tqdm import tqdm
 
-from mura_skorch.images import read_view
 from mura_skorch.metrics.checks import check_binary, check_scores, encode
 from mura_skorch.metrics.intervals import RankedScores, draw_groups, percentiles
 from mura_skorch.metrics.tables import OVERALL, type_parts
 from mura_skorch.predictions import check_columns
 from mura_skorch.texts import number_text
 
-__all__ = ["SHORTCUTS", "is_constant", "shortcut_alert", "shortcut_scores", "view_statistics"]
+__all__ = ["SHORTCUTS", "is_constant", "shortcut_alert", "shortcut_scores"]
 
 # Shortcut -> the columns of a prediction table that it is made of.
 SHORTCUTS = {
@@ -35,62 +31,11 @@ WORDS = {
     "mean_intensity": "the mean intensity",
     "size": "the size of the views",
 }
-STATISTICS = ["mean_intensity", "height", "width"]
 FIGURES = [
     *("auroc", "low", "high", "model_auroc"),
     *("difference", "difference_low", "difference_high"),
 ]
 DECIMALS = 6  # of log-odds: what differs less is the same, up to the solver's tolerance
-
-
-def view_statistics(studies):
-    """Intensity and size of the views of each study, for :func:`shortcut_scores`.
-
-    Parameters
-    ----------
-    studies : DataFrame
-        A study table; of it, `views` is read.
-
-    Returns
-    -------
-    DataFrame
-        `mean_intensity` (grey values from 0 to 255), `height` and `width` (pixels), float64, each
-        the mean over the study's views as stored, with the index of `studies`:
-        ``studies.join(view_statistics(studies))``.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If a view cannot be read, see :func:`mura_skorch.images.read_view`.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from mura_skorch import read_studies, write_phantoms
-    >>> from mura_skorch.shortcuts import view_statistics
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     root = write_phantoms(
-    ...         f"{folder}/P", n_train=2, n_valid=0, n_test=0, study_types=["XR_HAND"]
-    ...     )
-    ...     view_statistics(read_studies(root)).columns.tolist()
-    ['mean_intensity', 'height', 'width']
-    """
-    with ThreadPoolExecutor() as pool:  # reading and decoding release the lock
-        try:
-            rows = list(
-                tqdm(
-                    pool.map(_statistics, studies["views"]),
-                    total=len(studies),
-                    desc="view statistics",
-                    unit="study",
-                    file=sys.stderr,
-                    disable=None,
-                )
-            )
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return pd.DataFrame(rows, columns=STATISTICS, index=studies.index, dtype=float)
 
 
 def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0):
@@ -319,9 +264,3 @@ def _log_odds(features, y_true, codes, n_folds, random_state):
         log_odds = pipeline.decision_function(features)
         found[test] = np.round(log_odds[test] - log_odds[train].mean(), DECIMALS)
     return found
-
-
-def _statistics(views):
-    """Return mean grey value, height and width of a study, each the mean over its views."""
-    pictures = (read_view(path) for path in views)
-    return np.mean([(picture.mean(), *picture.shape) for picture in pictures], axis=0)

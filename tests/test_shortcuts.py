@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from mura_skorch.images import read_view
 from mura_skorch.metrics import study_scores
-from mura_skorch.shortcuts import SHORTCUTS, shortcut_alert, shortcut_scores, view_statistics
+from mura_skorch.shortcuts import SHORTCUTS, shortcut_alert, shortcut_scores
+from mura_skorch.view_statistics import view_statistics
 
 
 def table(n=300, seed=0, n_patients=120):

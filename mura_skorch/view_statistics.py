@@ -1,0 +1,70 @@
+"""View statistics: a study table goes in, intensity and size of each study's views come out."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from mura_skorch.images import read_view
+
+__all__ = ["view_statistics"]
+
+STATISTICS = ["mean_intensity", "height", "width"]
+
+
+def view_statistics(studies):
+    """Intensity and size of the views of each study, for `mura_skorch.shortcuts`.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        A study table; of it, `views` is read.
+
+    Returns
+    -------
+    DataFrame
+        `mean_intensity` (grey values from 0 to 255), `height` and `width` (pixels), float64, each
+        the mean over the study's views as stored, with the index of `studies`:
+        ``studies.join(view_statistics(studies))``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a view cannot be read, see :func:`mura_skorch.images.read_view`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mura_skorch import read_studies, write_phantoms
+    >>> from mura_skorch.view_statistics import view_statistics
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     root = write_phantoms(
+    ...         f"{folder}/P", n_train=2, n_valid=0, n_test=0, study_types=["XR_HAND"]
+    ...     )
+    ...     view_statistics(read_studies(root)).columns.tolist()
+    ['mean_intensity', 'height', 'width']
+    """
+    with ThreadPoolExecutor() as pool:  # reading and decoding release the lock
+        try:
+            rows = list(
+                tqdm(
+                    pool.map(_statistics, studies["views"]),
+                    total=len(studies),
+                    desc="view statistics",
+                    unit="study",
+                    file=sys.stderr,
+                    disable=None,
+                )
+            )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return pd.DataFrame(rows, columns=STATISTICS, index=studies.index, dtype=float)
+
+
+def _statistics(views):
+    """Return mean grey value, height and width of a study, each the mean over its views."""
+    pictures = (read_view(path) for path in views)
+    return np.mean([(picture.mean(), *picture.shape) for picture in pictures], axis=0)
