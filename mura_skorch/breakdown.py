@@ -5,7 +5,7 @@ import warnings
 import pandas as pd
 
 from mura_skorch.metrics import study_scores
-from mura_skorch.predictions import check_columns
+from mura_skorch.predictions import check_columns, scored_rows
 
 __all__ = ["scores_by"]
 
@@ -58,7 +58,7 @@ def scores_by(predictions, column, *, n_resamples=2000, random_state=0):
     1  missing  2    0.0
     """
     check_columns(predictions, ["label", "score", column])
-    used = predictions[predictions["label"].notna() & predictions["score"].notna()]
+    used = scored_rows(predictions)
     values = used[column].dropna()
     n_values = values.nunique()
     if n_values > MAX_VALUES:

@@ -13,6 +13,7 @@ from PIL import Image
 from mura_skorch.images import read_view
 from mura_skorch.page import bytes_uri
 from mura_skorch.plots.views import map_limit, overlay_map
+from mura_skorch.predictions import scored_rows
 
 __all__ = ["Case", "CaseView", "review_cases"]
 
@@ -132,7 +133,7 @@ def review_cases(clf, studies, predictions, *, n_cases=4, max_views=6, longest_s
     UserWarning
         The network is of a kind without exact maps; the overlays are left out.
     """
-    rows = predictions[predictions["label"].notna() & predictions["score"].notna()]
+    rows = scored_rows(predictions)
     ranked = rows.sort_values("score", kind="stable")
     is_called, is_abnormal = ranked["score"] > ranked["threshold"], ranked["label"] == 1
     misses = ranked[is_abnormal & ~is_called].head(n_cases)

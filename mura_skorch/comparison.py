@@ -16,7 +16,7 @@ from mura_skorch.metrics.intervals import (
     percentiles,
 )
 from mura_skorch.metrics.tables import ordered_parts
-from mura_skorch.predictions import join_notes
+from mura_skorch.predictions import join_notes, scored_rows
 
 __all__ = ["compare_models", "match_predictions"]
 
@@ -235,7 +235,7 @@ def _scored(table, name):
             f"expected columns {', '.join(missing)} in table {name}, got "
             f"{', '.join(map(str, table.columns))}; pass a prediction table"
         )
-    found = table[table["label"].notna() & table["score"].notna()]
+    found = scored_rows(table)
     repeated = found.loc[found["study"].duplicated(), "study"]
     if len(repeated):
         raise ValueError(

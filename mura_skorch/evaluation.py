@@ -7,6 +7,7 @@ import pandas as pd
 
 from mura_skorch.breakdown import scores_by
 from mura_skorch.metrics import METRICS, OVERALL, study_scores, view_scores
+from mura_skorch.predictions import scored_rows
 from mura_skorch.published import beside_published
 from mura_skorch.readers import reader_kappas
 from mura_skorch.shortcuts import shortcut_alert, shortcut_scores
@@ -97,7 +98,7 @@ def evaluate(
             f"once, such as {twice.iloc[0]}; drop the repeated rows"
         )
     alerts = [*alerts, *(f"{name}: {why}" for name, why in (failed or {}).items())]
-    labelled = _labelled(predictions)
+    labelled = scored_rows(predictions)
     scored = predictions[predictions["score"].notna()]  # readers may label what has no label
     if left_out := len(predictions) - len(labelled):
         alerts.append(
@@ -157,15 +158,9 @@ def final_metrics(scores):
     return {f"test/{name}": overall[name] for name in ["n", *names]}
 
 
-def _labelled(predictions, column="score"):
-    if "label" not in predictions:
-        predictions = predictions.assign(label=pd.NA)
-    return predictions[predictions["label"].notna() & predictions[column].notna()]
-
-
 def _scores(predictions, scores_of, prefix=""):
     """Return the table of scores, at the operating point that each prediction was made with."""
-    labelled = _labelled(predictions, f"{prefix}score")
+    labelled = scored_rows(predictions, f"{prefix}score")
     threshold = labelled.get(f"{prefix}threshold", 0.5)
     with warnings.catch_warnings():
         # The table and the figure say it where it is.

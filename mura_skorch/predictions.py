@@ -9,6 +9,7 @@ __all__ = [
     "check_kept",
     "join_notes",
     "prediction_table",
+    "scored_rows",
     "view_prediction_table",
     "write_competition",
 ]
@@ -195,6 +196,13 @@ def check_columns(predictions, names):
             f"{', '.join(map(str, predictions.columns))}; check the names, or name them in keep "
             "when the table is made"
         )
+
+
+def scored_rows(predictions, column="score"):
+    """Return the rows of a prediction table that have a label and a score; none without labels."""
+    if "label" not in predictions:
+        predictions = predictions.assign(label=pd.NA)
+    return predictions[predictions["label"].notna() & predictions[column].notna()]
 
 
 def join_notes(*sources):

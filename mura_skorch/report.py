@@ -10,7 +10,7 @@ from mura_skorch.evaluation import evaluate
 from mura_skorch.model_card import model_card, to_markdown
 from mura_skorch.page import render_page
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
-from mura_skorch.predictions import join_notes
+from mura_skorch.predictions import join_notes, scored_rows
 from mura_skorch.provenance import provenance
 from mura_skorch.published import FOOTNOTE, STUDY_COUNTS
 from mura_skorch.readers import wide_kappas
@@ -104,7 +104,7 @@ def write_report(
     card = model_card(found.studies, about=about, note=note)
     (folder / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
     texts = score_texts(found.studies)
-    scored = _scored(predictions)
+    scored = scored_rows(predictions)
     page = render_page(
         "report.html.jinja",
         **{
@@ -181,7 +181,7 @@ def _tables(found):
 def _figures(found, predictions, epochs, *, published, note):
     """Return the figures, by the names of their files."""
     figures = {"kappa": KappaDisplay(found.studies, note=note).plot().figure_}
-    scored = _scored(predictions)
+    scored = scored_rows(predictions)
     if scored["label"].nunique() == 2:
         y_true, y_score = scored["label"].astype(int), scored["score"]
         thresholds = scored["threshold"].unique() if "threshold" in scored else [0.5]
@@ -204,11 +204,6 @@ def _write(folder, tables, note):
         if table is not None:
             noted = table if note is None or "note" in table else table.assign(note=note)
             noted.to_csv(folder / f"{name}.csv", index=False)
-
-
-def _scored(predictions):
-    """Return the rows that figures are made of."""
-    return predictions[predictions["label"].notna() & predictions["score"].notna()]
 
 
 def _types(table):
