@@ -1,13 +1,10 @@
 """View statistics: a study table goes in, intensity and size of each study's views come out."""
 
-import sys
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from mura_skorch.images import read_view
+from mura_skorch.progress import map_in_threads
 
 __all__ = ["view_statistics"]
 
@@ -46,21 +43,7 @@ def view_statistics(studies):
     ...     view_statistics(read_studies(root)).columns.tolist()
     ['mean_intensity', 'height', 'width']
     """
-    with ThreadPoolExecutor() as pool:  # reading and decoding release the lock
-        try:
-            rows = list(
-                tqdm(
-                    pool.map(_statistics, studies["views"]),
-                    total=len(studies),
-                    desc="view statistics",
-                    unit="study",
-                    file=sys.stderr,
-                    disable=None,
-                )
-            )
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    rows = map_in_threads(_statistics, studies["views"], desc="view statistics", unit="study")
     return pd.DataFrame(rows, columns=STATISTICS, index=studies.index, dtype=float)
 
 

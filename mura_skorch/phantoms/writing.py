@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +12,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from tqdm import tqdm
 
 from mura_skorch.phantoms.anatomy import SITES
 from mura_skorch.phantoms.drawing import draw_view
 from mura_skorch.phantoms.tubes import LESION_WEIGHTS, LESIONS, Lesion
+from mura_skorch.progress import map_in_threads
 
 MURA_TYPES = tuple(sorted(SITES))
 NOTE = "phantoms: no clinical meaning"
@@ -191,21 +189,9 @@ def _write(draft: Path, name: str, plan: dict[str, list[_Study]], random_state: 
     """Draw all studies into the draft, then list them in the CSV files."""
     studies = [study for split in plan.values() for study in split]
     # Threads suffice, as NumPy and Pillow release the lock; the seeds make their order irrelevant.
-    with ThreadPoolExecutor() as pool:
-        try:
-            drawn = list(
-                tqdm(
-                    pool.map(lambda study: _draw_study(draft, study), studies),
-                    total=len(studies),
-                    desc="phantoms",
-                    unit="study",
-                    file=sys.stderr,
-                    disable=None,
-                )
-            )
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    drawn = map_in_threads(
+        lambda study: _draw_study(draft, study), studies, desc="phantoms", unit="study"
+    )
     views = {study.folder: found for study, found in zip(studies, drawn, strict=True)}
     rng = np.random.default_rng([random_state, 2])
     for split in ("train", "valid"):
