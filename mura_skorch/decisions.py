@@ -130,8 +130,14 @@ class OperatingPointMixin:
         """Return study probabilities (n_studies, 2) on the scale of `temperature_`."""
         if self.temperature_ == 1:
             return proba
-        abnormal = apply_temperature(proba[:, 1], self.temperature_).astype(proba.dtype)
+        abnormal = self.scale(proba[:, 1])
         return np.column_stack([1 - abnormal, abnormal])
+
+    def scale(self, p):
+        """Return probabilities on the scale of `temperature_`, in their own precision."""
+        if self.temperature_ == 1:
+            return p
+        return apply_temperature(p, self.temperature_).astype(p.dtype)
 
     def operating_point(self):
         """Return what a saved model keeps."""

@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from mura_skorch._version import __version__
 from mura_skorch.classifier import MuraClassifier
 from mura_skorch.decisions import OperatingPointMixin
-from mura_skorch.operating_point import apply_temperature, check_rule
+from mura_skorch.operating_point import check_rule
 from mura_skorch.predictions import join_notes
 from mura_skorch.saving import CONFIG_FILE, write_text
 from mura_skorch.studies import check_studies
@@ -129,10 +129,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         list of ndarray of shape (n_views,), float32
             One array per study, on the scale of `temperature_`.
         """
-        means = self._means("predict_view_proba", X)
-        if self.temperature_ == 1:
-            return means
-        return [apply_temperature(p, self.temperature_).astype(p.dtype) for p in means]
+        return [self.scale(p) for p in self._means("predict_view_proba", X)]
 
     def localize(self, X):
         """Return the mean over members of the class activation maps of every view.
