@@ -14,9 +14,14 @@ from skorch.utils import is_dataset
 
 from mura_skorch.callbacks import BestWeights, has_stopped_early, training_callbacks
 from mura_skorch.collate import StudyCollate
-from mura_skorch.dataset import StudyDataset, studies_of
+from mura_skorch.dataset import StudyDataset, is_cached, studies_of
 from mura_skorch.decisions import OperatingPointMixin
-from mura_skorch.hardware import resolve_device, resolve_precision
+from mura_skorch.hardware import (
+    keep_compiled_kernels,
+    loader_defaults,
+    resolve_device,
+    resolve_precision,
+)
 from mura_skorch.images import check_views
 from mura_skorch.localization import localize
 from mura_skorch.loss import StudyTypeBCE
@@ -428,11 +433,20 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
             seed = seed.randint(2**31)
         self.seed_ = secrets.randbits(31) if seed is None else int(seed)
         self.rng_state_ = torch.Generator().manual_seed(self.seed_).get_state()
+        keep_compiled_kernels()
         with self._own_random_state():
             super().initialize_module()
         if self.precision_ == "bfloat16":  # twice as fast in bfloat16, half as fast in float32
             self.module_.to(memory_format=torch.channels_last)
         return self
+
+    def get_params_for(self, prefix):
+        """Return the arguments of a part; a loader's unless given, as they suit the device."""
+        given = super().get_params_for(prefix)
+        if prefix not in ("iterator_train", "iterator_valid"):
+            return given
+        has_cache = self.get_params_for("dataset").get("cache") is not None
+        return loader_defaults(self.device, is_cached=has_cache) | given
 
     def get_params_for_optimizer(self, prefix, named_parameters):
         """Return the optimizer's arguments, with its fused kernel where it has one."""
@@ -475,7 +489,8 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         parts = [train] if valid is None else [train, valid]
         if valid is not None:
             check_no_shared_patient(train, valid)
-        check_views(chain.from_iterable(chain(*(studies_of(part)["views"] for part in parts))))
+        unread = [part for part in parts if not is_cached(part)]  # a cache has read its images
+        check_views(chain.from_iterable(chain(*(studies_of(part)["views"] for part in unread))))
         table = studies_of(train)
         code = pd.Categorical(table["study_type"], categories=self.study_types_).codes
         label, n_views = table["label"].to_numpy(dtype=int), table["views"].map(len).to_numpy()

@@ -12,7 +12,7 @@ from mura_skorch.cache import ViewCache
 from mura_skorch.images import read_view
 from mura_skorch.transforms import Prepare
 
-__all__ = ["StudyDataset", "studies_of"]
+__all__ = ["StudyDataset", "is_cached", "studies_of"]
 
 
 class StudyDataset(Dataset):
@@ -132,3 +132,10 @@ def studies_of(dataset):
     if isinstance(dataset, Subset):
         return studies_of(dataset.dataset).iloc[list(dataset.indices)]
     return dataset.studies
+
+
+def is_cached(dataset):
+    """Return whether a dataset, or the one behind a `Subset`, reads its views from a cache."""
+    if isinstance(dataset, Subset):
+        return is_cached(dataset.dataset)
+    return getattr(dataset, "prepared", None) is not None

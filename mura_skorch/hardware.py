@@ -1,8 +1,15 @@
-"""Hardware: "auto" goes in, the device and the arithmetic this machine is best at come out."""
+"""Hardware: "auto" goes in, the device, arithmetic and loading this machine is best at come out."""
+
+import os
 
 import torch
 
-__all__ = ["resolve_device", "resolve_precision"]
+__all__ = ["keep_compiled_kernels", "loader_defaults", "resolve_device", "resolve_precision"]
+
+# oneDNN compiles a kernel for each layer and number of views, some 700 for each number in training,
+# and keeps 1,024. Keeping them for all numbers that minibatches of eight studies have takes some
+# tens of MB and saved a quarter of the time at 64 pixels, a twentieth at 224.
+KERNELS = 16_384
 
 
 def resolve_device(device):
@@ -33,6 +40,35 @@ def resolve_precision(precision, device):
             f"expected precision to be 'auto', 'float32' or 'bfloat16', got {precision!r}"
         )
     return precision
+
+
+def loader_defaults(device, *, is_cached):
+    """Return the arguments of torch's `DataLoader` that suit a device.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        Where the network runs.
+    is_cached : bool
+        Whether prepared views are read from a cache, which costs a copy of memory.
+
+    Returns
+    -------
+    dict
+        No workers on a CPU, whose cores the network needs, nor with a cache; up to eight that
+        decode for a GPU.
+    """
+    if torch.device(device).type != "cuda":
+        return {}
+    return {"pin_memory": True, "num_workers": 0 if is_cached else min(8, os.cpu_count() or 1)}
+
+
+def keep_compiled_kernels():
+    """Let oneDNN keep its compiled kernels, unless the environment says how many it keeps.
+
+    It reads the variable once, at its first convolution.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
 
 
 def _has_bfloat16(device_type):

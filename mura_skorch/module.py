@@ -98,7 +98,11 @@ class StudyDenseNet(nn.Module):
         views = views.unsqueeze(1).float() / 255
         if self.training and self.augment is not None:
             views = self.augment(views)
-        return self.network((views - self.mean) / self.std).squeeze(1).float()
+        views = (views - self.mean) / self.std
+        if not self.training and views.device.type == "cpu":
+            # A quarter faster in float32, where training is not.
+            views = views.contiguous(memory_format=torch.channels_last)
+        return self.network(views).squeeze(1).float()
 
 
 def draw_views(batch, max_views):

@@ -57,6 +57,23 @@ def test_second_opening_reads_no_image(changed, tmp_path):
     assert np.array_equal(first.views, second.views)
 
 
+def test_fit_with_a_filled_cache_opens_no_image(train, tmp_path):
+    part = train[:8].assign(
+        views=[
+            tuple(shutil.copyfile(path, tmp_path / f"{i}_{k}.png") for k, path in enumerate(views))
+            for i, views in enumerate(train["views"][:8])
+        ]
+    )
+    params = {"dataset__cache": tmp_path / "cache", "train_split": None, "max_epochs": 1}
+    first = tiny_classifier(**params).fit(part)
+    for path in part["views"].explode():
+        found = path.stat()
+        path.write_bytes(b"\0" * found.st_size)
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    second = tiny_classifier(**params).fit(part)
+    assert first.history[-1, "train_loss"] == second.history[-1, "train_loss"]
+
+
 def test_changed_image_is_told_apart_and_read_again(changed, tmp_path):
     before = np.array(ViewCache(tmp_path / "cache", changed, Prepare(16)).views)
     changed[0].write_bytes(changed[1].read_bytes())

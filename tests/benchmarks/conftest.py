@@ -1,4 +1,4 @@
-"""Two sides timed in turn in one process: rows of a table that is printed and can be recorded."""
+"""Two sides timed in turn: rows of a table, and how cost grows, printed and on request recorded."""
 
 import os
 import platform
@@ -7,8 +7,11 @@ import time
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from mura_skorch import read_studies, write_phantoms
 from mura_skorch.provenance import git_commit, package_versions
@@ -17,6 +20,7 @@ RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 N_STUDIES = {"cpu": 16, "cuda": 400}[DEVICE]  # seconds of work for either side
 ROWS = []
+GROWTH = []
 HEADERS = ["what", "against", "ratio, median", "lowest to highest", "target", "met"]
 
 
@@ -81,15 +85,59 @@ def add_row(what, against, ratios, target, better=max):
     return ratio
 
 
+def add_growth(what, counts, seconds):
+    """Record seconds by count, with the exponents of seconds ~ count ** exponent."""
+    logs = np.log(counts), np.log(seconds)
+    GROWTH.append(
+        {
+            "what": what,
+            "counts": counts,
+            "seconds": seconds,
+            "exponent": float(np.polyfit(*logs, 1)[0]),
+            "last": float(np.diff(logs[1])[-1] / np.diff(logs[0])[-1]),
+        }
+    )
+
+
+def _growth_lines():
+    for found in GROWTH:
+        pairs = zip(found["counts"], found["seconds"], strict=True)
+        yield ""
+        yield (
+            f"Seconds per epoch by {found['what']}, a network of four layers at 64 px: exponent "
+            f"{found['exponent']:.2f} over all, {found['last']:.2f} over the last step: "
+            + ", ".join(f"{count:,}: {seconds:.2f} s" for count, seconds in pairs)
+            + "."
+        )
+
+
+def _draw_growth(folder):
+    figure = Figure(figsize=(4.5 * len(GROWTH), 3.6), layout="constrained")
+    for ax, found in zip(figure.subplots(1, len(GROWTH), squeeze=False)[0], GROWTH, strict=True):
+        counts, seconds = np.array(found["counts"]), np.array(found["seconds"])
+        ax.loglog(counts, seconds, "o-", label=f"measured, exponent {found['exponent']:.2f}")
+        ax.loglog(counts, seconds[-1] * counts / counts[-1], ":", color="grey", label="linear")
+        ax.set(xlabel=found["what"], ylabel="seconds per epoch")
+        ax.legend(frameon=False)
+    figure.suptitle("Phantoms: no clinical meaning", fontsize="small")
+    figure.savefig(folder / "growth.png", dpi=120)
+    rows = [pd.DataFrame(found)[["what", "counts", "seconds"]] for found in GROWTH]
+    pd.concat(rows).to_csv(folder / "growth.csv", index=False)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Print the table, and write it where --record asks for it."""
-    if not ROWS:
+    if not ROWS and not GROWTH:
         return
     lines = [f"| {' | '.join(row)} |" for row in [HEADERS, ["---"] * len(HEADERS), *ROWS]]
+    lines += _growth_lines()
     terminalreporter.write_line("\n" + "\n".join(lines))
     if name := config.getoption("--record"):
         folder = RECORDS / f"{date.today()}_{name}"
         folder.mkdir(parents=True, exist_ok=True)
+        if GROWTH:
+            _draw_growth(folder)
+            lines += ["", "![growth](growth.png)"]
         (folder / "README.md").write_text("\n".join([*_head(name), "", *lines, ""]))
         terminalreporter.write_line(f"\nWritten: {folder}/README.md")
 

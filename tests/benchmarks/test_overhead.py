@@ -1,5 +1,6 @@
-"""Our fit, all callbacks and tracking on, beside a bare loop on the same prepared tensors."""
+"""Our fit, all callbacks and tracking on, beside bare loops; what its options cost and save."""
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -10,11 +11,13 @@ from conftest import DEVICE, add_row
 
 from mura_skorch import MuraClassifier
 from mura_skorch.collate import StudyCollate
+from mura_skorch.module import StudyDenseNet
 
 IMAGE_SIZE = 224  # pixels
-# Runs one side in a process of its own and prints its peak memory in bytes above the imports.
+# Runs one side in a process of its own; prints its peak memory in bytes above the imports, and
+# the seconds of its epoch.
 MEMORY = """
-import re, sys
+import json, re, sys, time
 from pathlib import Path
 from mura_skorch import MuraClassifier, read_studies
 from mura_skorch.collate import StudyCollate
@@ -26,9 +29,10 @@ clf = MuraClassifier(
     module__weights=None, module__augment=None, train_split=None, callbacks__mlflow=None,
     verbose=0, random_state=0, iterator_train__shuffle=False,
 )
-before = peak()
-if sys.argv[2] == "fit":
-    clf.set_params(max_epochs=1).fit(studies)
+clf.set_params(max_epochs=1, module__memory_efficient=sys.argv[2] == "checkpointing")
+before, begin = peak(), time.perf_counter()
+if sys.argv[2] != "bare":
+    clf.fit(studies)
 else:
     clf.initialize()
     dataset = clf.get_dataset(studies)
@@ -38,8 +42,14 @@ else:
         clf.optimizer_.zero_grad()
         clf.get_loss(clf.infer(inputs), y, X=inputs).backward()
         clf.optimizer_.step()
-print(peak() - before)
+print(json.dumps([peak() - before, time.perf_counter() - begin]))
 """
+
+
+def memory_and_seconds(side, studies):
+    root = studies["views"].iloc[0][0].split("/train/")[0]
+    command = [sys.executable, "-c", textwrap.dedent(MEMORY), root, side]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.fixture
@@ -90,20 +100,62 @@ def test_epoch_of_fit_against_a_bare_loop(in_turn, studies, clf):
     )
 
 
+@pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device")
+@pytest.mark.parametrize("batch_size", [8, 64])
+def test_training_against_random_data_on_the_device(in_turn, studies, clf, batch_size):
+    clf.set_params(batch_size=batch_size, callbacks__mlflow=None).initialize()
+    clf.partial_fit(studies, epochs=1)
+    n_views = studies["views"].map(len).to_numpy()
+    sizes = [
+        n_views[start : start + batch_size].sum() for start in range(0, len(studies), batch_size)
+    ]
+    shape = (3, IMAGE_SIZE, IMAGE_SIZE)
+    views = torch.randn(max(sizes), *shape, device=DEVICE).to(memory_format=torch.channels_last)
+    network = StudyDenseNet().network.to(DEVICE, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
+
+    def bare():
+        for size in sizes:
+            optimizer.zero_grad()
+            with torch.autocast(DEVICE, dtype=torch.bfloat16):
+                loss = network(views[:size]).float().square().mean()
+            loss.backward()
+            optimizer.step()
+        torch.cuda.synchronize()
+
+    in_turn(
+        f"training, minibatch {batch_size}, from a filled cache",
+        "a bare bfloat16 loop on random data on the device",
+        lambda: clf.partial_fit(studies, epochs=1),
+        bare,
+        target=0.9,
+    )
+
+
 def test_peak_memory_of_a_fit(studies):
-    root = studies["views"].iloc[0][0].split("/train/")[0]
-    sides = {}
-    for side in ("fit", "bare"):
-        command = [sys.executable, "-c", textwrap.dedent(MEMORY), root, side]
-        sides[side] = int(
-            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    fit, bare, checkpointing = (
+        memory_and_seconds(side, studies) for side in ("fit", "bare", "checkpointing")
+    )
+    against = "a bare loop on the same batches"
+    add_row("peak memory of a fit at minibatch 8", against, [fit[0] / bare[0]], 1.1, min)
+    for i, what in enumerate(["peak memory", "seconds, one round"]):
+        add_row(
+            f"gradient checkpointing, {what}", "without", [checkpointing[i] / fit[i]], None, min
         )
-    add_row(
-        "peak memory of a fit at minibatch 8",
-        "a bare loop on the same batches",
-        [sides["fit"] / sides["bare"]],
-        1.1,
-        better=min,
+
+
+def test_loader_workers(in_turn, studies, clf):
+    clf.set_params(dataset__cache=None, callbacks__mlflow=None).initialize()
+
+    def epoch(n_workers):
+        clf.set_params(iterator_train__num_workers=n_workers)
+        clf.partial_fit(studies, epochs=1)
+
+    in_turn(
+        "training without a cache, no loader workers",
+        "two loader workers",
+        lambda: epoch(0),
+        lambda: epoch(2),
     )
 
 
