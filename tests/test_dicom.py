@@ -211,6 +211,29 @@ def test_lossless_transfer_syntaxes_give_the_same_view(view, syntax, bits):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("name", ["JPEGLosslessProcess14_1", "JPEGLSLossless"])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_lossless_jpeg_gives_the_same_view(tmp_path, name, bits):
+    gdcm = pytest.importorskip("gdcm")  # pydicom itself writes none
+    path = write_dicom(tmp_path / "plain", DEEP * 2 ** (bits - 12), BitsStored=bits)
+    reader, change, writer = (
+        gdcm.ImageReader(),
+        gdcm.ImageChangeTransferSyntax(),
+        gdcm.ImageWriter(),
+    )
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(tmp_path / "compressed"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    check_views([tmp_path / "compressed"])
+    np.testing.assert_array_equal(read_view(tmp_path / "compressed"), read_view(path))
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -345,6 +368,14 @@ def test_without_a_decoder_the_error_says_what_to_install(monkeypatch):
     for read in (read_view, lambda path: check_views([path])):
         with pytest.raises(ImportError, match=r"expected a decoder of JPEG-LS Loss.*pip install"):
             read(shipped("MR_small_jpeg_ls_lossless.dcm"))
+
+
+def test_lossy_jpeg_of_12_bits_says_which_decoder_it_needs():
+    if "pylibjpeg" in pydicom.pixels.get_decoder(uid.JPEGExtended12Bit).available_plugins:
+        pytest.skip("its decoder is installed")
+    for read in (read_view, lambda path: check_views([path])):
+        with pytest.raises(ImportError, match=r"with 12 bits.*pip install pylibjpeg-libjpeg"):
+            read(shipped("JPGExtended.dcm"))
 
 
 WITHOUT = """

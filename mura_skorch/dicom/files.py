@@ -198,5 +198,12 @@ def _check_image(found: Any) -> None:
             (False, False): pydicom.uid.ExplicitVRBigEndian,
         }[found.original_encoding]
     syntax = found.file_meta.TransferSyntaxUID
-    if not pydicom.pixels.get_decoder(syntax).is_available:
+    decoder = pydicom.pixels.get_decoder(syntax)
+    if not decoder.is_available:
         raise ImportError(f"expected a decoder of {syntax.name}, got none. {_INSTALL}")
+    is_deep = syntax == pydicom.uid.JPEGExtended12Bit and found.BitsStored > 8
+    if is_deep and "pylibjpeg" not in decoder.available_plugins:
+        raise ImportError(
+            f"expected a decoder of {syntax.name} with {found.BitsStored} bits, got none. Install "
+            "the one there is, under the GPL: pip install pylibjpeg-libjpeg"
+        )
