@@ -4,6 +4,9 @@ python experiments/predict.py --model RUN --data MURA-v1.1 --split valid
 python experiments/predict.py --model DIR --data clinic --labels labels.csv --readers anna ben
 python experiments/predict.py --model DIR --data clinic --refit-on clinic_2024 --threshold youden
 python experiments/predict.py --model DIR --data clinic --refit-on clinic --refit-split train
+MURA_SKORCH_SECRET=... python experiments/predict.py --model DIR --data dicom --labels labels.csv
+
+DICOM needs the extra [dicom]; the secret is what its patient ids and study UIDs are hashed with.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import numpy as np
 
 from mura_skorch import read_studies
 from mura_skorch.breakdown import scores_by
+from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import final_metrics
 from mura_skorch.judging import judge
@@ -39,7 +43,7 @@ def main(argv=None):
         check(studies, keep, args)
         model = open_model(args, studies)
         experiment_id = use_experiment(args.experiment)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(f"predict: {error}")
     if model.note_ and model.note_ != join_notes(studies):
         caveats = studies["note"] if "note" in studies else [None] * len(studies)
@@ -81,7 +85,15 @@ def main(argv=None):
 
 def read(args, keep):
     """Return the studies to predict, labelled as far as labels are known."""
-    studies = read_studies(args.data)
+    try:
+        studies = read_studies(args.data)
+    except ValueError:
+        if args.split or not holds_dicom(args.data):
+            raise
+        secret = os.environ.get("MURA_SKORCH_SECRET")
+        return read_dicom_studies(
+            args.data, labels=args.labels, keep=keep, hash_patients=secret or None
+        )
     found = sorted(set(studies["split"]))
     chosen = [args.split] if args.split else [name for name in found if name != "train"] or found
     own = of_split(studies, chosen, f"--split among {found} in {args.data}")
@@ -219,7 +231,7 @@ def parse(argv):
     )
     add = parser.add_argument
     add("--model", required=True, help="folder of a saved model or ensemble, or an MLflow run's id")
-    add("--data", type=Path, required=True, help="MURA's folder or one like it")
+    add("--data", type=Path, required=True, help="MURA's folder or one like it, or one of DICOM")
     add("--split", help="train, valid or test (default: all but train)")
     add("--labels", type=Path, metavar="CSV", help="columns study, label, and any others")
     add("--readers", nargs="+", default=[], metavar="COLUMN", help="readers' labels in --labels")

@@ -8,6 +8,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from mura_skorch.dicom.files import check_dicom, dicom_mode, is_dicom, read_dicom_view
+
 # Bytes that close a complete file, looked for in its tail; some writers pad a few bytes after them.
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL = 64
@@ -24,7 +26,8 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path : str or path-like
-        An image file that Pillow can read. Of a file with several frames, the first is read.
+        An image file that Pillow can read, or a DICOM file, known by its content or its suffix.
+        Of a file with several frames, the first is read.
 
     Returns
     -------
@@ -35,6 +38,8 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     ------
     FileNotFoundError
         If there is no such file.
+    ImportError
+        If it is DICOM and what reads it is not installed.
     ValueError
         If the path is a folder, or the file is empty, no image, truncated, damaged, larger than
         ``PIL.Image.MAX_IMAGE_PIXELS``, or holds NaN or infinite pixels.
@@ -50,6 +55,7 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     - Other integers, and floats, have no nominal range: their minimum becomes 0 and their maximum
       255. A constant image of this kind carries no contrast and becomes zeros.
     - A TIFF of more than 8 bits that counts white as zero is inverted, as Pillow does for 8 bits.
+    - Of DICOM, `mura_skorch.dicom.read_dicom_view` says how its values become grey values.
 
     Examples
     --------
@@ -61,8 +67,11 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     array([[  0, 128, 255]], dtype=uint8)
     """
     try:
-        with open(path, "rb") as file, _open_image(file) as image:
-            return _to_grey(image)
+        with open(path, "rb") as file:
+            if is_dicom(file):
+                return read_dicom_view(file)
+            with _open_image(file) as image:
+                return _to_grey(image)
     except Exception as error:
         raise _explained(path, error) from error
 
@@ -71,7 +80,8 @@ def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) 
     """Find bad image files without decoding the good ones, before an epoch is spent on them.
 
     Each path must be a file with a header that Pillow knows. A PNG or JPEG without its end mark is
-    decoded, to see whether it is truncated. Pixels of the other files are not looked at.
+    decoded, to see whether it is truncated. Pixels of the other files are not looked at. Of DICOM
+    files, the header is checked, and whether all pixels are there.
 
     Parameters
     ----------
@@ -84,6 +94,8 @@ def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) 
     ------
     FileNotFoundError
         If the only problem is that files are missing.
+    ImportError
+        If the only problem is that DICOM files need a package.
     ValueError
         If any file is a folder, empty, no image, truncated or larger than
         ``PIL.Image.MAX_IMAGE_PIXELS``.
@@ -102,13 +114,23 @@ def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) 
         bad = [error for errors in pool.map(_check_files, tasks) for error in errors]
     if not bad:
         return
-    kind = FileNotFoundError if all(isinstance(e, FileNotFoundError) for e in bad) else ValueError
+    kinds = {type(error) for error in bad}
+    kind = kinds.pop() if kinds in ({FileNotFoundError}, {ImportError}) else ValueError
     named = [f"\n  {error}" for error in bad[:max_named]]
     rest = [f"\n  ... and {len(bad) - max_named:,} more"] if len(bad) > max_named else []
     raise kind(
         f"expected {_count(len(paths), 'readable image file')}, "
         f"got {_count(len(bad), 'bad file')}:{''.join(named + rest)}"
     )
+
+
+def image_format(path: str | os.PathLike[str]) -> tuple[str | None, str]:
+    """Return format and mode of a readable image, as PNG and L, or DICOM and MONOCHROME1."""
+    with open(path, "rb") as file:
+        if is_dicom(file):
+            return "DICOM", dicom_mode(file)
+        with Image.open(file) as image:
+            return image.format, image.mode
 
 
 def _check_files(paths: list[str | os.PathLike[str]]) -> list[Exception]:
@@ -118,18 +140,26 @@ def _check_files(paths: list[str | os.PathLike[str]]) -> list[Exception]:
 
 def _check_file(path: str | os.PathLike[str]) -> Exception | None:
     try:
-        with open(path, "rb") as file, _open_image(file) as image:
-            mark = _END_MARKS.get(image.format or "")
-            if mark is not None:
-                position = file.tell()
-                file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
-                complete = mark in file.read(_TAIL)
-                file.seek(position)
-                if not complete:
-                    image.load()
+        with open(path, "rb") as file:
+            if is_dicom(file):
+                check_dicom(file)
+            else:
+                _check_end(file)
     except Exception as error:
         return _explained(path, error)
     return None
+
+
+def _check_end(file: BinaryIO) -> None:
+    with _open_image(file) as image:
+        mark = _END_MARKS.get(image.format or "")
+        if mark is not None:
+            position = file.tell()
+            file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+            complete = mark in file.read(_TAIL)
+            file.seek(position)
+            if not complete:
+                image.load()
 
 
 def _open_image(file: BinaryIO) -> ImageFile.ImageFile:
@@ -182,6 +212,8 @@ def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
             f"{path}: expected an image file, got no such file. "
             "Check the path, or copy the file again."
         )
+    if isinstance(error, ImportError):
+        return ImportError(f"{path}: {error}")
     if os.path.isdir(path):  # before OSError: Windows calls a folder a lack of permission
         return ValueError(f"{path}: expected an image file, got a folder. Pass the files in it.")
     if isinstance(error, OSError) and error.errno is not None:

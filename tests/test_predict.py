@@ -7,6 +7,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_dicom
 from sklearn.metrics import cohen_kappa_score
 
 from mura_skorch import MuraClassifier, read_studies, write_phantoms
@@ -107,6 +108,29 @@ def test_labels_readers_and_sites_come_from_a_file(main, model, data):
     table[1:].to_csv("labels.csv", index=False)
     with pytest.raises(SystemExit, match="1 missing: test/XR_HAND"):
         call(main, model, data, *extra)
+
+
+def test_folder_of_dicom_is_predicted_with_its_ids_hashed(main, model, monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        ids = {"StudyInstanceUID": f"1.2.777.{number}", "PatientID": f"patient {number // 2}"}
+        pixels = rng.integers(0, 4096, (40, 32), dtype=np.uint16)
+        write_dicom(tmp_path / "clinic" / str(number), pixels, BitsStored=12, **ids)
+    labels = pd.DataFrame({"study": [f"1.2.777.{n}" for n in range(4)], "label": [0, 1, 0, 1]})
+    labels.assign(site="north").to_csv("labels.csv", index=False)
+    monkeypatch.setenv("MURA_SKORCH_SECRET", "what the clinic keeps to itself")
+    extra = ["--labels", "labels.csv", "--by", "site"]
+    assert call(main, model, tmp_path / "clinic", *extra) == 0
+    predictions = pd.read_csv("out/predictions.csv")
+    assert predictions["study_type"].unique().tolist() == ["XR_HAND"]
+    assert predictions["patient"].nunique() == 2
+    assert predictions["site"].unique().tolist() == ["north"]
+    for path in Path("out").rglob("*.*"):
+        assert not any(
+            word in path.read_bytes() for word in (b"1.2.777", b"patient 0", b"SECRETIVE")
+        )
+    with pytest.raises(SystemExit, match="expected a folder that holds train and valid"):
+        call(main, model, tmp_path / "clinic", "--split", "test")
 
 
 def test_threshold_is_honoured_and_a_rule_needs_studies_to_be_chosen_on(main, model, data):

@@ -5,10 +5,9 @@ import os
 
 import pandas as pd
 from joblib import Parallel, delayed
-from PIL import Image
 from tqdm import tqdm
 
-from mura_skorch.images import read_view
+from mura_skorch.images import image_format, read_view
 
 __all__ = ["find_duplicates", "read_image_files"]
 
@@ -31,9 +30,9 @@ def read_image_files(studies, *, n_jobs=-1):
     -------
     DataFrame
         One row per view: the columns kept, ``view`` (number in the study, from 1), ``path``,
-        ``format`` and ``mode`` as Pillow names them, ``width`` and ``height`` in pixels, upright,
-        ``digest`` and ``problem``. A file that cannot be read has the reason in ``problem`` and
-        missing values before it; else ``problem`` is missing.
+        ``format`` and ``mode`` as Pillow or DICOM names them, ``width`` and ``height`` in pixels,
+        upright, ``digest`` and ``problem``. A file that cannot be read has the reason in
+        ``problem`` and missing values before it; else ``problem`` is missing.
 
     Notes
     -----
@@ -113,8 +112,7 @@ def _look_at(path):
     """Return what stands in the columns FOUND for one file."""
     try:
         view = read_view(path)
-        with Image.open(path) as image:
-            kind = image.format, image.mode
+        kind = image_format(path)
     except (OSError, ValueError) as error:
         return (*[None] * 5, str(error).removeprefix(f"{os.fspath(path)}: "))
     pixels = hashlib.blake2b(view.tobytes(), digest_size=16)
