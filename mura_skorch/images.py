@@ -61,10 +61,31 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     array([[  0, 128, 255]], dtype=uint8)
     """
     try:
-        with open(path, "rb") as file, _open_image(file) as image:
-            return _to_grey(image)
+        with open(path, "rb") as file:
+            return decode_view(file)
     except Exception as error:
         raise _explained(path, error) from error
+
+
+def decode_view(file: BinaryIO) -> np.ndarray:
+    """Read one radiograph from an open file or from memory, as `read_view` does.
+
+    Parameters
+    ----------
+    file : binary file
+        Such as ``io.BytesIO(data)``; it can be read and searched.
+
+    Returns
+    -------
+    view : ndarray of shape (H, W), uint8
+
+    Raises
+    ------
+    Exception
+        Whatever the decoder raises: who calls knows what the file is called.
+    """
+    with _open_image(file) as image:
+        return _to_grey(image)
 
 
 def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) -> None:
