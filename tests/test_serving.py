@@ -265,12 +265,11 @@ def test_unseen_study_types_are_answered_with_a_note(url, table):
     assert unnamed["note"] == NOTE
 
 
-def picture(**changes):
-    """Return base64 of a small PNG with some of its bytes changed."""
+def picture(size=(64, 64), until=None):
+    """Return base64 of a grey PNG, or of its first bytes."""
     file = io.BytesIO()
-    Image.new("L", changes.pop("size", (64, 64)), 7).save(file, "PNG")
-    data = file.getvalue()[: changes.pop("until", None)]
-    return base64.b64encode(data).decode()
+    Image.new("L", size, 7).save(file, "PNG")
+    return base64.b64encode(file.getvalue()[:until]).decode()
 
 
 def study(*images, **row):
@@ -278,8 +277,8 @@ def study(*images, **row):
 
 
 BAD = {
-    "no JSON": (b'{"dataframe_records": [}', "got Expecting value at character 23"),
-    "nothing": (b"", "got an empty body"),
+    "no JSON": (b'{"dataframe_records": [}', r"got another text \(Expecting value, character 23\)"),
+    "nothing": (b"", "got nothing"),
     "no UTF-8": (b"\xff\xfe", "expected JSON in UTF-8"),
     "deep JSON": (b"[" * 100_000, "nested too deep"),
     "a list": ([1], "got a list"),
@@ -341,6 +340,14 @@ def test_server_goes_on_after_bad_requests(url, table):
     before = served(url, [row])
     post(url, study(picture(size=(10_000, 10_000))))
     assert served(url, [row]) == before
+
+
+def test_probability_that_is_no_number_is_a_failure_and_not_normal(clf, tmp_path):
+    save_mlmodel(clf, tmp_path)
+    pyfunc = mlflow.pyfunc.load_model(tmp_path)
+    pyfunc.unwrap_python_model().model.module_.network.classifier.bias.data[:] = np.nan
+    with pytest.raises(mlflow.MlflowException, match="the model failed on this request"):
+        pyfunc.predict(pd.DataFrame({"images": [[picture()]]}))
 
 
 def test_failure_of_the_model_is_told_without_its_stack(clf, tmp_path, caplog):

@@ -37,8 +37,15 @@ def answer(model, studies, *, activation_maps=False):
         ``threshold`` and else "normal", ``view_probabilities`` in the order of the images, and
         ``note``, a caveat or None. ``activation_maps`` are base64 PNGs, see `map_layer`, and
         ``activation_map_limit`` is where their colours end, in logits.
+
+    Raises
+    ------
+    FloatingPointError
+        A probability is NaN: the weights are damaged.
     """
     proba, of_views = model.predict_with_views(studies)
+    if not np.isfinite(proba).all():  # NaN is not above the threshold: it would be called normal
+        raise FloatingPointError(f"expected finite probabilities, got {proba[:, 1].tolist()}")
     threshold = float(model.threshold_)
     rows = [
         {

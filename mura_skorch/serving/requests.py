@@ -55,7 +55,9 @@ def check_body(body: bytes | str | dict, content_type: str | None) -> dict:
                 f"expected JSON in UTF-8 such as {EXAMPLE}, got other bytes"
             ) from None
         except json.JSONDecodeError as error:
-            got = f"{error.msg} at character {error.pos}" if body.strip() else "an empty body"
+            got = (
+                f"another text ({error.msg}, character {error.pos})" if body.strip() else "nothing"
+            )
             raise BadRequestError(f"expected JSON such as {EXAMPLE}, got {got}") from None
         except ValueError:  # a number of thousands of digits
             raise BadRequestError(f"expected JSON such as {EXAMPLE}, got an odd number") from None
