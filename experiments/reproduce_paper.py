@@ -30,6 +30,7 @@ from mura_skorch.callbacks import EpochLine
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import final_metrics
 from mura_skorch.judging import judge
+from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.predictions import join_notes, prediction_table, write_competition
 from mura_skorch.provenance import data_digest
 from mura_skorch.published import format_paper_table, is_mura, paper_table
@@ -77,7 +78,7 @@ def main(argv=None):
             return 130
         model, about = choose(nets, args, parent)
         shutil.rmtree(args.out / "model", ignore_errors=True)  # of an earlier call
-        model.save(args.out / "model")
+        save_mlmodel(model, args.out / "model")
         parent.log_folder(args.out / "model", "model")
         found = judge(model, valid, n_cases=args.cases)
         scores = write_report(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from skorch.history import History
-from skorch.utils import is_dataset
+from skorch.utils import is_dataset, to_numpy
 
 from mura_skorch.callbacks import BestWeights, has_stopped_early, training_callbacks
 from mura_skorch.collate import StudyCollate
@@ -274,11 +274,29 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
             One array per study, in the order of the table and of its ``views``, on the scale of
             `temperature_`. At a temperature of 1 their mean is the study's probability.
         """
+        return self.predict_with_views(X)[1]
+
+    def predict_with_views(self, X):
+        """Return what `predict_proba` and `predict_view_proba` do, of one pass.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_studies, 2), float32
+        view_proba : list of ndarray of shape (n_views,), float32
+        """
         self.check_is_fitted()
         dataset = self.get_dataset(X)
-        logits = torch.cat([view_logit for _, view_logit in self.forward_iter(dataset)])
+        study_logits, view_logits = zip(*self.forward_iter(dataset), strict=True)
+        to_proba = self._get_predict_nonlinearity()
+        proba = np.concatenate([to_numpy(to_proba(logit)) for logit in study_logits])
+        of_views = torch.sigmoid(torch.cat(view_logits) / self.temperature_).numpy()
         ends = studies_of(dataset)["views"].map(len).cumsum()
-        return np.split(torch.sigmoid(logits / self.temperature_).numpy(), ends[:-1])
+        return self.rescale(proba), np.split(of_views, ends[:-1])
 
     def localize(self, X):
         """Return class activation maps of every view: where its logit comes from.
@@ -465,8 +483,8 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
 
     def get_dataset(self, X, y=None):
         """Return the studies of a checked table, their types coded as in training."""
-        if is_dataset(X):
-            return X
+        if is_dataset(X):  # one of studies in memory is made for each classifier
+            return X.dataset_for(self) if hasattr(X, "dataset_for") else X
         X, y = check_studies(X, y)
         unseen = sorted(set(X["study_type"]) - set(self.study_types_))
         if unseen:

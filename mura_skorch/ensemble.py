@@ -131,6 +131,23 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         """
         return [self.scale(p) for p in self._means("predict_view_proba", X)]
 
+    def predict_with_views(self, X):
+        """Return what `predict_proba` and `predict_view_proba` do, of one pass of each member.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_studies, 2), float32
+        view_proba : list of ndarray of shape (n_views,), float32
+        """
+        probas, of_views = zip(*(m.predict_with_views(X) for m in self.estimators_), strict=True)
+        means = [self.scale(np.mean(arrays, axis=0)) for arrays in zip(*of_views, strict=True)]
+        return self.rescale(np.average(np.asarray(probas), axis=0)), means
+
     def localize(self, X):
         """Return the mean over members of the class activation maps of every view.
 

@@ -68,12 +68,32 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     """
     try:
         with open(path, "rb") as file:
-            if is_dicom(file):
-                return read_dicom_view(file)
-            with _open_image(file) as image:
-                return _to_grey(image)
+            return decode_view(file)
     except Exception as error:
         raise _explained(path, error) from error
+
+
+def decode_view(file: BinaryIO) -> np.ndarray:
+    """Read one radiograph from an open file or from memory, as `read_view` does.
+
+    Parameters
+    ----------
+    file : binary file
+        Such as ``io.BytesIO(data)``; it can be read and searched.
+
+    Returns
+    -------
+    view : ndarray of shape (H, W), uint8
+
+    Raises
+    ------
+    Exception
+        Whatever the decoder raises: who calls knows what the file is called.
+    """
+    if is_dicom(file):
+        return read_dicom_view(file)
+    with _open_image(file) as image:
+        return _to_grey(image)
 
 
 def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) -> None:

@@ -47,13 +47,11 @@ def judge(clf, studies, *, keep=(), n_cases=4):
     -------
     Judgement
     """
-    y_score = clf.predict_proba(studies)[:, 1]
-    predictions = prediction_table(studies, y_score, threshold=clf.threshold_, keep=keep)
+    proba, of_views = clf.predict_with_views(studies)
+    predictions = prediction_table(studies, proba[:, 1], threshold=clf.threshold_, keep=keep)
     statistics = view_statistics(studies).reset_index(drop=True)
     predictions = predictions.assign(**{name: statistics[name] for name in statistics})
-    views = view_prediction_table(
-        studies, clf.predict_view_proba(studies), threshold=clf.threshold_
-    )
+    views = view_prediction_table(studies, of_views, threshold=clf.threshold_)
     has_cases = n_cases > 0 and "label" in predictions
     cases = review_cases(clf, studies, predictions, n_cases=n_cases) if has_cases else []
     return Judgement(predictions, views, cases)

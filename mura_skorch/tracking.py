@@ -10,6 +10,7 @@ import pandas as pd
 from skorch.callbacks import Callback
 
 from mura_skorch.dataset import studies_of
+from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
 from mura_skorch.runs import Run, impatience, is_finite, status_of
@@ -109,7 +110,7 @@ class MlflowTracker(Callback):
         self.dataset_valid_ = None
         if self.log_model:
             with tempfile.TemporaryDirectory() as folder:
-                net.save(folder)
+                save_mlmodel(net, folder)
                 self.run_.log_folder(folder, MODEL_ARTIFACT)
 
     def close(self, status, error=None):

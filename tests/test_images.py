@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mura_skorch.images import check_views, read_view
+from mura_skorch.images import check_views, decode_view, read_view
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(8, 32)
 ORIENTATION = 274
@@ -56,6 +56,11 @@ def test_grey_pixels_are_exact_in_every_8_bit_mode(tmp_path, mode, suffix):
     assert image.mode == mode
     view = read_view(save(image, tmp_path / f"v.{suffix}"))
     np.testing.assert_array_equal(view, RAMP)
+
+
+def test_view_in_memory_is_that_of_its_file(tmp_path):
+    path = save(np.arange(0, 4096, 7, dtype=np.uint16).reshape(-1, 2)[:200], tmp_path / "v.png")
+    np.testing.assert_array_equal(decode_view(io.BytesIO(path.read_bytes())), read_view(path))
 
 
 def test_colour_becomes_itu_601_luma(tmp_path):

@@ -82,7 +82,8 @@ def test_run_holds_parameters_epochs_data_predictions_and_model(recorded, train,
     assert tags["note"] == "phantoms: no clinical meaning"
     assert {"torch", "skorch", "mura_skorch", "torchvision"} <= set(tags)
     assert {"model", "valid_predictions.csv"} <= set(artifacts(run))
-    assert artifacts(run, "model") == ["model/model.json", "model/model.safetensors"]
+    model = {"model.json", "model.safetensors", "MLmodel", "served_model.py", "requirements.txt"}
+    assert {f"model/{name}" for name in model} <= set(artifacts(run, "model"))
 
 
 def test_model_of_a_run_loads_by_id_address_and_run(recorded, valid):
@@ -301,6 +302,7 @@ def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
     assert any(record.get("params", {}).get("lr") == 0.001 for record in records)
     assert records[-1] == {"status": "FINISHED"}
     assert (folder / "artifacts" / "valid_predictions.csv").is_file()
+    assert (folder / "artifacts" / "model" / "MLmodel").is_file()  # it can be served from there
     loaded = MuraClassifier.load(folder / "artifacts" / "model", module=TinyNet)
     assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
 

@@ -1,0 +1,178 @@
+"""Images of a request: base64 texts go in, prepared views of studies in memory come out."""
+
+import base64
+import binascii
+import io
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from torch.utils.data import Dataset
+
+from mura_skorch.dataset import StudyDataset
+from mura_skorch.images import decode_view
+from mura_skorch.serving.requests import BadRequestError, Row
+from mura_skorch.transforms import Prepare
+
+__all__ = ["DecodedStudies", "decode_studies"]
+
+# First bytes of the files that are taken. Pillow knows many more formats, some of which start
+# other programs.
+KINDS = {
+    "PNG": lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"),
+    "JPEG": lambda data: data.startswith(b"\xff\xd8\xff"),
+    "DICOM": lambda data: data[128:132] == b"DICM",
+}
+LONGEST_PATH = 4096  # characters, as on Linux
+
+
+class DecodedStudies(Dataset):
+    """Studies whose views are in memory: whatever takes a study table for prediction takes them.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        ``study_type``, "" where it is not known, and ``views``, tuples of names.
+    views : dict of int to list of ndarray
+        For each image size, the prepared views of all studies, in order.
+    shapes : list of tuple of int
+        Height and width of every view before it was prepared, in order.
+    """
+
+    def __init__(self, studies, views, shapes):
+        self.studies = studies
+        self.views = {size: np.stack(arrays) for size, arrays in views.items()}
+        self.shapes = shapes
+
+    def __len__(self):
+        return len(self.studies)
+
+    def dataset_for(self, net):
+        """Return the dataset that a classifier makes of a table, with its size and type codes."""
+        size = net.get_params_for("dataset")["image_size"]
+        dataset: Any = StudyDataset(self.studies, image_size=size, study_types=net.study_types_)
+        dataset.prepared = SimpleNamespace(views=self.views[size])
+        return dataset
+
+
+def decode_studies(rows: Sequence[Row], sizes: Collection[int], *, root: Any = None):
+    """Return the studies of a request with their views read and prepared.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        As `check_rows` returns them.
+    sizes : collection of int
+        Image sizes of the classifiers that will see the views, in pixels.
+    root : path, optional
+        Folder below which a client may name files. None refuses every path.
+
+    Returns
+    -------
+    DecodedStudies
+
+    Raises
+    ------
+    BadRequestError
+        An image is no base64, a path that is refused, or no readable PNG, JPEG or DICOM.
+    """
+    views: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
+    shapes, names = [], []
+    for number, row in enumerate(rows, start=1):
+        names.append(tuple(f"image {k} of study {number}" for k in range(1, len(row.images) + 1)))
+        for image, name in zip(row.images, names[-1], strict=True):
+            view = _view(_bytes_of(image, name, root), name)
+            shapes.append(view.shape)
+            for size, prepared in views.items():
+                prepared.append(Prepare(size)(view))
+    table = pd.DataFrame({"study_type": [row.study_type or "" for row in rows]})
+    table["views"] = np.fromiter(names, dtype=object, count=len(names))
+    return DecodedStudies(table, views, shapes)
+
+
+def _bytes_of(image: str, name: str, root: Any) -> bytes:
+    """Return the bytes of a file that came as base64, as a data URL or, below a root, by name."""
+    if image.startswith("data:"):
+        head, comma, text = image.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise BadRequestError(
+                f"expected {name} as base64, with or without data:image/png;base64, before it, "
+                "got another data URL"
+            )
+    else:
+        text = image
+    if _is_path(text):
+        return _file_below(root, text.removeprefix("file:"), name)
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadRequestError(
+            f"expected {name} as the base64 of a whole file, got a text of {len(text):,} "
+            "characters that is none"
+        ) from None
+    if not data:
+        raise BadRequestError(f"expected {name} as the base64 of a file, got an empty text")
+    return data
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a text can only be meant as a path.
+
+    The alphabet of base64 has the slash, and a JPEG's begins with one, but neither dot nor colon,
+    backslash or tilde; and short texts with a slash are no image.
+    """
+    if len(text) > LONGEST_PATH:
+        return False
+    return bool(re.search(r"[.:\\~]", text)) or (len(text) < 60 and "/" in text)
+
+
+def _file_below(root: Any, path: str, name: str) -> bytes:
+    """Return the bytes of a file that lies below the root once all links are followed."""
+    if not root:
+        raise BadRequestError(
+            f"expected {name} as the base64 of a file, got what looks like a path, which this "
+            "server does not open"
+        )
+    top = Path(root).resolve()
+    try:
+        file = (top / path).resolve()
+        if file.is_relative_to(top) and file.is_file():
+            return file.read_bytes()
+    except (OSError, ValueError, RuntimeError):
+        pass  # the same answer, whatever is there: a client learns nothing of the disk
+    raise BadRequestError(
+        f"expected {name} as base64, or the name of a file below this server's image folder, got "
+        "a path that is neither"
+    )
+
+
+def _view(data: bytes, name: str) -> np.ndarray:
+    kind = next((kind for kind, fits in KINDS.items() if fits(data)), None)
+    if kind is None:
+        raise BadRequestError(
+            f"expected {name} as a PNG, JPEG or DICOM file, got {len(data):,} bytes of another kind"
+        )
+    try:
+        return decode_view(io.BytesIO(data))
+    except MemoryError:
+        raise
+    except ImportError:
+        raise BadRequestError(
+            f"expected {name} as a PNG or JPEG file, got {kind}, which this server cannot read"
+        ) from None
+    except Image.DecompressionBombError:
+        raise BadRequestError(
+            f"expected {name} with at most {Image.MAX_IMAGE_PIXELS:,} pixels, got more"
+        ) from None
+    except Exception as error:
+        reason = "" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        reason = " ".join(reason.split())[:200]
+        raise BadRequestError(
+            f"expected {name} as a readable {kind} file, got a truncated or damaged one"
+            + (f" ({reason})" if reason else "")
+        ) from None

@@ -1,0 +1,134 @@
+"""The served model, DenseNet-169 at 224 pixels: start-up, latency and throughput over HTTP."""
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import DEVICE, add_row
+
+from mura_skorch import MuraClassifier
+from mura_skorch.mlmodel import save_mlmodel
+
+SERVED = f"served, {'CPU' if DEVICE == 'cpu' else 'GPU'}"
+
+
+@pytest.fixture(scope="module")
+def clf():
+    clf = MuraClassifier(module__weights=None, callbacks__mlflow=None, random_state=0).initialize()
+    clf.study_types_ = ["XR_WRIST"]
+    return clf
+
+
+@pytest.fixture(scope="module")
+def table(studies):
+    """64 studies of 2 to 3 views of about 400 x 500 pixels."""
+    return pd.concat([studies] * 64).iloc[:64].drop(columns="study")  # of which some are several
+
+
+@pytest.fixture(scope="module")
+def url(clf, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    save_mlmodel(clf, folder / "model")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "model"),
+        "--env-manager", "local", "-p", str(port), "-t", "600",
+    ]  # fmt: skip
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    begin = time.perf_counter()
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            command, env={**os.environ, "PATH": search}, stdout=log, stderr=log,
+            start_new_session=True,
+        ) as server,
+    ):  # fmt: skip
+        try:
+            while not is_up(port):
+                time.sleep(0.05)
+                assert time.perf_counter() - begin < 120, (folder / "log").read_text()
+            add_row(f"{SERVED}: start-up, seconds", "", [time.perf_counter() - begin], 20, min)
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+
+
+def is_up(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def body_of(table, **params):
+    rows = [
+        {"images": [base64.b64encode(Path(path).read_bytes()).decode() for path in row.views]}
+        for row in table.itertuples()
+    ]
+    return json.dumps({"dataframe_records": rows, "params": params}).encode()
+
+
+def seconds_of(url, body):
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    begin = time.perf_counter()
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        json.load(answer)
+    return time.perf_counter() - begin
+
+
+def repeated(url, body, n):
+    seconds_of(url, body)  # kernels
+    return [seconds_of(url, body) for _ in range(n)]
+
+
+def against_predict_proba(what, clf, table, seconds):
+    clf.predict_proba(table)  # kernels
+    own = []
+    for _ in seconds:
+        begin = time.perf_counter()
+        clf.predict_proba(table)
+        own.append(time.perf_counter() - begin)
+    ratio = [a / b for a, b in zip(own, seconds, strict=True)]
+    add_row(f"{SERVED}: {what}", "predict_proba of the same files", ratio, 0.8)
+
+
+def test_latency_of_one_study(url, clf, table):
+    seconds = repeated(url, body_of(table[:1]), 15)
+    add_row(f"{SERVED}: one study, seconds", "", seconds, 1, min)
+    against_predict_proba("one study a request", clf, table[:1], seconds)
+    body = body_of(table[:1], activation_maps=True)
+    add_row(f"{SERVED}: one study with maps, seconds", "", repeated(url, body, 9), 2, min)
+
+
+def test_throughput_of_64_studies(url, clf, table):
+    n_views = table["views"].map(len).sum()
+    seconds = repeated(url, body_of(table), 3)
+    add_row(f"{SERVED}: 64 studies, seconds", "", seconds, None)
+    add_row(f"{SERVED}: 64 studies, views a second", "", [n_views / s for s in seconds], None)
+    against_predict_proba("64 studies a request", clf, table, seconds)
+
+
+def test_latency_of_four_clients_at_once(url, table):
+    body = body_of(table[:1])
+    with ThreadPoolExecutor(4) as pool:
+        begin = time.perf_counter()
+        seconds = list(pool.map(lambda _: seconds_of(url, body), range(32)))
+        elapsed = time.perf_counter() - begin
+    four = f"{SERVED}: one study, four clients"
+    add_row(f"{four}, seconds", "", seconds, None)
+    add_row(f"{four}, studies a second", "", [32 / elapsed], None)
