@@ -7,7 +7,7 @@ __all__ = ["resolve_device", "resolve_precision"]
 
 def resolve_device(device):
     """Return `device`, with "auto" turned into "cuda" where a GPU answers and "cpu" elsewhere."""
-    if device != "auto":
+    if not isinstance(device, str) or device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
