@@ -124,6 +124,7 @@ def test_birthplace_is_no_parameter():
     assert repr(clone(net)) == repr(net)
 
 
+@pytest.mark.slow
 def test_normal_work_in_a_new_folder_gives_no_warning(train, tmp_path):
     train.to_pickle("train.pkl")
     script = tmp_path / "work.py"
