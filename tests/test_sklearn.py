@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import sklearn
 from conftest import tiny_classifier
+from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -57,6 +58,34 @@ CHECKS = [
 
 def quick(**params):
     return tiny_classifier(**{"max_epochs": 1, **params})
+
+
+@pytest.fixture(scope="module")
+def small(studies, tmp_path_factory):
+    """The studies with views of 32 pixels: the tests here read them a hundred times."""
+    folder = tmp_path_factory.mktemp("small")
+
+    def shrink(path):
+        copy_of = folder / path.replace("/", "_")
+        Image.open(path).convert("L").resize((32, 32)).save(copy_of)
+        return str(copy_of)
+
+    return studies.assign(views=[tuple(map(shrink, views)) for views in studies["views"]])
+
+
+@pytest.fixture(scope="module")
+def train(small):
+    return small[small.split == "train"]
+
+
+@pytest.fixture(scope="module")
+def valid(small):
+    return small[small.split == "valid"]
+
+
+@pytest.fixture(scope="module")
+def fitted(train):
+    return quick().fit(train)
 
 
 @pytest.fixture(scope="module")
