@@ -1,6 +1,7 @@
 """The estimator: study tables go in, probabilities of abnormality and fits on record come out."""
 
 import secrets
+import threading
 import warnings
 from contextlib import contextmanager
 from inspect import signature
@@ -23,6 +24,7 @@ from mura_skorch.hardware import (
     resolve_precision,
 )
 from mura_skorch.images import check_views
+from mura_skorch.inner_fits import birthplace
 from mura_skorch.localization import localize
 from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.module import StudyDenseNet
@@ -36,6 +38,10 @@ from mura_skorch.tracking import MlflowTracker, fetch_model, on_record
 from mura_skorch.transforms import Augment
 
 __all__ = ["MuraClassifier"]
+
+# Torch's random state belongs to the process: two threads that fit wait for each other, so that
+# each draws what it draws alone.
+ONE_FIT_AT_A_TIME = threading.RLock()
 
 
 class MuraClassifier(OperatingPointMixin, StudySteps):
@@ -140,6 +146,15 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
     >>> studies = read_studies("MURA-v1.1")  # doctest: +SKIP
     >>> clf = MuraClassifier().fit(studies[studies.split == "train"])  # doctest: +SKIP
     >>> clf.predict_proba(studies[studies.split == "valid"])[:, 1]  # doctest: +SKIP
+
+    With scikit-learn, by patient (more in ``docs/scikit_learn.md``):
+
+    >>> from sklearn.model_selection import GroupKFold, cross_validate
+    >>> from mura_skorch.scoring import kappa_by_study_type
+    >>> cross_validate(  # doctest: +SKIP
+    ...     clf, studies, studies.label, groups=studies.patient, cv=GroupKFold(5),
+    ...     scoring=kappa_by_study_type,
+    ... )
     """
 
     def __init__(
@@ -209,7 +224,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         y : array-like of shape (n_studies,), optional
             1 abnormal, 0 normal. None means ``X["label"]``.
         **fit_params
-            Not used: skorch sends them to the network.
+            skorch sends them to the split and the network; those here take none.
 
         Returns
         -------
@@ -218,12 +233,13 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         Raises
         ------
         TypeError
-            `X` is no DataFrame.
+            `X` is no DataFrame, or ``groups`` or ``sample_weight`` is given.
         ValueError
             A column is missing, a label is not 0 or 1, an image cannot be read, patients cannot
             be split, training and validation share a patient, or the threshold is a rule and
             nothing is held out to choose it on.
         """
+        _refuse(fit_params)
         check_studies(X, y, for_fit=True)  # before the weights are fetched
         return super().fit(X, y, **fit_params)
 
@@ -232,6 +248,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
 
         Parameters and errors are those of `fit`; `classes` is ignored.
         """
+        _refuse(fit_params)
         X, y = check_studies(X, y, for_fit=True)
         if not self.initialized_:
             self.initialize()
@@ -429,6 +446,12 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         """Return the parameters as they were given."""
         return super().get_params(deep=deep, **kwargs) | {"device": self.__dict__["device"]}
 
+    def __sklearn_clone__(self):
+        """Return a clone that knows the MLflow run it was made in, for workers that see none."""
+        clone = super().__sklearn_clone__()
+        clone._birthplace_ = birthplace(self)
+        return clone
+
     def initialize(self):
         """Make network, loss, optimizer and callbacks anew."""
         check_rule(self.threshold)
@@ -476,7 +499,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
     @contextmanager
     def _own_random_state(self):
         """Run with this estimator's random stream in the place of torch's global one."""
-        with torch.random.fork_rng(devices=[]):
+        with ONE_FIT_AT_A_TIME, torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.rng_state_)
             yield
             self.rng_state_ = torch.get_rng_state()
@@ -550,11 +573,12 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         super().__setstate__({**state, "device": resolve_device(given)})
         self.device = given
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.non_deterministic = True
-        tags.no_validation = True
-        return tags
+
+def _refuse(fit_params):
+    """Raise for what scikit-learn's estimators take beside X and y, and this one does not."""
+    remedies = {
+        "groups": "pass them to cross_validate or a search; fit splits by X['patient'] itself",
+        "sample_weight": "the loss weights classes by study type, see criterion__count",
+    }
+    for name in remedies.keys() & fit_params.keys():
+        raise TypeError(f"expected X and y alone, got {name}: {remedies[name]}")

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
+from mura_skorch.arrays import as_table
 from mura_skorch.operating_point import (
     apply_temperature,
     check_rule,
@@ -66,10 +67,25 @@ class OperatingPointMixin:
         y_score = self.predict_proba(X)[:, 1].astype(float)
         return (y_score > self.threshold_).astype(np.uint8)
 
-    def score(self, X, y=None):
+    def predict_log_proba(self, X):
+        """Return the logarithms of what ``predict_proba`` returns; -inf where that is 0.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        ndarray of shape (n_studies, 2), float32
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def score(self, X, y=None, sample_weight=None):
         """Return the accuracy on labelled studies; `y` None means ``X["label"]``."""
         X, y = _labelled(X, y)
-        return accuracy_score(y, self.predict(X))
+        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
     def recalibrate(self, studies, y=None, *, threshold="youden", temperature=True):
         """Return a copy whose threshold and temperature are fitted on other labelled studies.
@@ -112,6 +128,15 @@ class OperatingPointMixin:
         model.threshold = threshold
         model.apply_rule(y, model.rescale(proba)[:, 1])
         return model
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.target_tags.required = False  # None means X["label"]
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.non_deterministic = True  # on a GPU, where sums are in no fixed order
+        return tags
 
     def reset_operating_point(self):
         """Forget temperature and chosen thresholds, which belong to weights that change."""
@@ -166,6 +191,7 @@ class OperatingPointMixin:
 
 def _labelled(X, y):
     """Return a checked table and its labels, given or its own."""
+    X = as_table(X)
     if y is None and "label" not in X:
         raise ValueError("expected y or a column label to score against, got neither")
     return check_studies(X, X["label"] if y is None else y)

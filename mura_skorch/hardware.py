@@ -14,7 +14,7 @@ KERNELS = 16_384
 
 def resolve_device(device):
     """Return `device`, with "auto" turned into "cuda" where a GPU answers and "cpu" elsewhere."""
-    if device != "auto":
+    if not isinstance(device, str) or device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
 

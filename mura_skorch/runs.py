@@ -6,15 +6,25 @@ import os
 import random
 import re
 import shutil
+import sys
 import tempfile
 import time
 import uuid
 import warnings
 from contextlib import contextmanager, suppress
+from functools import cache
 from numbers import Real
 from pathlib import Path
 
-__all__ = ["Run", "is_finite", "runs_link", "status_of", "use_experiment"]
+__all__ = [
+    "Run",
+    "active_run_id",
+    "is_finite",
+    "is_running",
+    "runs_link",
+    "status_of",
+    "use_experiment",
+]
 
 UNSENT = Path("mura_unsent")
 # MLflow's own patience is minutes for each call; a training does not wait for its bookkeeping.
@@ -296,6 +306,21 @@ def status_of(error_type):
     return "KILLED" if issubclass(error_type, (KeyboardInterrupt, SystemExit)) else "FAILED"
 
 
+def active_run_id():
+    """Return the id of the run that is active in this thread, or None."""
+    mlflow = sys.modules.get("mlflow")  # who has not imported it has no run, and waits for none
+    active = None if mlflow is None else mlflow.active_run()
+    return None if active is None else active.info.run_id
+
+
+def is_running(run_id):
+    """Return whether MLflow knows the run and it has not ended."""
+    try:
+        return _insist(lambda: _client().get_run(run_id)).info.status == "RUNNING"
+    except Exception:  # the run that asks says what is wrong with the server
+        return False
+
+
 def is_finite(value):
     """Return whether a value is a number that MLflow can store as it is."""
     return isinstance(value, Real) and math.isfinite(value)
@@ -334,6 +359,7 @@ def _is_refusal(error):
 @contextmanager
 def impatience():
     """Shorten MLflow's patience for one call, where the user has not set it."""
+    _ignore_noload()
     added = {key: value for key, value in IMPATIENT.items() if key not in os.environ}
     os.environ.update(added)
     try:
@@ -341,6 +367,15 @@ def impatience():
     finally:
         for key in added:
             os.environ.pop(key, None)
+
+
+@cache
+def _ignore_noload():
+    """Ignore, from now on, one warning of SQLAlchemy about MLflow's own models of its tables.
+
+    Nobody outside MLflow can mend it, and as an error it would keep every run from its store.
+    """
+    warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
 
 
 def _without_folder(value):

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mura_skorch.arrays import as_table
+
 SPLITS = ("train", "valid", "test")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
 
@@ -110,7 +112,9 @@ def check_studies(
     studies : DataFrame of shape (n_studies, n_columns)
         Needs ``study_type`` (str) and ``views`` (tuple, list or array of paths); to fit also
         ``patient``, and ``label`` unless `y` is given. Other columns and the index are free. Where
-        a column ``study`` exists, its keys must be unique. Never modified.
+        a column ``study`` exists, its keys must be unique, unless a column ``draw`` says that
+        rows are drawn with replacement: then a study counts as often as it stands. Never modified.
+        An array that scikit-learn has made of a table is read by `mura_skorch.arrays.as_table`.
     y : array-like of shape (n_studies,) or (n_studies, 1), default=None
         Labels, 0 or 1, in the order of the rows; they take the place of the column ``label``.
     for_fit : bool, default=False
@@ -145,6 +149,7 @@ def check_studies(
     >>> checked.loc[0, "views"], labels
     (('a1.png', 'a2.png'), array([1, 0]))
     """
+    studies = as_table(studies)
     if not isinstance(studies, pd.DataFrame):
         raise TypeError(
             "expected a DataFrame with one row per study, "
@@ -159,7 +164,7 @@ def check_studies(
     views = _normal_views(studies)
     if views is not None:
         studies = studies.assign(views=np.fromiter(views, dtype=object, count=len(views)))
-    _check_unique(studies, by_views=for_fit)
+    _check_unique(_drawn_once(studies, y) if "draw" in studies else studies, by_views=for_fit)
     if y is None and "label" not in studies:
         return studies, None
     labels = _check_labels(studies, y, for_fit=for_fit)
@@ -448,6 +453,15 @@ def _views_error(cell: Any, row: str) -> Exception:
     return TypeError(f"{expected}. Each entry must be a str or a path-like, and not empty.")
 
 
+def _drawn_once(studies: pd.DataFrame, y: ArrayLike | None) -> pd.DataFrame:
+    """Return the table without rows that repeat an earlier one, label included."""
+    rows = studies[studies.columns.intersection(["study", "study_type", "patient", "views"])]
+    label = studies.get("label") if y is None else np.asarray(y).ravel()
+    if label is not None and len(label) == len(rows):  # another length is refused with the labels
+        rows = rows.assign(label=np.asarray(label))
+    return studies[~rows.duplicated().to_numpy()]
+
+
 def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
     repeated = pd.Series(dtype=object)
     remedy = 'Drop them: studies.drop_duplicates("study")'
@@ -461,7 +475,8 @@ def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
     if not repeated.empty:
         raise ValueError(
             f"expected each study once, got {len(repeated):,} repeated: "
-            f"{_some(map(str, repeated))}. {remedy}"
+            f"{_some(map(str, repeated))}. {remedy}. Rows that are drawn with replacement need a "
+            "column draw, which numbers them"
         )
 
 

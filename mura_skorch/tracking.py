@@ -10,6 +10,7 @@ import pandas as pd
 from skorch.callbacks import Callback
 
 from mura_skorch.dataset import studies_of
+from mura_skorch.inner_fits import is_for_a_score, move_to_birthplace
 from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
@@ -32,11 +33,16 @@ class MlflowTracker(Callback):
         Log into this run. None: every fit opens its own, nested when a run is active, and
         `partial_fit` goes on in the fit's.
     parent_run_id : str, optional
-        Parent of the run, for worker processes, where no run is active.
+        Parent of the run, for worker processes, where no run is active. None: a clone that
+        scikit-learn sends to a worker is a child of the run it was made in; members of a
+        ``BaggingClassifier`` with ``n_jobs`` are made in the worker, and need the id.
     run_name : str, optional
         Name of a new run. None means the study type, or "all" where there are several.
-    log_model : bool, default=True
-        Log the model, about 50 MB, when the fit ends.
+    log_model : bool or "auto", default="auto"
+        Log the model, about 50 MB, when the fit ends. "auto" logs every model that is kept and
+        none that a cross-validation or a search of scikit-learn fits only to score it; those
+        runs carry the tag ``inner_fit``. The winner of a search, ``best_estimator_``, and the
+        members of voting, stacking, calibration and bagging are kept.
 
     Attributes
     ----------
@@ -44,7 +50,7 @@ class MlflowTracker(Callback):
         The fit's run; ``run_.run_id`` is its MLflow id.
     """
 
-    def __init__(self, run_id=None, parent_run_id=None, run_name=None, log_model=True):
+    def __init__(self, run_id=None, parent_run_id=None, run_name=None, log_model="auto"):
         self.run_id = run_id
         self.parent_run_id = parent_run_id
         self.run_name = run_name
@@ -66,11 +72,12 @@ class MlflowTracker(Callback):
             self.run_ = Run(
                 self.run_id or earlier,
                 name=self.run_name or _type_name(X),
-                parent_run_id=self.parent_run_id,
+                parent_run_id=self.parent_run_id or move_to_birthplace(net),
                 note=join_notes(X),
             ).open()
         net.run_id_ = self.run_.run_id
-        self.run_.set_tags(_tags(X))
+        self.is_inner_ = is_for_a_score()
+        self.run_.set_tags(_tags(X) | ({"inner_fit": "true"} if self.is_inner_ else {}))
         if not net.history:
             self.run_.log_params(_params(net))
 
@@ -108,7 +115,7 @@ class MlflowTracker(Callback):
             self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
         self.run_.log_metrics({"threshold": net.threshold_})
         self.dataset_valid_ = None
-        if self.log_model:
+        if not self.is_inner_ if self.log_model == "auto" else self.log_model:
             with tempfile.TemporaryDirectory() as folder:
                 save_mlmodel(net, folder)
                 self.run_.log_folder(folder, MODEL_ARTIFACT)
