@@ -446,6 +446,16 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         """Return the parameters as they were given."""
         return super().get_params(deep=deep, **kwargs) | {"device": self.__dict__["device"]}
 
+    def set_params(self, **params):
+        """Set parameters; those of datasets and loaders count from the next call on."""
+        for key in list(params):
+            if key.startswith(("dataset__", "iterator_train__", "iterator_valid__")):
+                # skorch sets them, too, but then looks in vain for what it has to make anew.
+                setattr(self, key, params.pop(key))
+            elif key.startswith("callbacks__") and params[key] is vars(self).get(key, self):
+                del params[key]  # as it is: skorch fails to take out what is out already
+        return super().set_params(**params)
+
     def __sklearn_clone__(self):
         """Return a clone that knows the MLflow run it was made in, for workers that see none."""
         clone = super().__sklearn_clone__()

@@ -424,6 +424,18 @@ def test_view_that_breaks_in_prediction_is_named(fitted, valid, tmp_path):
         fitted.predict(table)
 
 
+def test_datasets_and_loaders_of_a_fitted_model_can_be_set(train, valid, tmp_path):
+    net = tiny_classifier().fit(train)
+    before = net.predict_proba(valid)
+    weight = net.module_.network.classifier.weight
+    net.set_params(dataset__cache=tmp_path, iterator_valid__num_workers=1, callbacks__mlflow=None)
+    assert np.array_equal(net.predict_proba(valid), before)
+    assert list(tmp_path.glob("*.views"))
+    assert net.module_.network.classifier.weight is weight
+    net.set_params(dataset__image_size=40)
+    assert not np.array_equal(net.predict_proba(valid), before)
+
+
 @pytest.mark.parametrize("params", [{"precision": "float16"}, {"criterion__level": "image"}])
 def test_unknown_setting_is_refused(train, params):
     assert_refused(train, "expected", **params)

@@ -1,5 +1,7 @@
 """The well-known blog's loop, for comparison: one study a step, float32, as its scripts do it."""
 
+import os
+
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -76,6 +78,36 @@ class BlogLoop:
             running += loss.item()
         return running / len(studies)
 
+    def prepare(self, studies):
+        """Keep prepared studies, for the arithmetic alone."""
+        dataset = BlogDataset(studies, training=False, image_size=self.image_size)
+        self.prepared = [
+            (sample["images"].to(self.device), sample["label"])
+            for sample in (dataset[i] for i in range(len(dataset)))
+        ]
+
+    def train_tensors(self):
+        """Train a step for each prepared study."""
+        self.network.train()
+        for images, label in self.prepared:
+            self.optimizer.zero_grad()
+            p = self._probability(images)
+            (-(label * p.log() + (1 - label) * (1 - p).log())).backward()
+            self.optimizer.step()
+        self._wait()
+
+    @torch.no_grad()
+    def predict_tensors(self):
+        """Read each prepared study."""
+        self.network.eval()
+        for images, _ in self.prepared:
+            self._probability(images)
+        self._wait()
+
+    def _wait(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
     @torch.no_grad()
     def predict(self, studies):
         """Return the probabilities, in the loader's random order."""
@@ -84,3 +116,17 @@ class BlogLoop:
             self._probability(sample["images"][0]).item()
             for sample in self._loader(studies, training=False)
         ]
+
+
+def start_blog(studies, image_size, device):
+    """Make the loop of this process."""
+    global LOOP
+    torch.set_num_threads(os.cpu_count())
+    torch.backends.cudnn.allow_tf32 = False  # as it was then
+    LOOP = BlogLoop(studies, image_size=image_size, device=device)
+    LOOP.prepare(studies.iloc[:8])
+
+
+def run_blog(job, *args):
+    """Run a method of this process's loop, by its name; "ready" returns once it is made."""
+    return None if job == "ready" else getattr(LOOP, job)(*args)

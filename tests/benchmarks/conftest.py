@@ -85,6 +85,12 @@ def add_row(what, against, ratios, target, better=max):
     return ratio
 
 
+def wait():
+    """Let a GPU finish what it was told, so that the clock sees it."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
 def add_growth(what, counts, seconds):
     """Record seconds by count, with the exponents of seconds ~ count ** exponent."""
     logs = np.log(counts), np.log(seconds)
