@@ -4,15 +4,17 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench dist clean
 
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
 	@echo "make test   install, then lint, types, import rules and the whole test suite"
 	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
+	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
 	@echo "make clean  remove $(VENV), caches and drawn phantoms; never runs or results"
 
-$(READY): pyproject.toml
+# The version, too: an editable install keeps the one it was made with.
+$(READY): pyproject.toml mura_skorch/_version.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
 	  f"expected Python 3.11 to 3.13, got {sys.version.split()[0]}; name another: make PYTHON=python3.12")'
 	@echo "Installing into $(VENV): about 2 minutes and 6 GB, mostly torch ..."
@@ -36,5 +38,10 @@ bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=median,rounds \
 	  $(if $(RECORD),--record $(RECORD))
 
+dist: $(READY)
+	rm -rf dist build *.egg-info
+	$(BIN)/python -m pytest tests/test_distribution.py tests/test_version.py
+	$(BIN)/python -m build --no-isolation
+
 clean:
-	rm -rf $(VENV) phantoms .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) dist build *.egg-info phantoms .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -8,6 +8,7 @@ Ends with status 1 if it finds a problem: shared patients, copies across splits,
 """
 
 import argparse
+import logging
 import sys
 import textwrap
 from datetime import datetime
@@ -70,4 +71,6 @@ def parse(argv):
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
     sys.exit(main())

@@ -5,6 +5,7 @@ python experiments/per_body_part.py --data MURA-v1.1 --pooled   # hours on a GPU
 """
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -165,7 +166,7 @@ def read(args):
     if not {"train", "valid"} <= set(studies.split):
         found = sorted(set(studies.split))
         raise ValueError(f"expected a train and a valid split in {args.data}, got {found}")
-    check_apart(*(studies[studies["split"] == split] for split in ("train", "valid")))
+    check_apart(studies[studies["split"] == "train"], studies[studies["split"] == "valid"])
     are_phantoms = (join_notes(studies) or "").startswith("phantoms")
     for name, choices in DEFAULTS.items():
         if getattr(args, name) is None:
@@ -213,4 +214,6 @@ def parse(argv):
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
     sys.exit(main())

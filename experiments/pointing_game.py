@@ -5,6 +5,7 @@ python experiments/pointing_game.py --data phantoms --model RUN    # a model tra
 """
 
 import argparse
+import logging
 import os
 import sys
 from datetime import datetime
@@ -182,4 +183,6 @@ def parse(argv):
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
     sys.exit(main())

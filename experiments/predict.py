@@ -10,6 +10,7 @@ DICOM needs the extra [dicom]; the secret is what its patient ids and study UIDs
 """
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -250,4 +251,6 @@ def parse(argv):
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
     sys.exit(main())

@@ -9,6 +9,7 @@ The same command with the same --out goes on where it was stopped: finished mode
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import sys
@@ -149,7 +150,7 @@ def fit_seed(seed, train, valid, args, parent):
 
 def choose(nets, args, parent):
     """Return the mean of the models with the lowest validation losses, and what a report says."""
-    ranked = sorted(nets, key=best_valid_loss)
+    ranked = sorted(nets, key=best_valid_loss)  # type: ignore[arg-type]  # all have one
     members = ranked[: args.n_members]
     listed = ", ".join(f"{net.seed_} ({best_valid_loss(net):.4f})" for net in ranked)
     parent.log_params({"members": ",".join(str(net.seed_) for net in members)})
@@ -194,7 +195,7 @@ def read(args):
     if not {"train", "valid"} <= set(studies["split"]):
         found = sorted(set(studies["split"]))
         raise ValueError(f"expected a train and a valid split in {args.data}, got {found}")
-    check_apart(*(studies[studies["split"] == split] for split in ("train", "valid")))
+    check_apart(studies[studies["split"] == "train"], studies[studies["split"] == "valid"])
     settings = COMMON | PROTOCOLS[args.protocol]
     if (join_notes(studies) or "").startswith("phantoms"):
         settings |= SMALL | (SMALL_V4 if args.protocol == "v4" else {})
@@ -251,4 +252,6 @@ def parse(argv):
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pandas as pd
 
 from mura_skorch.metrics import study_scores
@@ -13,7 +14,13 @@ MISSING = "missing"
 MAX_VALUES = 20  # distinct values of a column that still read as groups
 
 
-def scores_by(predictions, column, *, n_resamples=2000, random_state=0):
+def scores_by(
+    predictions: pd.DataFrame,
+    column: str,
+    *,
+    n_resamples: int = 2000,
+    random_state: int | np.random.Generator | None = 0,
+) -> pd.DataFrame:
     """Scores of the studies of each value of a column, such as site, scanner, sex or age group.
 
     Parameters

@@ -5,17 +5,18 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import warnings
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from tqdm import tqdm
 
 from mura_skorch.images import read_view
+from mura_skorch.progress import progress_bar
 
 __all__ = ["ViewCache"]
 
@@ -58,7 +59,7 @@ class ViewCache:
     it is whole and on the disk. A second process waits for the first.
     """
 
-    def __init__(self, folder, paths, prepare):
+    def __init__(self, folder: str | os.PathLike[str], paths: Iterable[str], prepare: Any) -> None:
         paths = list(paths)
         self.shape = (len(paths), prepare.image_size, prepare.image_size)
         folder = Path(folder).expanduser().resolve()
@@ -131,7 +132,7 @@ def _write_views(file, paths, prepare):
         return prepare(read_view(path))
 
     checksum = 0
-    bar = tqdm(total=len(paths), desc="cache", unit="view", file=sys.stderr, disable=None)
+    bar = progress_bar(len(paths), desc="cache", unit="view")
     # Threads suffice: decoding and scaling release the lock.
     with bar, ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), BLOCK):

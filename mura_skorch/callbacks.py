@@ -1,11 +1,13 @@
 """Training callbacks: the end of an epoch goes in; scores, rates and the best weights come out."""
 
+import os
 import re
 import shutil
 import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix
@@ -20,11 +22,13 @@ from skorch.callbacks import (
     PrintLog,
     ProgressBar,
 )
+from skorch.utils import Ansi
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mura_skorch.dataset import studies_of
 from mura_skorch.metrics import kappa_score
 from mura_skorch.operating_point import is_rule
+from mura_skorch.progress import in_notebook, progress_bar
 from mura_skorch.studies import is_exploded
 
 __all__ = [
@@ -42,7 +46,7 @@ __all__ = [
 ]
 
 
-def training_callbacks():
+def training_callbacks() -> list[tuple[str, Callback]]:
     """Return a fresh list of the callbacks of a fit, in the order that works."""
     return [
         ("epoch_timer", EpochTimer()),
@@ -68,7 +72,7 @@ def watched_loss(net):
     return row["valid_loss"] if "valid_loss" in row else row["train_loss"]
 
 
-def has_stopped_early(net):
+def has_stopped_early(net: Any) -> bool:
     """Return whether an `EarlyStopping` callback, and no Ctrl-C, ended the training."""
     return any(
         isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
@@ -120,7 +124,9 @@ class StudyScores(LevelScoring):
         Score what the epoch has predicted already.
     """
 
-    def __init__(self, name="valid_kappa", lower_is_better=False, use_caching=True):
+    def __init__(
+        self, name: str = "valid_kappa", lower_is_better: bool = False, use_caching: bool = True
+    ) -> None:
         super().__init__(
             scoring=None, name=name, lower_is_better=lower_is_better, use_caching=use_caching
         )
@@ -197,7 +203,9 @@ class BestWeights(Checkpoint):
         The fit's folder.
     """
 
-    def __init__(self, dirname=None, monitor="valid_loss_best"):
+    def __init__(
+        self, dirname: str | os.PathLike[str] | None = None, monitor: str = "valid_loss_best"
+    ) -> None:
         super().__init__(monitor=monitor, dirname=dirname, f_optimizer=None, load_best=True)
 
     def _get_param_names(self):
@@ -285,15 +293,18 @@ class OperatingPoint(Callback):
 
 
 class EpochProgress(ProgressBar):
-    """Show a bar of the epoch's batches in a terminal or notebook; nothing in a pipe or a log."""
+    """Show a bar of the epoch's batches in a terminal or notebook.
 
-    def _is_shown(self, net):
-        return bool(net.verbose) and (sys.stderr.isatty() or self._use_notebook())
+    Elsewhere an epoch of hours says how far it is, see `mura_skorch.progress`. Where the net's
+    ``verbose`` is 0, nothing is shown.
+    """
 
-    def on_epoch_begin(self, net, **kwargs):
-        """Show the bar where somebody can see it."""
-        if self._is_shown(net):
-            super().on_epoch_begin(net, **kwargs)
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Show the bar."""
+        if net.verbose:
+            total = self._get_batches_per_epoch(net, dataset_train, dataset_valid)
+            desc = f"epoch {len(net.history)}"
+            self.pbar_ = progress_bar(total, desc=desc, unit="batch", leave=False)
 
     def on_batch_end(self, net, **kwargs):
         """Move the bar."""
@@ -315,17 +326,21 @@ class EpochProgress(ProgressBar):
 class EpochLine(Callback):
     """Print one line per epoch, with the speed and the time left, for several fits at once.
 
+    Where the net's ``verbose`` is 0, nothing is printed.
+
     Parameters
     ----------
     name : str, default=""
         Stands before each line.
     """
 
-    def __init__(self, name=""):
+    def __init__(self, name: str = "") -> None:
         self.name = name
 
     def on_epoch_end(self, net, **kwargs):
         """Print the line."""
+        if not net.verbose:
+            return
         row, seconds = net.history[-1], net.history[:, "dur"]
         left = np.mean(seconds) * (net.max_epochs - len(seconds))
         parts = [f"{self.name:<12} epoch {len(seconds):>2}/{net.max_epochs}"]
@@ -337,7 +352,7 @@ class EpochLine(Callback):
         print("  ".join(parts), flush=True)  # noqa: T201, printing is its job
 
 
-def format_seconds(seconds):
+def format_seconds(seconds: float) -> str:
     """Return a duration as people say it.
 
     >>> format_seconds(42.3), format_seconds(135), format_seconds(7500)
@@ -351,7 +366,18 @@ def format_seconds(seconds):
 
 
 class EpochTable(PrintLog):
-    """Print a row per epoch, without the scores of single study types and single counts."""
+    """Print a row per epoch, without the scores of single study types and single counts.
+
+    The best figures are coloured in a terminal and a notebook; a pipe or a log file gets plain
+    text.
+    """
+
+    def format_row(self, row, key, color):
+        """Return a cell of the table."""
+        text = super().format_row(row, key, color)
+        if not isinstance(text, str) or in_notebook() or sys.stdout.isatty():
+            return text
+        return text.removeprefix(color).removesuffix(Ansi.ENDC.value)
 
     def _sorted_keys(self, keys):
         return super()._sorted_keys([key for key in keys if "/" not in key])

@@ -49,14 +49,14 @@ class CaseView:
     mime: str = MIME
 
     @property
-    def radiograph_uri(self):
+    def radiograph_uri(self) -> str | None:
         """The radiograph as a data URI, None without a picture."""
-        return self.radiograph and bytes_uri(self.radiograph, self.mime)
+        return bytes_uri(self.radiograph, self.mime) if self.radiograph else None
 
     @property
-    def overlay_uri(self):
+    def overlay_uri(self) -> str | None:
         """The overlay as a data URI, None without a map."""
-        return self.overlay and bytes_uri(self.overlay, self.mime)
+        return bytes_uri(self.overlay, self.mime) if self.overlay else None
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,15 @@ class Case:
     problem: str | None = None
 
 
-def review_cases(clf, studies, predictions, *, n_cases=4, max_views=6, longest_side=384):
+def review_cases(
+    clf: Any,
+    studies: pd.DataFrame,
+    predictions: pd.DataFrame,
+    *,
+    n_cases: int = 4,
+    max_views: int = 6,
+    longest_side: int = 384,
+) -> list[Case]:
     """Return the most confident misses, then the most confident false alarms.
 
     Parameters

@@ -1,15 +1,19 @@
 """The estimator: study tables go in, probabilities of abnormality and fits on record come out."""
 
+import os
 import secrets
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from inspect import signature
 from itertools import chain
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from skorch.history import History
 from skorch.utils import is_dataset, to_numpy
 
@@ -34,7 +38,7 @@ from mura_skorch.saving import note_of, read_model, write_model
 from mura_skorch.splits import PatientSplit, check_no_shared_patient
 from mura_skorch.steps import StudySteps
 from mura_skorch.studies import check_studies
-from mura_skorch.tracking import MlflowTracker, fetch_model, on_record
+from mura_skorch.tracking import MlflowTracker, ModelSource, fetch_model, on_record
 from mura_skorch.transforms import Augment
 
 __all__ = ["MuraClassifier"]
@@ -159,30 +163,30 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
 
     def __init__(
         self,
-        module=StudyDenseNet,
+        module: Callable[..., torch.nn.Module] = StudyDenseNet,
         *,
-        module__weights="IMAGENET1K_V1",
-        module__augment=Augment(),  # noqa: B008, stateless
-        criterion=StudyTypeBCE,
-        criterion__level="study",
-        criterion__count="views",
-        dataset=StudyDataset,
-        dataset__image_size=224,
-        optimizer=torch.optim.Adam,
-        lr=1e-4,
-        batch_size=8,
-        max_epochs=10,
-        train_split=PatientSplit(0.1),  # noqa: B008, stateless
-        iterator_train__shuffle=True,
-        iterator_train__collate_fn=StudyCollate(),  # noqa: B008, stateless
-        iterator_valid__collate_fn=StudyCollate(),  # noqa: B008, stateless
-        threshold=0.5,
-        device="auto",
-        precision="auto",
-        accumulate=1,
-        random_state=None,
-        **kwargs,
-    ):
+        module__weights: str | os.PathLike[str] | None = "IMAGENET1K_V1",
+        module__augment: Callable[[torch.Tensor], torch.Tensor] | None = Augment(),  # noqa: B008, stateless
+        criterion: Callable[..., torch.nn.Module] = StudyTypeBCE,
+        criterion__level: Literal["study", "view"] = "study",
+        criterion__count: Literal["views", "studies"] = "views",
+        dataset: Callable[..., torch.utils.data.Dataset[Any]] = StudyDataset,
+        dataset__image_size: int = 224,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        lr: float = 1e-4,
+        batch_size: int = 8,
+        max_epochs: int = 10,
+        train_split: Callable[..., Any] | None = PatientSplit(0.1),  # noqa: B008, stateless
+        iterator_train__shuffle: bool = True,
+        iterator_train__collate_fn: Callable[..., Any] = StudyCollate(),  # noqa: B008, stateless
+        iterator_valid__collate_fn: Callable[..., Any] = StudyCollate(),  # noqa: B008, stateless
+        threshold: float | str = 0.5,
+        device: str | torch.device = "auto",
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        accumulate: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             module,
             module__weights=module__weights,
@@ -213,7 +217,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
 
     # --- what a user calls -----------------------------------------------------------------
 
-    def fit(self, X, y=None, **fit_params):
+    def fit(self, X: pd.DataFrame, y: ArrayLike | None = None, **fit_params: Any) -> Self:
         """Train from the start.
 
         Parameters
@@ -243,7 +247,9 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         check_studies(X, y, for_fit=True)  # before the weights are fetched
         return super().fit(X, y, **fit_params)
 
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
+    def partial_fit(
+        self, X: pd.DataFrame, y: ArrayLike | None = None, classes: Any = None, **fit_params: Any
+    ) -> Self:
         """Train on, with the weights, optimizer and MLflow run of the last call.
 
         Parameters and errors are those of `fit`; `classes` is ignored.
@@ -262,7 +268,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
                 if isinstance(callback, BestWeights):
                     callback.remove_temporary()
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Return the probabilities of normality and of abnormality of every study.
 
         Parameters
@@ -277,7 +283,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         """
         return self.rescale(super().predict_proba(X))
 
-    def predict_view_proba(self, X):
+    def predict_view_proba(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return the probability of abnormality of every view.
 
         Parameters
@@ -293,7 +299,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         """
         return self.predict_with_views(X)[1]
 
-    def predict_with_views(self, X):
+    def predict_with_views(self, X: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return what `predict_proba` and `predict_view_proba` do, of one pass.
 
         Parameters
@@ -312,10 +318,10 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         to_proba = self._get_predict_nonlinearity()
         proba = np.concatenate([to_numpy(to_proba(logit)) for logit in study_logits])
         of_views = torch.sigmoid(torch.cat(view_logits) / self.temperature_).numpy()
-        ends = studies_of(dataset)["views"].map(len).cumsum()
+        ends = studies_of(dataset)["views"].map(len).cumsum().to_numpy()
         return self.rescale(proba), np.split(of_views, ends[:-1])
 
-    def localize(self, X):
+    def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return class activation maps of every view: where its logit comes from.
 
         Parameters
@@ -335,7 +341,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         """
         return localize(self, X)
 
-    def save(self, folder):
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model to a folder, as safetensors and JSON.
 
         Parameters
@@ -370,7 +376,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         write_model(folder, tensors, config)
 
     @classmethod
-    def load(cls, source, **params):
+    def load(cls, source: ModelSource, **params: Any) -> Self:
         """Return a model that predicts as the saved one does.
 
         Parameters
@@ -410,7 +416,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         net.set_operating_point(config.get("operating_point"), config["params"].get("threshold"))
         return net
 
-    def load_weights(self, folder):
+    def load_weights(self, folder: str | os.PathLike[str]) -> None:
         """Take the weights of a model that `save` wrote; all must fit."""
         tensors, _ = read_model(folder)
         for part in ("module", "criterion"):
@@ -429,20 +435,20 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         return [*scores, ("mlflow", MlflowTracker()), table]
 
     @property
-    def device(self):
+    def device(self) -> str | torch.device:
         """Where the network runs, "auto" resolved."""
         return resolve_device(self.__dict__["device"])
 
     @device.setter
-    def device(self, value):
+    def device(self, value: str | torch.device) -> None:
         self.__dict__["device"] = value
 
     @property
-    def precision_(self):
+    def precision_(self) -> str:
         """Arithmetic of the network, "auto" resolved."""
         return resolve_precision(self.precision, self.device)
 
-    def get_params(self, deep=True, **kwargs):
+    def get_params(self, deep: bool = True, **kwargs: Any) -> dict[str, Any]:
         """Return the parameters as they were given."""
         return super().get_params(deep=deep, **kwargs) | {"device": self.__dict__["device"]}
 
@@ -462,7 +468,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         clone._birthplace_ = birthplace(self)
         return clone
 
-    def initialize(self):
+    def initialize(self) -> Self:
         """Make network, loss, optimizer and callbacks anew."""
         check_rule(self.threshold)
         self.reset_operating_point()
@@ -477,7 +483,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         parts = {part: getattr(self, part) for part in ("module", "criterion", "dataset")}
         return {part: getattr(item, "__qualname__", repr(item)) for part, item in parts.items()}
 
-    def initialize_module(self):
+    def initialize_module(self) -> Self:
         """Make the network from this estimator's seed."""
         seed = self.random_state
         if isinstance(seed, np.random.RandomState):
@@ -491,7 +497,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
             self.module_.to(memory_format=torch.channels_last)
         return self
 
-    def get_params_for(self, prefix):
+    def get_params_for(self, prefix: str) -> dict[str, Any]:
         """Return the arguments of a part; a loader's unless given, as they suit the device."""
         given = super().get_params_for(prefix)
         if prefix not in ("iterator_train", "iterator_valid"):
@@ -499,7 +505,9 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         has_cache = self.get_params_for("dataset").get("cache") is not None
         return loader_defaults(self.device, is_cached=has_cache) | given
 
-    def get_params_for_optimizer(self, prefix, named_parameters):
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Any
+    ) -> tuple[Any, dict[str, Any]]:
         """Return the optimizer's arguments, with its fused kernel where it has one."""
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         if "fused" in signature(self.optimizer).parameters:
@@ -514,7 +522,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
             yield
             self.rng_state_ = torch.get_rng_state()
 
-    def get_dataset(self, X, y=None):
+    def get_dataset(self, X: Any, y: ArrayLike | None = None) -> Any:
         """Return the studies of a checked table, their types coded as in training."""
         if is_dataset(X):  # one of studies in memory is made for each classifier
             return X.dataset_for(self) if hasattr(X, "dataset_for") else X
@@ -529,7 +537,9 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         settings = self.get_params_for("dataset")
         return self.dataset(X, y, study_types=self.study_types_, **settings)
 
-    def get_split_datasets(self, X, y=None, **fit_params):
+    def get_split_datasets(
+        self, X: Any, y: ArrayLike | None = None, **fit_params: Any
+    ) -> tuple[Any, Any]:
         """Split, check the parts, and fit the loss on the training part alone."""
         train, valid = super().get_split_datasets(X, y, **fit_params)
         if valid is None and is_rule(self.threshold):
@@ -548,14 +558,16 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         self.criterion_.fit_weights(code.astype(int), label, n_views, self.study_types_)
         return train, valid
 
-    def get_iterator(self, dataset, training=False):
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return the loader; the one for prediction draws nothing from the global state."""
         iterator = super().get_iterator(dataset, training=training)
         if not training and isinstance(iterator, torch.utils.data.DataLoader):
             iterator.generator = torch.Generator()
         return iterator
 
-    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+    def fit_loop(
+        self, X: Any, y: ArrayLike | None = None, epochs: int | None = None, **fit_params: Any
+    ) -> Self:
         """Train, and remember whether Ctrl-C ended it."""
         self.interrupted_ = False
         try:

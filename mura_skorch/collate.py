@@ -1,5 +1,8 @@
 """Study collate: samples of any number of views go in, one padded batch and its mask come out."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -19,7 +22,9 @@ class StudyCollate:
     (torch.Size([2, 3, 4, 4]), [1, 3])
     """
 
-    def __call__(self, samples):
+    def __call__(
+        self, samples: Sequence[tuple[dict[str, Any], float]]
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Return one batch.
 
         Parameters

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
@@ -25,16 +26,16 @@ MAX_NAMED = 3
 
 
 def compare_models(
-    y_true,
-    y_score_a,
-    y_score_b,
+    y_true: ArrayLike,
+    y_score_a: ArrayLike,
+    y_score_b: ArrayLike,
     *,
-    study_type=None,
-    groups=None,
-    threshold=0.5,
-    n_resamples=2000,
-    random_state=0,
-):
+    study_type: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    threshold: ArrayLike | tuple[ArrayLike, ArrayLike] = 0.5,
+    n_resamples: int = 2000,
+    random_state: int | np.random.Generator | None = 0,
+) -> pd.DataFrame:
     """Differences in kappa and AUROC of two models, B minus A, and McNemar's test.
 
     Parameters
@@ -118,7 +119,9 @@ def compare_models(
     )
 
 
-def match_predictions(table_a, table_b, *, common=False):
+def match_predictions(
+    table_a: pd.DataFrame, table_b: pd.DataFrame, *, common: bool = False
+) -> pd.DataFrame:
     """One table of the predictions of two models, which must be of the same studies.
 
     Parameters

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch.utils.data import Dataset, Subset
 
 from mura_skorch.cache import ViewCache
@@ -42,7 +44,15 @@ class StudyDataset(Dataset):
         Number of views of each study.
     """
 
-    def __init__(self, studies, y=None, *, image_size=224, study_types=None, cache=None):
+    def __init__(
+        self,
+        studies: pd.DataFrame,
+        y: ArrayLike | None = None,
+        *,
+        image_size: int = 224,
+        study_types: Sequence[str] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.studies = studies if y is None else studies.assign(label=np.asarray(y))
         self.image_size = image_size
         self.cache = cache
@@ -65,10 +75,10 @@ class StudyDataset(Dataset):
             labels = np.full(len(studies), np.nan, dtype=np.float32)
         self.labels = labels
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.n_views)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], float]:
         """Return one study.
 
         Parameters
@@ -92,7 +102,7 @@ class StudyDataset(Dataset):
         inputs = {"views": torch.from_numpy(views), "study_type": int(self.codes[index])}
         return inputs, float(self.labels[index])
 
-    def with_studies(self, studies):
+    def with_studies(self, studies: pd.DataFrame) -> Self:
         """Return a dataset of other studies with the same preparation and type codes."""
         return type(self)(
             studies,
@@ -127,14 +137,14 @@ class PackedPaths(Sequence):
         return os.fsdecode(self.characters[self.ends[index] : self.ends[index + 1]].tobytes())
 
 
-def studies_of(dataset):
+def studies_of(dataset: Any) -> pd.DataFrame:
     """Return the study table behind a dataset or a `Subset` of one, in the dataset's order."""
     if isinstance(dataset, Subset):
         return studies_of(dataset.dataset).iloc[list(dataset.indices)]
     return dataset.studies
 
 
-def is_cached(dataset):
+def is_cached(dataset: Any) -> bool:
     """Return whether a dataset, or the one behind a `Subset`, reads its views from a cache."""
     if isinstance(dataset, Subset):
         return is_cached(dataset.dataset)

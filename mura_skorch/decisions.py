@@ -1,9 +1,11 @@
 """Decisions: a model's probabilities go in; calls, their score and a refitted copy come out."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
@@ -40,7 +42,7 @@ class OperatingPointMixin:
     predict_proba: Any
 
     @property
-    def threshold_(self):
+    def threshold_(self) -> float:
         """The number in use: studies with a probability strictly above are abnormal."""
         if not is_rule(self.threshold):
             return self.threshold
@@ -52,7 +54,7 @@ class OperatingPointMixin:
             )
         return self.chosen_thresholds_[self.threshold]
 
-    def predict(self, X):
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
         """Return 1 for studies with a probability strictly above `threshold_`, and 0 for others.
 
         Parameters
@@ -67,7 +69,7 @@ class OperatingPointMixin:
         y_score = self.predict_proba(X)[:, 1].astype(float)
         return (y_score > self.threshold_).astype(np.uint8)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Return the logarithms of what ``predict_proba`` returns; -inf where that is 0.
 
         Parameters
@@ -82,12 +84,21 @@ class OperatingPointMixin:
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(
+        self, X: pd.DataFrame, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the accuracy on labelled studies; `y` None means ``X["label"]``."""
         X, y = _labelled(X, y)
         return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
-    def recalibrate(self, studies, y=None, *, threshold="youden", temperature=True):
+    def recalibrate(
+        self,
+        studies: pd.DataFrame,
+        y: ArrayLike | None = None,
+        *,
+        threshold: float | str = "youden",
+        temperature: bool = True,
+    ) -> Self:
         """Return a copy whose threshold and temperature are fitted on other labelled studies.
 
         For a model that meets another hospital, scanner or case mix. No weight changes; the copy
@@ -138,33 +149,33 @@ class OperatingPointMixin:
         tags.non_deterministic = True  # on a GPU, where sums are in no fixed order
         return tags
 
-    def reset_operating_point(self):
+    def reset_operating_point(self) -> None:
         """Forget temperature and chosen thresholds, which belong to weights that change."""
         self.temperature_ = 1.0
         self.chosen_thresholds_ = {}
         self.rule_failed_ = False
 
-    def apply_rule(self, y, y_score):
+    def apply_rule(self, y: ArrayLike, y_score: ArrayLike) -> None:
         """Choose the number of the rule on labelled scores, where the threshold is a rule."""
         number = choose_threshold(y, y_score, self.threshold)
         if is_rule(self.threshold):
             self.chosen_thresholds_ = {self.threshold: number}
             self.rule_failed_ = False
 
-    def rescale(self, proba):
+    def rescale(self, proba: np.ndarray) -> np.ndarray:
         """Return study probabilities (n_studies, 2) on the scale of `temperature_`."""
         if self.temperature_ == 1:
             return proba
         abnormal = self.scale(proba[:, 1])
         return np.column_stack([1 - abnormal, abnormal])
 
-    def scale(self, p):
+    def scale(self, p: np.ndarray) -> np.ndarray:
         """Return probabilities on the scale of `temperature_`, in their own precision."""
         if self.temperature_ == 1:
             return p
         return apply_temperature(p, self.temperature_).astype(p.dtype)
 
-    def operating_point(self):
+    def operating_point(self) -> dict[str, Any]:
         """Return what a saved model keeps."""
         return {
             "threshold": float(self.threshold_),
@@ -172,7 +183,7 @@ class OperatingPointMixin:
             "rule_failed": self.rule_failed_,
         }
 
-    def describe_operating_point(self):
+    def describe_operating_point(self) -> str:
         """Return how the model decides, in words."""
         text = f"abnormal above {self.threshold_:.4g}"
         if is_rule(self.threshold):
@@ -180,13 +191,13 @@ class OperatingPointMixin:
         scale = "" if self.temperature_ == 1 else f"; temperature {self.temperature_:.3g}"
         return text + scale
 
-    def set_operating_point(self, saved, rule):
+    def set_operating_point(self, saved: dict[str, Any] | None, rule: float | str | None) -> None:
         """Take what `operating_point` returned of a model with that threshold or rule."""
         self.reset_operating_point()
         if saved:  # models of 0.1.0 had neither
             self.temperature_ = saved["temperature"]
             self.rule_failed_ = saved.get("rule_failed", False)
-            self.chosen_thresholds_ = {rule: saved["threshold"]} if is_rule(rule) else {}
+            self.chosen_thresholds_ = {rule: saved["threshold"]} if isinstance(rule, str) else {}
 
 
 def _labelled(X, y):

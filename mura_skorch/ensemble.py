@@ -1,9 +1,14 @@
 """Ensemble: fitted classifiers of studies go in, one estimator that averages them comes out."""
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 
@@ -14,7 +19,7 @@ from mura_skorch.operating_point import check_rule
 from mura_skorch.predictions import join_notes
 from mura_skorch.saving import CONFIG_FILE, write_text
 from mura_skorch.studies import check_studies
-from mura_skorch.tracking import fetch_model
+from mura_skorch.tracking import ModelSource, fetch_model
 
 __all__ = ["MuraEnsemble", "best_valid_loss", "load_model"]
 
@@ -60,12 +65,12 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
     verbose = False
     _parameter_constraints = {"estimators": [list], "threshold": "no_validation"}  # noqa: RUF012
 
-    def __init__(self, estimators, *, threshold=0.5):
+    def __init__(self, estimators: list[tuple[str, Any]], *, threshold: float | str = 0.5) -> None:
         self.estimators = estimators
         self.threshold = threshold
 
     @classmethod
-    def of(cls, members, *, threshold=0.5):
+    def of(cls, members: Iterable[MuraClassifier], *, threshold: float | str = 0.5) -> Self:
         """Return an ensemble, ready to predict, of fitted classifiers that stay as they are.
 
         Parameters
@@ -80,7 +85,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         ensemble._fit(None, [0, 1])
         return ensemble
 
-    def fit(self, X, y=None):
+    def fit(self, X: pd.DataFrame, y: ArrayLike | None = None) -> Self:
         """Train the members that are not frozen.
 
         Parameters
@@ -101,7 +106,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         self.reset_operating_point()
         return super().fit(X, y)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Return the means of the members' probabilities, on the scale of `temperature_`.
 
         Parameters
@@ -116,7 +121,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         """
         return self.rescale(super().predict_proba(X))
 
-    def predict_view_proba(self, X):
+    def predict_view_proba(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return the mean over members of the probability of every view.
 
         Parameters
@@ -131,7 +136,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         """
         return [self.scale(p) for p in self._means("predict_view_proba", X)]
 
-    def predict_with_views(self, X):
+    def predict_with_views(self, X: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return what `predict_proba` and `predict_view_proba` do, of one pass of each member.
 
         Parameters
@@ -148,7 +153,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         means = [self.scale(np.mean(arrays, axis=0)) for arrays in zip(*of_views, strict=True)]
         return self.rescale(np.average(np.asarray(probas), axis=0)), means
 
-    def localize(self, X):
+    def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return the mean over members of the class activation maps of every view.
 
         Parameters
@@ -165,7 +170,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         """
         return self._means("localize", X)
 
-    def save(self, folder):
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the ensemble to a folder, each member as `MuraClassifier.save` does.
 
         Parameters
@@ -197,7 +202,9 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         write_text(folder / ENSEMBLE_FILE, json.dumps(config, indent=2, default=float))
 
     @classmethod
-    def load(cls, source, *, threshold=None, **params):
+    def load(
+        cls, source: ModelSource, *, threshold: float | str | None = None, **params: Any
+    ) -> Self:
         """Return an ensemble that predicts as the saved one does.
 
         Parameters
@@ -248,7 +255,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         return ensemble
 
     @property
-    def note_(self):
+    def note_(self) -> str | None:
         """The notes of the data that the members saw, or None."""
         return join_notes(*(member.note_ for member in self.estimators_))
 
@@ -258,7 +265,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         return [np.mean(arrays, axis=0) for arrays in zip(*of_members, strict=True)]
 
 
-def load_model(source, **params):
+def load_model(source: ModelSource, **params: Any) -> MuraClassifier | MuraEnsemble:
     """Return what was saved, one classifier or an ensemble.
 
     Parameters
@@ -289,7 +296,7 @@ def load_model(source, **params):
     return (MuraEnsemble if is_ensemble else MuraClassifier).load(folder, **params)
 
 
-def best_valid_loss(net):
+def best_valid_loss(net: Any) -> float | None:
     """Return the lowest finite validation loss in a classifier's history, or None without any."""
     losses = [row["valid_loss"] for row in net.history if "valid_loss" in row]
     return min(filter(np.isfinite, losses), default=None)

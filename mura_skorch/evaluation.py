@@ -1,7 +1,8 @@
 """Evaluation: a table of predictions goes in, every table of figures of the report comes out."""
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -43,16 +44,16 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    predictions,
-    view_predictions=None,
+    predictions: pd.DataFrame,
+    view_predictions: pd.DataFrame | None = None,
     *,
-    published=False,
-    failed=None,
-    readers=(),
-    gold=None,
-    by=(),
-    alerts=(),
-):
+    published: bool = False,
+    failed: Mapping[str, str] | None = None,
+    readers: Sequence[str] = (),
+    gold: str | None = None,
+    by: Sequence[str] = (),
+    alerts: Sequence[str] = (),
+) -> Evaluation:
     """Return all tables of figures.
 
     Parameters
@@ -122,7 +123,9 @@ def evaluate(
     )
 
 
-def score_predictions(predictions, *, published=False, failed=None):
+def score_predictions(
+    predictions: pd.DataFrame, *, published: bool = False, failed: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Return the scores per study type and overall, with patient-bootstrap intervals.
 
     Parameters
@@ -151,7 +154,7 @@ def score_predictions(predictions, *, published=False, failed=None):
     return beside_published(scores) if published else scores
 
 
-def final_metrics(scores):
+def final_metrics(scores: pd.DataFrame) -> dict[str, Any]:
     """Return the overall scores under the names that runs share: ``test/kappa`` and so on."""
     overall = scores[scores.study_type == OVERALL].iloc[0]
     names = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]

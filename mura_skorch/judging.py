@@ -1,6 +1,7 @@
 """Judgement: a fitted estimator and studies go in; predictions and cases to look at come out."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -29,7 +30,9 @@ class Judgement(NamedTuple):
     cases: list[Case]
 
 
-def judge(clf, studies, *, keep=(), n_cases=4):
+def judge(
+    clf: Any, studies: pd.DataFrame, *, keep: Sequence[str] = (), n_cases: int = 4
+) -> Judgement:
     """Predict studies and gather what a report shows of them.
 
     Parameters
@@ -50,7 +53,7 @@ def judge(clf, studies, *, keep=(), n_cases=4):
     proba, of_views = clf.predict_with_views(studies)
     predictions = prediction_table(studies, proba[:, 1], threshold=clf.threshold_, keep=keep)
     statistics = view_statistics(studies).reset_index(drop=True)
-    predictions = predictions.assign(**{name: statistics[name] for name in statistics})
+    predictions = predictions.assign(**{str(name): statistics[name] for name in statistics})
     views = view_prediction_table(studies, of_views, threshold=clf.threshold_)
     has_cases = n_cases > 0 and "label" in predictions
     cases = review_cases(clf, studies, predictions, n_cases=n_cases) if has_cases else []

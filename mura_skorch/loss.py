@@ -1,7 +1,10 @@
 """Study loss: logits, labels and study types go in, a weighted cross-entropy comes out."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -40,7 +43,11 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
     .. [1] Rajpurkar et al., arXiv:1712.06957, section 3.1.
     """
 
-    def __init__(self, level="study", count="views"):
+    def __init__(
+        self,
+        level: Literal["study", "view"] = "study",
+        count: Literal["views", "studies"] = "views",
+    ) -> None:
         super().__init__()
         for name, value, allowed in (
             ("level", level, ("study", "view")),
@@ -53,7 +60,13 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         self.class_weight: torch.Tensor
         self.register_buffer("class_weight", torch.full((1, 2), 0.5))
 
-    def fit_weights(self, study_type, label, n_views, study_types):
+    def fit_weights(
+        self,
+        study_type: np.ndarray,
+        label: np.ndarray,
+        n_views: np.ndarray,
+        study_types: Sequence[str],
+    ) -> None:
         """Count the training part and set `class_weight`.
 
         Parameters
@@ -87,7 +100,13 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
                     stacklevel=2,
                 )
 
-    def forward(self, logits, label, study_type, view_mask):  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self,
+        logits: tuple[torch.Tensor, torch.Tensor],
+        label: torch.Tensor,
+        study_type: torch.Tensor,
+        view_mask: torch.Tensor,
+    ) -> torch.Tensor:
         """Return the loss of a batch.
 
         Parameters

@@ -8,6 +8,7 @@ description (MLmodel), the versions that the model was saved with, an example re
 import base64
 import io
 import logging
+import os
 import shutil
 import tempfile
 import warnings
@@ -31,7 +32,7 @@ REQUIREMENTS = ("mlflow", "pandas", "numpy", "pillow", "safetensors")
 DESCRIPTION = "MLmodel"
 
 
-def save_mlmodel(clf, folder):
+def save_mlmodel(clf: Any, folder: str | os.PathLike[str]) -> None:
     """Write a fitted model to a folder that is an MLflow model, too.
 
     Parameters
@@ -72,7 +73,7 @@ def save_mlmodel(clf, folder):
                 shutil.copyfile(file, folder / file.name)
 
 
-def example_request(study_type="XR_WRIST"):
+def example_request(study_type: str = "XR_WRIST") -> pd.DataFrame:
     """Return one study in the form that a served model takes; its view is a plain gradient.
 
     Parameters

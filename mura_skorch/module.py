@@ -1,6 +1,8 @@
 """Study network: a batch of studies goes in, one logit per study and one per view comes out."""
 
 import math
+import os
+from collections.abc import Callable
 
 import torch
 import torchvision
@@ -47,7 +49,13 @@ class StudyDenseNet(nn.Module):
     # A subclass may name another of torchvision's DenseNets.
     build_network = staticmethod(torchvision.models.densenet169)
 
-    def __init__(self, weights=None, augment=None, max_views=64, memory_efficient=False):
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | None = None,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        max_views: int | None = 64,
+        memory_efficient: bool = False,
+    ) -> None:
         super().__init__()
         if max_views is not None and max_views < 1:
             raise ValueError(f"expected max_views to be 1 or more, or None, got {max_views!r}")
@@ -61,7 +69,9 @@ class StudyDenseNet(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
-    def forward(self, views, view_mask, study_type=None):
+    def forward(
+        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of a batch.
 
         Parameters
@@ -105,7 +115,7 @@ class StudyDenseNet(nn.Module):
         return self.network(views).squeeze(1).float()
 
 
-def draw_views(batch, max_views):
+def draw_views(batch: dict[str, torch.Tensor], max_views: int | None) -> dict[str, torch.Tensor]:
     """Return a batch in which no study has more views than allowed, a random choice of its own.
 
     Parameters
@@ -138,7 +148,7 @@ def draw_views(batch, max_views):
     return {**batch, **kept}
 
 
-def pool_views(view_logit, view_mask):
+def pool_views(view_logit: torch.Tensor, view_mask: torch.Tensor) -> torch.Tensor:
     """Return the logit of the mean probability over the views of each study.
 
     Parameters

@@ -8,8 +8,10 @@ trained on nor reported.
 import re
 import warnings
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -31,7 +33,7 @@ __all__ = [
 EXTREME = 20
 
 
-def choose_threshold(y_true, y_score, rule):
+def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, rule: float | str) -> float:
     """Return the threshold that a rule asks for on labelled studies.
 
     Parameters
@@ -74,7 +76,7 @@ def choose_threshold(y_true, y_score, rule):
     0.25
     """
     wanted = check_rule(rule)
-    if not is_rule(rule):
+    if not isinstance(rule, str):
         return rule
     y_true, column = _check(y_true, y_score)
     tuned = TunedThresholdClassifierCV(
@@ -92,7 +94,7 @@ def choose_threshold(y_true, y_score, rule):
     return float(tuned.best_threshold_)
 
 
-def fit_temperature(y_true, y_score):
+def fit_temperature(y_true: ArrayLike, y_score: ArrayLike) -> float:
     """Return the temperature that makes probabilities agree best with the labels.
 
     Parameters
@@ -149,7 +151,7 @@ def fit_temperature(y_true, y_score):
     return temperature
 
 
-def apply_temperature(p, temperature):
+def apply_temperature(p: ArrayLike, temperature: float) -> np.ndarray:
     """Return sigmoid(logit(p) / temperature), finite where p is 0 or 1.
 
     Parameters
@@ -175,12 +177,12 @@ def apply_temperature(p, temperature):
     return expit((np.log(p + eps) - np.log(1 - p + eps)) / temperature)
 
 
-def is_rule(threshold):
+def is_rule(threshold: object) -> bool:
     """Return whether a threshold is a rule that has to be applied to labelled studies."""
     return isinstance(threshold, str)
 
 
-def check_rule(rule):
+def check_rule(rule: Any) -> float | None:
     """Return the sensitivity that a rule wants, None for any other, or raise ValueError."""
     wanted = None
     if is_rule(rule):

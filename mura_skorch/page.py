@@ -109,7 +109,7 @@ def figure_uri(figure):
     return bytes_uri(data, "image/png")
 
 
-def bytes_uri(data, mime):
+def bytes_uri(data: bytes, mime: str) -> str:
     """Return bytes as a data URI, which stands in a page instead of a file beside it.
 
     Parameters

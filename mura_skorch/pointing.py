@@ -1,5 +1,7 @@
 """Pointing game: peaks of maps and boxes of lesions go in, hits beside chance come out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -21,7 +23,9 @@ N_RESAMPLES = 2000
 BOX = ["x0", "y0", "x1", "y1"]
 
 
-def pointing_scores(peaks, cells, *, random_state=0):
+def pointing_scores(
+    peaks: pd.DataFrame, cells: Sequence[int], *, random_state: int | np.random.Generator | None = 0
+) -> pd.DataFrame:
     """Return how often maps peak inside the box of their lesion, beside players who see nothing.
 
     Parameters

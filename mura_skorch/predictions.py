@@ -1,7 +1,12 @@
 """Prediction table: studies and their scores go in, one row per study without paths comes out."""
 
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 __all__ = [
     "beside_pooled",
@@ -24,7 +29,13 @@ RESERVED = {
 }
 
 
-def prediction_table(studies, y_score=None, *, threshold=0.5, keep=()):
+def prediction_table(
+    studies: pd.DataFrame,
+    y_score: ArrayLike | None = None,
+    *,
+    threshold: float = 0.5,
+    keep: Sequence[str] = (),
+) -> pd.DataFrame:
     """Return what is kept of studies beside their scores and the decisions on them.
 
     Parameters
@@ -80,7 +91,9 @@ def prediction_table(studies, y_score=None, *, threshold=0.5, keep=()):
     return table.reset_index(drop=True)
 
 
-def view_prediction_table(studies, view_scores, *, threshold=0.5):
+def view_prediction_table(
+    studies: pd.DataFrame, view_scores: Sequence[Any], *, threshold: float = 0.5
+) -> pd.DataFrame:
     """Return one row for each view beside its score.
 
     Parameters
@@ -119,13 +132,16 @@ def view_prediction_table(studies, view_scores, *, threshold=0.5):
             f"{sum(n_scores)} of {len(n_scores)}; pass what predict_view_proba returns for them"
         )
     notes = {name: table.pop(name) for name in ["note"] if name in table}
-    table = table.assign(
-        view=[range(1, n + 1) for n in n_views], score=view_scores, threshold=threshold, **notes
-    ).explode(["view", "score"], ignore_index=True)
+    numbers: Any = [range(1, n + 1) for n in n_views]
+    table = table.assign(view=numbers, score=view_scores, threshold=threshold, **notes).explode(
+        ["view", "score"], ignore_index=True
+    )
     return table.astype({"view": int, "score": float})
 
 
-def write_competition(predictions, file, *, root="MURA-v1.1"):
+def write_competition(
+    predictions: pd.DataFrame, file: str | os.PathLike[str], *, root: str = "MURA-v1.1"
+) -> None:
     """Write decisions as MURA's competition takes them: no header, a path and 0 or 1 a line.
 
     Parameters
@@ -153,7 +169,7 @@ def write_competition(predictions, file, *, root="MURA-v1.1"):
     table.to_csv(file, header=False, index=False)
 
 
-def beside_pooled(tables, pooled=None):
+def beside_pooled(tables: Any, pooled: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one table of the predictions of several models and, beside them, of a pooled one.
 
     Parameters
@@ -179,7 +195,7 @@ def beside_pooled(tables, pooled=None):
     return pooled.rename(columns=renamed).merge(scores, on="study", how="left")
 
 
-def check_kept(names):
+def check_kept(names: Iterable[str]) -> None:
     """Raise ValueError where a further column has a name that tables of predictions use."""
     if taken := [name for name in names if name in RESERVED]:
         raise ValueError(
@@ -188,7 +204,7 @@ def check_kept(names):
         )
 
 
-def check_columns(predictions, names):
+def check_columns(predictions: pd.DataFrame, names: Iterable[str]) -> None:
     """Raise a ValueError that says what to do where a prediction table lacks any of the columns."""
     if missing := [name for name in names if name not in predictions]:
         raise ValueError(
@@ -198,14 +214,14 @@ def check_columns(predictions, names):
         )
 
 
-def scored_rows(predictions, column="score"):
+def scored_rows(predictions: pd.DataFrame, column: str = "score") -> pd.DataFrame:
     """Return the rows of a prediction table that have a label and a score; none without labels."""
     if "label" not in predictions:
-        predictions = predictions.assign(label=pd.NA)
+        predictions = predictions.assign(label=None)
     return predictions[predictions["label"].notna() & predictions[column].notna()]
 
 
-def join_notes(*sources):
+def join_notes(*sources: Any) -> str | None:
     """Return the different notes of tables, such as "phantoms: no clinical meaning", or None.
 
     Parameters

@@ -1,6 +1,7 @@
 """Readers: predictions with the labels of readers go in, kappas of readers and model come out."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,14 @@ __all__ = ["reader_kappas", "wide_kappas"]
 MODEL = "model"
 
 
-def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_state=0):
+def reader_kappas(
+    predictions: pd.DataFrame,
+    readers: Sequence[str],
+    *,
+    gold: str | None = None,
+    n_resamples: int = 2000,
+    random_state: int | np.random.Generator | None = 0,
+) -> pd.DataFrame:
     """Kappa of each reader and of the model, per study type and overall, as in the paper's Table 2.
 
     Parameters
@@ -126,7 +134,7 @@ def reader_kappas(predictions, readers, *, gold=None, n_resamples=2000, random_s
     return pd.DataFrame(rows)
 
 
-def wide_kappas(kappas):
+def wide_kappas(kappas: pd.DataFrame) -> pd.DataFrame:
     r"""Kappas of readers as the paper prints them: a row per study type, a column per reader.
 
     Parameters
@@ -168,8 +176,7 @@ def wide_kappas(kappas):
     best = alike & (kappas["kappa"] == types["kappa"].transform("max"))
     table = kappas.assign(alike=alike, best=best)
     rows = table.assign(text=[_cell(row) for row in table.itertuples()]).pivot_table(
-        **{"index": "study_type", "columns": "reader", "values": "text"},
-        **{"aggfunc": "first", "sort": False},
+        index="study_type", columns="reader", values="text", aggfunc="first", sort=False
     )
     return rows.astype(object)
 

@@ -1,11 +1,15 @@
 """Report: a table of predictions goes in, a folder of tables, figures and one page comes out."""
 
 import json
+import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from mura_skorch.cases import Case
 from mura_skorch.evaluation import evaluate
 from mura_skorch.model_card import model_card, to_markdown
 from mura_skorch.page import render_page
@@ -28,21 +32,21 @@ __all__ = ["read_report", "write_report"]
 
 
 def write_report(
-    folder,
-    predictions,
+    folder: str | os.PathLike[str],
+    predictions: pd.DataFrame,
     *,
-    view_predictions=None,
-    histories=None,
-    about=None,
-    cases=(),
-    published=False,
-    failed=None,
-    readers=(),
-    gold=None,
-    by=(),
-    alerts=(),
-    title="Evaluation",
-):
+    view_predictions: pd.DataFrame | None = None,
+    histories: Mapping[str, Any] | None = None,
+    about: Mapping[str, str] | None = None,
+    cases: Sequence[Case] = (),
+    published: bool = False,
+    failed: Mapping[str, str] | None = None,
+    readers: Sequence[str] = (),
+    gold: str | None = None,
+    by: Sequence[str] = (),
+    alerts: Sequence[str] = (),
+    title: str = "Evaluation",
+) -> pd.DataFrame:
     """Score predictions; write tables, figures, model card and report.html.
 
     Every figure and table comes from `predictions`, `view_predictions` and `histories`, which are
@@ -84,7 +88,7 @@ def write_report(
     epochs = _epochs(histories or {})
     facts = provenance(predictions)
     facts = {name: fact for name, fact in facts.items() if name not in (about or {})}
-    settings = {
+    settings: dict[str, Any] = {
         **{"title": title, "about": {**(about or {}), **facts}},
         **{"published": published, "failed": failed or {}},
         **{"readers": list(readers), "gold": gold, "by": list(by), "alerts": list(alerts)},
@@ -94,14 +98,14 @@ def write_report(
     _write(folder, inputs, note)
     kept = settings | {"types": {name: _types(table) for name, table in inputs.items()}}
     (folder / "report.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
-    about = settings.pop("about")
+    shown = settings.pop("about")
     del settings["title"]
     found = evaluate(predictions, view_predictions, **settings)
     _write(folder, _tables(found), note)
     figures = _figures(found, predictions, epochs, published=published, note=note)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=150)
-    card = model_card(found.studies, about=about, note=note)
+    card = model_card(found.studies, about=shown, note=note)
     (folder / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
     texts = score_texts(found.studies)
     scored = scored_rows(predictions)
@@ -110,7 +114,7 @@ def write_report(
         **{
             "title": title,
             "note": note,
-            "about": pd.DataFrame(about.items(), columns=["item", "value"]),
+            "about": pd.DataFrame(shown.items(), columns=["item", "value"]),
         },
         **{"found": found, "figures": figures, "cases": cases, "card": card},
         summary=pd.DataFrame(texts),
@@ -129,7 +133,7 @@ def write_report(
     return found.studies
 
 
-def read_report(folder):
+def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what a report was made from.
 
     Parameters

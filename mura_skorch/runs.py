@@ -11,10 +11,14 @@ import tempfile
 import time
 import uuid
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from numbers import Real
 from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
 
 __all__ = [
     "Run",
@@ -73,7 +77,15 @@ class Run:
     ...     run.log_metrics({"test/kappa": 0.7})
     """
 
-    def __init__(self, run_id=None, *, name=None, parent_run_id=None, note=None, unsent=None):
+    def __init__(
+        self,
+        run_id: str | None = None,
+        *,
+        name: str | None = None,
+        parent_run_id: str | None = None,
+        note: str | None = None,
+        unsent: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.run_id = run_id
         self.name = name
         self.parent_run_id = parent_run_id
@@ -83,7 +95,7 @@ class Run:
         self.is_offline = unsent is not None
         self.status = "FINISHED"
 
-    def open(self):
+    def open(self) -> Self:
         """Start the run, or find the given one; return self."""
         import mlflow
 
@@ -104,7 +116,7 @@ class Run:
             self.set_tags({"note": self.note, "mlflow.note.content": self.note})
         return self
 
-    def close(self, status="FINISHED", error=None):
+    def close(self, status: str = "FINISHED", error: BaseException | None = None) -> None:
         """End the run with an MLflow status, FINISHED, FAILED or KILLED, and the error's tag."""
         import mlflow
 
@@ -128,30 +140,30 @@ class Run:
     def __exit__(self, kind, error, traceback):
         self.close(self.status if kind is None else status_of(kind), error)
 
-    def set_tags(self, tags):
+    def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, a dict of str to str."""
         self._log_batch(tags=tags)
 
-    def log_params(self, params):
+    def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, a dict of str to anything short; of paths only the last name.
 
         A folder may be called after a person or a ward, and a run is read by others.
         """
         self._log_batch(params={name: _without_folder(value) for name, value in params.items()})
 
-    def log_metrics(self, metrics, step=0):
+    def log_metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Log the finite ones of a dict of str to number in one call."""
         finite = {_key(name): float(value) for name, value in metrics.items() if is_finite(value)}
         self._log_batch(metrics=finite, step=step)
 
-    def log_text(self, text, file):
+    def log_text(self, text: str, file: str) -> None:
         """Log a text as the artifact `file`."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(file).name
             path.write_text(text, encoding="utf-8")
             self.log_folder(folder, str(Path(file).parent))
 
-    def log_folder(self, folder, artifact_path=""):
+    def log_folder(self, folder: str | os.PathLike[str], artifact_path: str = "") -> None:
         """Log the files of a folder below the artifact path."""
         artifact_path = "" if artifact_path == "." else artifact_path
 
@@ -164,7 +176,7 @@ class Run:
             keep,
         )
 
-    def log_dataset(self, table, *, name, digest, context):
+    def log_dataset(self, table: pd.DataFrame, *, name: str, digest: str, context: str) -> None:
         """Log a DataFrame as an MLflow dataset of that name, digest and context."""
         import mlflow
         from mlflow.entities import DatasetInput, InputTag
@@ -237,7 +249,7 @@ class Run:
         return folder
 
 
-def use_experiment(name, note=None):
+def use_experiment(name: str, note: str | None = None) -> str | None:
     """Make the experiment the active one, for workers too, and return its id; None offline.
 
     Done before workers start: two processes that create a fresh database together fail.
@@ -289,7 +301,7 @@ def end_children(parent, status):
     parent._send(end, {})
 
 
-def runs_link(experiment_id):
+def runs_link(experiment_id: str) -> str:
     """Return the address of an experiment's curves on the tracking server or in `mlflow ui`."""
     import mlflow
 
@@ -299,21 +311,21 @@ def runs_link(experiment_id):
     return f"{host}/#/experiments/{experiment_id}/runs?{view}"
 
 
-def status_of(error_type):
+def status_of(error_type: type[BaseException] | None) -> str:
     """Return the MLflow status of a run that ended with an exception of this type, or None."""
     if error_type is None:
         return "FINISHED"
     return "KILLED" if issubclass(error_type, (KeyboardInterrupt, SystemExit)) else "FAILED"
 
 
-def active_run_id():
+def active_run_id() -> str | None:
     """Return the id of the run that is active in this thread, or None."""
     mlflow = sys.modules.get("mlflow")  # who has not imported it has no run, and waits for none
     active = None if mlflow is None else mlflow.active_run()
     return None if active is None else active.info.run_id
 
 
-def is_running(run_id):
+def is_running(run_id: str) -> bool:
     """Return whether MLflow knows the run and it has not ended."""
     try:
         return _insist(lambda: _client().get_run(run_id)).info.status == "RUNNING"
@@ -321,7 +333,7 @@ def is_running(run_id):
         return False
 
 
-def is_finite(value):
+def is_finite(value: object) -> bool:
     """Return whether a value is a number that MLflow can store as it is."""
     return isinstance(value, Real) and math.isfinite(value)
 

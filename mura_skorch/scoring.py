@@ -4,7 +4,12 @@ scikit-learn's register of scorers has no public entrance, so that they are pass
 ``scoring=kappa``, not ``scoring="kappa"``.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import make_scorer
 
 from mura_skorch.arrays import as_table
@@ -17,7 +22,13 @@ __all__ = ["kappa", "kappa_by_study_type"]
 kappa = make_scorer(kappa_score)
 
 
-def kappa_by_study_type(estimator, X, y=None, *, study_types=None):
+def kappa_by_study_type(
+    estimator: Any,
+    X: pd.DataFrame,
+    y: ArrayLike | None = None,
+    *,
+    study_types: Iterable[str] | None = None,
+) -> dict[str, float]:
     """Score a fitted classifier by Cohen's kappa, over all studies and for each study type.
 
     A scorer of several figures, for ``scoring=``; a search needs ``refit="kappa"`` beside it.
@@ -56,14 +67,15 @@ def kappa_by_study_type(estimator, X, y=None, *, study_types=None):
     X = as_table(X)
     if y is None and "label" not in X:
         raise ValueError("expected y or a column label to score against, got neither")
-    X, y = check_studies(X, X["label"] if y is None else y)
+    y_true: Any  # never None, as labels are given
+    X, y_true = check_studies(X, X["label"] if y is None else y)
     y_pred = np.asarray(estimator.predict(X)).astype(int)
     study_type = X["study_type"].to_numpy()
     known = _types_seen(estimator) if study_types is None else study_types
-    scores = {"kappa": kappa_score(y, y_pred)}
+    scores = {"kappa": kappa_score(y_true, y_pred)}
     for name in sorted({*known, *study_type}):
         own = study_type == name
-        scores[f"kappa/{name.replace('/', '_')}"] = kappa_score(y[own], y_pred[own])
+        scores[f"kappa/{name.replace('/', '_')}"] = kappa_score(y_true[own], y_pred[own])
     return scores
 
 

@@ -38,7 +38,13 @@ FIGURES = [
 DECIMALS = 6  # of log-odds: what differs less is the same, up to the solver's tolerance
 
 
-def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0):
+def shortcut_scores(
+    predictions: pd.DataFrame,
+    *,
+    n_splits: int = 5,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
     """AUROC that shortcuts alone would reach, and by how much the model exceeds it, by study type.
 
     Parameters
@@ -142,7 +148,7 @@ def shortcut_scores(predictions, *, n_splits=5, n_resamples=2000, random_state=0
     return scores
 
 
-def shortcut_alert(scores):
+def shortcut_alert(scores: pd.DataFrame) -> str | None:
     """Say where a shortcut may be as good as the model: overall, and in which study types.
 
     Parameters
@@ -185,7 +191,7 @@ def shortcut_alert(scores):
     )
 
 
-def is_constant(scores):
+def is_constant(scores: pd.DataFrame) -> pd.Series:
     """Return where a shortcut has one value for all studies: AUROC .5 in every resample.
 
     Parameters

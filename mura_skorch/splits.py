@@ -1,6 +1,9 @@
 """Splits: one dataset goes in, a training and a validation part that share no patient come out."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from torch.utils.data import Subset
 
@@ -31,11 +34,11 @@ class PatientSplit:
     chi-squared distance.
     """
 
-    def __init__(self, valid_share=0.1, random_state=0):
+    def __init__(self, valid_share: float = 0.1, random_state: int = 0) -> None:
         self.valid_share = valid_share
         self.random_state = random_state
 
-    def __call__(self, dataset, y=None):
+    def __call__(self, dataset: Any, y: Any = None) -> tuple[Subset[Any], Subset[Any]]:
         """Return the training and the validation part as subsets of the dataset.
 
         Parameters
@@ -93,10 +96,10 @@ class ValidStudies:
     >>> MuraClassifier(train_split=ValidStudies(valid))  # doctest: +SKIP
     """
 
-    def __init__(self, studies):
+    def __init__(self, studies: pd.DataFrame) -> None:
         self.studies = studies
 
-    def __call__(self, dataset, y=None):
+    def __call__(self, dataset: Any, y: Any = None) -> tuple[Any, Any]:
         """Return the dataset whole, and one of the validation studies prepared as it is."""
         if missing := {"patient", "label"} - set(self.studies):
             raise ValueError(
@@ -110,12 +113,14 @@ class ValidStudies:
         return f"ValidStudies(<{len(self.studies)} studies>)"
 
 
-def check_no_shared_patient(train, valid):
+def check_no_shared_patient(train: Any, valid: Any) -> None:
     """Raise ValueError when a patient or a view is in both datasets, whatever split made them."""
     check_apart(studies_of(train), studies_of(valid), "training and validation")
 
 
-def check_apart(first, second, names="the train and the valid split"):
+def check_apart(
+    first: pd.DataFrame, second: pd.DataFrame, names: str = "the train and the valid split"
+) -> None:
     """Raise ValueError when a patient or a view is in both of two study tables.
 
     Parameters

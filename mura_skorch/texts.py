@@ -33,7 +33,7 @@ def shorten(text, width):
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def number_text(value):
+def number_text(value: float) -> str:
     """Return a figure with three decimals, as journals print it: .705, 1.000, 10.500, n/a."""
     if pd.isna(value):
         return "n/a"

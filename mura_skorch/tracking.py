@@ -1,10 +1,12 @@
 """MLflow tracking: a fit goes in, its parameters, epochs, data and model are on record."""
 
+import os
 import re
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, Self
 
 import pandas as pd
 from skorch.callbacks import Callback
@@ -18,6 +20,18 @@ from mura_skorch.runs import Run, impatience, is_finite, status_of
 from mura_skorch.studies import is_exploded
 
 __all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
+
+
+class MlflowRun(Protocol):
+    """What is asked of an `mlflow.entities.Run`."""
+
+    @property
+    def info(self) -> Any:
+        """Holds ``run_id``."""
+
+
+# What a saved model is opened by: a folder, the id of a run, an address, a run.
+ModelSource = str | os.PathLike[str] | MlflowRun
 
 MODEL_ARTIFACT = "model"
 # Where a run may have its predictions of the reported studies, in the order they are looked for.
@@ -50,18 +64,24 @@ class MlflowTracker(Callback):
         The fit's run; ``run_.run_id`` is its MLflow id.
     """
 
-    def __init__(self, run_id=None, parent_run_id=None, run_name=None, log_model="auto"):
+    def __init__(
+        self,
+        run_id: str | Run | None = None,
+        parent_run_id: str | None = None,
+        run_name: str | None = None,
+        log_model: bool | Literal["auto"] = "auto",
+    ) -> None:
         self.run_id = run_id
         self.parent_run_id = parent_run_id
         self.run_name = run_name
         self.log_model = log_model
 
-    def initialize(self):
+    def initialize(self) -> Self:
         """Forget the last fit's run."""
         self.run_: Any = None
         return self
 
-    def on_train_begin(self, net, X=None, **kwargs):
+    def on_train_begin(self, net: Any, X: Any = None, **kwargs: Any) -> None:
         """Open the run, or take the given one."""
         self.has_logged_data_ = False
         self.dataset_valid_ = None
@@ -81,7 +101,9 @@ class MlflowTracker(Callback):
         if not net.history:
             self.run_.log_params(_params(net))
 
-    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+    def on_epoch_begin(
+        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
         """Log the parts of the data, once."""
         if self.has_logged_data_:
             return
@@ -94,12 +116,12 @@ class MlflowTracker(Callback):
                     table, name=_type_name(table), digest=data_digest(table), context=context
                 )
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Log the epoch's numbers in one call."""
         row = net.history[-1]
         self.run_.log_metrics(_metrics(row), step=row["epoch"])
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Log the best epoch, the validation predictions, the model."""
         best = [row for row in net.history if row.get("event_cp")]
         if best:
@@ -120,7 +142,7 @@ class MlflowTracker(Callback):
                 save_mlmodel(net, folder)
                 self.run_.log_folder(folder, MODEL_ARTIFACT)
 
-    def close(self, status, error=None):
+    def close(self, status: str, error: BaseException | None = None) -> None:
         """End the run, unless it is the caller's own."""
         self.dataset_valid_ = None
         if self.run_ is not None and self.run_ is not self.run_id:
@@ -128,7 +150,7 @@ class MlflowTracker(Callback):
 
 
 @contextmanager
-def on_record(net):
+def on_record(net: Any) -> Iterator[None]:
     """End the run of a fit as it ends: FINISHED, FAILED when it raises, KILLED when interrupted."""
     trackers = [item for _, item in net.callbacks_ if isinstance(item, MlflowTracker)]
     try:
@@ -141,7 +163,7 @@ def on_record(net):
         tracker.close("KILLED" if net.interrupted_ else "FINISHED")
 
 
-def fetch_model(source):
+def fetch_model(source: ModelSource) -> Path:
     """Return the folder of a model: `source` itself, or the downloaded model of an MLflow run.
 
     Parameters
@@ -158,12 +180,12 @@ def fetch_model(source):
     FileNotFoundError
         There is no such run, or it has no model.
     """
-    source = getattr(getattr(source, "info", None), "run_id", source)
-    text = str(source)
+    place: Any = getattr(getattr(source, "info", None), "run_id", source)
+    text = str(place)
     if re.fullmatch(r"[0-9a-f]{32}", text) and not Path(text).exists():
         text = f"runs:/{text}/{MODEL_ARTIFACT}"
     if not re.match(r"(runs|models):/", text):
-        return Path(source)
+        return Path(place)
     import mlflow
 
     try:
@@ -176,7 +198,7 @@ def fetch_model(source):
         ) from error
 
 
-def fetch_predictions(run, table=None):
+def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.DataFrame:
     """Return the prediction table of an MLflow run.
 
     Parameters

@@ -25,10 +25,10 @@ class Prepare:
     (64, 64)
     """
 
-    def __init__(self, image_size=224):
+    def __init__(self, image_size: int = 224) -> None:
         self.image_size = image_size
 
-    def __call__(self, view):
+    def __call__(self, view: np.ndarray) -> np.ndarray:
         """Return the view scaled.
 
         Parameters
@@ -76,11 +76,11 @@ class Augment:
     torch.Size([5, 1, 32, 32])
     """
 
-    def __init__(self, degrees=10, flip=0.5):
+    def __init__(self, degrees: float = 10, flip: float = 0.5) -> None:
         self.degrees = degrees
         self.flip = flip
 
-    def __call__(self, views):
+    def __call__(self, views: torch.Tensor) -> torch.Tensor:
         """Return the views varied.
 
         Parameters

@@ -11,7 +11,7 @@ __all__ = ["view_statistics"]
 STATISTICS = ["mean_intensity", "height", "width"]
 
 
-def view_statistics(studies):
+def view_statistics(studies: pd.DataFrame) -> pd.DataFrame:
     """Intensity and size of the views of each study, for `mura_skorch.shortcuts`.
 
     Parameters

@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from typing import Any
 
 import pandas as pd
 from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from mura_skorch.images import image_format, read_view
+from mura_skorch.progress import progress_bar
 
 __all__ = ["find_duplicates", "read_image_files"]
 
@@ -15,7 +16,7 @@ KEPT = ["study", "split", "study_type", "patient", "label"]
 FOUND = ["format", "mode", "width", "height", "digest", "problem"]
 
 
-def read_image_files(studies, *, n_jobs=-1):
+def read_image_files(studies: pd.DataFrame, *, n_jobs: int = -1) -> pd.DataFrame:
     """Open and decode every view of a table once, and say what it is.
 
     Parameters
@@ -56,13 +57,17 @@ def read_image_files(studies, *, n_jobs=-1):
     paths = images["path"].unique()
     pool = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
     found = pool(delayed(_look_at)(path) for path in paths)
-    rows = list(tqdm(found, total=len(paths), desc="images", unit="file", disable=None))
+    rows = []
+    with progress_bar(len(paths), desc="images", unit="file") as bar:
+        for row in found:
+            rows.append(row)
+            bar.update()
     files = pd.DataFrame(rows, columns=FOUND, index=paths)
     files = files.astype({"width": "Int32", "height": "Int32"})
     return images.join(files, on="path").reset_index(drop=True)
 
 
-def find_duplicates(images):
+def find_duplicates(images: pd.DataFrame) -> pd.DataFrame:
     """Return the views that show exactly the same pixels as another one.
 
     Parameters
@@ -102,7 +107,7 @@ def find_duplicates(images):
     found = found.mask(n_studies > 1, "in several studies").mask(n_splits > 1, "across splits")
     differ = groups["label"].transform("nunique") > 1 if "label" in same else False
     rows = same.drop(columns=FOUND, errors="ignore")
-    first = {"group": groups.ngroup() + 1, "found": found, "labels_differ": differ}
+    first: dict[str, Any] = {"group": groups.ngroup() + 1, "found": found, "labels_differ": differ}
     for place, (name, values) in enumerate(first.items()):
         rows.insert(place, name, values)
     return rows.sort_values("group", kind="stable").reset_index(drop=True)

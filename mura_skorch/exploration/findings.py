@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from mura_skorch.exploration.tables import Exploration
 from mura_skorch.metrics import OVERALL
 from mura_skorch.published import resembles_mura
 
@@ -17,7 +18,7 @@ class Finding(NamedTuple):
     text: str
 
 
-def describe(exploration):
+def describe(exploration: Exploration) -> list[Finding]:
     """Say what matters before a model is trained: leaks, copies, bad files, shortcuts.
 
     Parameters

@@ -1,10 +1,12 @@
 """Summary: what an exploration found goes in; readable tables, CSV files and a page come out."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
 
 from mura_skorch.exploration.findings import describe
+from mura_skorch.exploration.tables import Exploration
 from mura_skorch.metrics import OVERALL
 from mura_skorch.page import render_page
 from mura_skorch.plots import DatasetDisplay
@@ -38,7 +40,7 @@ REMARKS = {
 }
 
 
-def summary_tables(exploration):
+def summary_tables(exploration: Exploration) -> dict[str, pd.DataFrame]:
     """Arrange what was found as tables of texts, for the screen and for a page.
 
     Parameters
@@ -70,7 +72,7 @@ def summary_tables(exploration):
             found.view_count_auroc, ["study_type"], {"auroc": ""}
         ),
     }
-    if found.spanning is not None:
+    if found.spanning is not None and found.shared_patients is not None:
         tables["Patients by number of studies"] = _patients(found.studies_per_patient)
         tables["Patients of several study types"] = _spanning(found.spanning)
         tables["Patients in several splits"] = _texts(found.shared_patients.head(N_LISTED))
@@ -85,7 +87,12 @@ def summary_tables(exploration):
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def write_exploration(exploration, folder, *, title="The dataset, looked at"):
+def write_exploration(
+    exploration: Exploration,
+    folder: str | os.PathLike[str],
+    *,
+    title: str = "The dataset, looked at",
+) -> Path:
     """Write each table as a CSV file, the figure as dataset.png and all as dataset.html.
 
     Paths are written from the folder of the dataset on, or without folders where the studies' keys
@@ -112,10 +119,10 @@ def write_exploration(exploration, folder, *, title="The dataset, looked at"):
             table = table.assign(path=_without_root(table)) if "path" in table else table
             table = table.assign(note=note) if note else table
             table.to_csv(folder / f"{name}.csv", index=False)
-    overview = DatasetDisplay(
+    display = DatasetDisplay(
         exploration.counts, exploration.views_per_study, exploration.images, note=note
     )
-    overview = overview.plot().figure_
+    overview = display.plot().figure_
     overview.savefig(folder / "dataset.png", dpi=150)
     page = render_page(
         "exploration.html.jinja",
@@ -127,7 +134,7 @@ def write_exploration(exploration, folder, *, title="The dataset, looked at"):
     return path
 
 
-def format_table(table):
+def format_table(table: pd.DataFrame) -> str:
     """Align a table of texts for a terminal of 100 columns.
 
     Parameters
@@ -152,10 +159,10 @@ def format_table(table):
     valid        3
     """
     columns = []
-    for position, (name, cells) in enumerate(table.items()):
+    for position, (name, column) in enumerate(table.items()):
         last = position == table.shape[1] - 1
         most = LINE_WIDTH if last else STUDY_WIDTH if name == "study" else NAME_WIDTH
-        cells = [str(name), *(shorten(cell, most) for cell in cells)]
+        cells = [str(name), *(shorten(cell, most) for cell in column)]
         width = max(map(len, cells))
         right = all(cell[:1] in set("0123456789.-") or cell in ("", "n/a") for cell in cells[1:])
         columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in cells])

@@ -55,7 +55,9 @@ class Exploration(NamedTuple):
     note: str | None
 
 
-def explore_studies(studies, *, read_images=True, n_jobs=-1):
+def explore_studies(
+    studies: pd.DataFrame, *, read_images: bool = True, n_jobs: int = -1
+) -> Exploration:
     """Count what a study table holds, and look for what would spoil a result.
 
     Parameters
@@ -113,7 +115,7 @@ def explore_studies(studies, *, read_images=True, n_jobs=-1):
         images=images,
         sizes=_sizes(readable) if read_images else None,
         modes=_modes(readable) if read_images else None,
-        duplicates=find_duplicates(readable) if read_images else None,
+        duplicates=None if readable is None else find_duplicates(readable),
         unreadable=_unreadable(images) if read_images else None,
         published=compare_counts(counts, views),
         note=join_notes(table),

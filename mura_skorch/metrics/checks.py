@@ -1,10 +1,13 @@
 """Columns of labels, scores, types and patients: any array-like in, a checked array or an error."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 
-def check_binary(values, name):
+def check_binary(values: ArrayLike, name: str) -> np.ndarray:
     """Return labels as an int64 array of 0 and 1."""
     array = np.asarray(values)
     if array.ndim != 1:
@@ -19,7 +22,7 @@ def check_binary(values, name):
     return array.astype(np.int64)
 
 
-def check_scores(values, name="y_score"):
+def check_scores(values: ArrayLike, name: str = "y_score") -> np.ndarray:
     """Return probabilities as a float64 array."""
     array = np.asarray(values, dtype=float)
     if array.ndim != 1:
@@ -37,7 +40,7 @@ def check_scores(values, name="y_score"):
     return array
 
 
-def check_threshold(values, n):
+def check_threshold(values: ArrayLike, n: int) -> np.ndarray:
     """Return thresholds as a float64 array of shape (n,)."""
     array = np.asarray(values, dtype=float)
     if array.ndim and array.shape != (n,):
@@ -55,7 +58,7 @@ def check_threshold(values, n):
     return array
 
 
-def check_lengths(**columns):
+def check_lengths(**columns: Any) -> None:
     """Raise unless all columns that are given have one length."""
     lengths = {name: len(column) for name, column in columns.items() if column is not None}
     if len(set(lengths.values())) > 1:
@@ -63,7 +66,7 @@ def check_lengths(**columns):
         raise ValueError(f"expected one entry per study, got lengths {got}; align them first")
 
 
-def encode(values, name):
+def encode(values: ArrayLike, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return integer codes and the distinct values, sorted as text, none of which may be missing.
 
     Sorted, so that the order of the rows does not decide what the same seed draws.

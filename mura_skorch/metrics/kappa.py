@@ -1,9 +1,10 @@
 """Cohen's kappa: true and predicted labels in, kappa and its interval out."""
 
 import warnings
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mura_skorch.metrics.checks import check_binary, check_lengths, encode
 from mura_skorch.metrics.intervals import METHODS, confusion_counts, kappa_of, kappa_with_ends
@@ -23,12 +24,12 @@ class KappaInterval(NamedTuple):
     high: float
 
     @property
-    def zero_width(self):
+    def zero_width(self) -> bool:
         """Whether the interval is defined but is a single point."""
         return bool(self.low == self.high)
 
 
-def kappa_score(y_true, y_pred):
+def kappa_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Cohen's kappa of binary predictions.
 
     Parameters
@@ -64,15 +65,15 @@ def kappa_score(y_true, y_pred):
 
 
 def kappa_interval(
-    y_true,
-    y_pred,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     *,
-    method="analytic",
-    groups=None,
-    confidence=0.95,
-    n_resamples=2000,
-    random_state=0,
-):
+    method: Literal["analytic", "bootstrap", "as-printed"] = "analytic",
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    random_state: int | np.random.Generator | None = 0,
+) -> KappaInterval:
     r"""Cohen's kappa of binary predictions, with its confidence interval.
 
     Parameters
@@ -166,7 +167,7 @@ def kappa_interval(
     return found
 
 
-def warn_zero_width(rows, stacklevel=3):
+def warn_zero_width(rows: str, stacklevel: int = 3) -> None:
     """Warn a public function's caller of an interval that looks like certainty."""
     warnings.warn(
         f"zero width of the interval of kappa{rows}, as when all studies agree, all disagree or "

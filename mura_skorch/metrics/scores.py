@@ -1,5 +1,11 @@
 """Scores of studies or views: true labels and probabilities in, a table with intervals out."""
 
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
 from mura_skorch.metrics.kappa import warn_zero_width
 from mura_skorch.metrics.tables import score_table
 
@@ -7,16 +13,16 @@ __all__ = ["study_scores", "view_scores"]
 
 
 def study_scores(
-    y_true,
-    y_score,
+    y_true: ArrayLike,
+    y_score: ArrayLike,
     *,
-    study_type=None,
-    groups=None,
-    threshold=0.5,
-    interval="auto",
-    n_resamples=2000,
-    random_state=0,
-):
+    study_type: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    threshold: ArrayLike = 0.5,
+    interval: Literal["auto", "bootstrap", "analytic", "as-printed"] = "auto",
+    n_resamples: int = 2000,
+    random_state: int | np.random.Generator | None = 0,
+) -> pd.DataFrame:
     """Table of scores of studies: one row per study type and a last one over all studies.
 
     Parameters
@@ -102,16 +108,16 @@ def study_scores(
 
 
 def view_scores(
-    y_true,
-    y_score,
+    y_true: ArrayLike,
+    y_score: ArrayLike,
     *,
-    study_type=None,
-    groups=None,
-    threshold=0.5,
-    interval="auto",
-    n_resamples=2000,
-    random_state=0,
-):
+    study_type: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    threshold: ArrayLike = 0.5,
+    interval: Literal["auto", "bootstrap", "analytic", "as-printed"] = "auto",
+    n_resamples: int = 2000,
+    random_state: int | np.random.Generator | None = 0,
+) -> pd.DataFrame:
     """Table of scores of single views, each judged by the label of its study.
 
     Not what the MURA paper reports, and not to be set beside it: a study counts as often as it has

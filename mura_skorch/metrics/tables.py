@@ -3,8 +3,11 @@
 The documentation is with the public functions, `metrics.study_scores` and `metrics.view_scores`.
 """
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mura_skorch.metrics.checks import (
@@ -36,8 +39,16 @@ ECE_BINS = 15  # equal-width bins of [0, 1]; Guo et al., arXiv:1706.04599
 
 
 def score_table(
-    level, y_true, y_score, study_type, groups, threshold, interval, n_resamples, random_state
-):
+    level: Literal["study", "view"],
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    study_type: ArrayLike | None,
+    groups: ArrayLike | None,
+    threshold: ArrayLike,
+    interval: Literal["auto", "bootstrap", "analytic", "as-printed"],
+    n_resamples: int,
+    random_state: int | np.random.Generator | None,
+) -> pd.DataFrame:
     """Return the table of scores of either level, as `metrics.study_scores` describes it."""
     if interval not in ("auto", *METHODS):
         raise ValueError(f"expected interval to be one of {('auto', *METHODS)}, got {interval!r}")

@@ -3,7 +3,10 @@
 Matplotlib is imported by the methods that draw, so that importing this module costs nothing.
 """
 
+from typing import Any, Self
+
 import numpy as np
+import pandas as pd
 
 from mura_skorch.metrics import OVERALL
 from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, ORANGE, SERIES, VERMILLION
@@ -55,13 +58,19 @@ class DatasetDisplay:
     ['Studies: all', 'Views per study', 'Abnormal, by number of views']
     """
 
-    def __init__(self, counts, views_per_study, images=None, note=None):
+    def __init__(
+        self,
+        counts: pd.DataFrame,
+        views_per_study: pd.DataFrame,
+        images: pd.DataFrame | None = None,
+        note: str | None = None,
+    ) -> None:
         self.counts = counts
         self.views_per_study = views_per_study
         self.images = images
         self.note = note
 
-    def plot(self):
+    def plot(self) -> Self:
         """Draw the display into a figure of its own.
 
         Returns
@@ -177,7 +186,8 @@ class DatasetDisplay:
 
     def _draw_sizes(self, ax, colours):
         """Width against height; views of one size share a dot."""
-        images = self.images.dropna(subset=["width", "height"])
+        known: Any = self.images  # not None here
+        images = known.dropna(subset=["width", "height"])
         for i, (split, part) in enumerate(images.groupby("split", sort=False)):
             sizes = part.groupby(["width", "height"]).size().rename("n").reset_index()
             ax.scatter(

@@ -4,14 +4,20 @@ Matplotlib is imported by the methods that draw, so that importing this module c
 """
 
 import textwrap
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
 from mura_skorch.metrics import study_scores
 from mura_skorch.plots.style import BLUE, GREEN, GREY, LINE_GREY, ORANGE, PURPLE, VERMILLION
 from mura_skorch.published import FOOTNOTE
 from mura_skorch.score_tables import needs_footnote, score_texts
 from mura_skorch.texts import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAME_WIDTH = 20  # characters of a study type that are shown
 PLOT_SHARE = 0.4  # of the axes' width that the forest takes; the table has the rest
@@ -73,24 +79,24 @@ class KappaDisplay:
     "Cohen's kappa"
     """
 
-    def __init__(self, scores, note=None):
+    def __init__(self, scores: pd.DataFrame, note: str | None = None) -> None:
         self.scores = scores
         self.note = note
 
     @classmethod
     def from_predictions(
         cls,
-        y_true,
-        y_score,
+        y_true: ArrayLike,
+        y_score: ArrayLike,
         *,
-        study_type,
-        groups=None,
-        threshold=0.5,
-        interval="auto",
-        random_state=0,
-        note=None,
-        ax=None,
-    ):
+        study_type: ArrayLike | None,
+        groups: ArrayLike | None = None,
+        threshold: float = 0.5,
+        interval: Literal["auto", "bootstrap", "analytic", "as-printed"] = "auto",
+        random_state: int | np.random.Generator | None = 0,
+        note: str | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
         """Score predictions and draw them.
 
         Parameters
@@ -144,7 +150,7 @@ class KappaDisplay:
         )
         return cls(scores, note=note).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the display.
 
         Parameters
@@ -211,20 +217,19 @@ class KappaDisplay:
         ax, scores = self.ax_, self.scores
         kappa, low, high = scores[["kappa", "kappa_low", "kappa_high"]].to_numpy(dtype=float).T
         ax.hlines(positions, low, high, color=BLUE, linewidth=2.2, zorder=2)
-        dot = {"color": BLUE, "marker": "o", "markersize": 0.75 * size, "zorder": 4}
+        dot: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 0.75 * size, "zorder": 4}
         ax.plot(kappa, positions, linestyle="none", **dot)
         ax.plot([], [], linewidth=2.2, label="kappa, 95 % interval", **dot)
         for position in positions[np.isnan(kappa)]:
             ax.text(0.02, position, "n/a", color=GREY, fontsize=size, va="center_baseline")
         for column in self._published():
             marker, colour, label, shift = MARKERS[column]
-            ax.plot(
-                scores[column].to_numpy(dtype=float),
-                positions + shift,
+            hollow: dict[str, Any] = {
                 **{"linestyle": "none", "marker": marker, "markersize": 0.65 * size, "zorder": 3},
                 **{"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.5},
-                label=label,
-            )
+            }
+            values = scores[column].to_numpy(dtype=float)
+            ax.plot(values, positions + shift, label=label, **hollow)
 
     def _draw_table(self, texts, positions, size):
         """Columns of text to the right of the forest, right-aligned under their headers."""
@@ -254,13 +259,13 @@ class KappaDisplay:
             **{"frameon": False, "borderaxespad": 0.2, "handletextpad": 0.6, "columnspacing": 1.5},
         )
         if footnote:
-            ax.annotate(
-                textwrap.fill(FOOTNOTE, 92),
+            below: dict[str, Any] = {
                 **{"xy": (1, 0), "xycoords": "axes fraction"},
                 **{"xytext": (0, -2.3 * size), "textcoords": "offset points"},
                 **{"ha": "right", "va": "top", "multialignment": "left"},
                 **{"fontsize": 0.85 * size, "color": GREY},
-            )
+            }
+            ax.annotate(textwrap.fill(FOOTNOTE, 92), **below)
         if self.note:
             ax.set_title(
                 self.note, loc="left", color=VERMILLION, fontsize=1.1 * size, fontweight="bold"

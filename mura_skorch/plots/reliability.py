@@ -1,6 +1,9 @@
 """Reliability: labels and probabilities in, a figure of how far they can be believed out."""
 
+from typing import Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.calibration import CalibrationDisplay
 
 from mura_skorch.metrics import ECE_BINS
@@ -43,12 +46,12 @@ class ReliabilityDisplay:
     'predicted probability of abnormality'
     """
 
-    def __init__(self, y_true, y_score, note=None):
+    def __init__(self, y_true: ArrayLike, y_score: ArrayLike, note: str | None = None) -> None:
         self.y_true = y_true
         self.y_score = y_score
         self.note = note
 
-    def plot(self):
+    def plot(self) -> Self:
         """Draw the display on a figure of 4.6 by 5 inches.
 
         Returns

@@ -1,10 +1,16 @@
 """ROC curve: labels and probabilities in, a figure with the operating point out."""
 
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import RocCurveDisplay, roc_auc_score, roc_curve
 
 from mura_skorch.plots.style import BLUE, LINE_GREY, ORANGE, VERMILLION
 from mura_skorch.published import OVERALL_MODEL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["RocDisplay"]
 
@@ -51,7 +57,15 @@ class RocDisplay:
     '1 - specificity'
     """
 
-    def __init__(self, y_true, y_score, *, published=False, threshold=0.5, note=None):
+    def __init__(
+        self,
+        y_true: ArrayLike,
+        y_score: ArrayLike,
+        *,
+        published: bool = False,
+        threshold: float | None = 0.5,
+        note: str | None = None,
+    ) -> None:
         self.y_true = y_true
         self.y_score = y_score
         self.published = published
@@ -60,8 +74,15 @@ class RocDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_score, *, published=False, threshold=0.5, note=None, ax=None
-    ):
+        cls,
+        y_true: ArrayLike,
+        y_score: ArrayLike,
+        *,
+        published: bool = False,
+        threshold: float | None = 0.5,
+        note: str | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
         """Draw predictions in one step.
 
         Parameters
@@ -79,7 +100,7 @@ class RocDisplay:
         display = cls(y_true, y_score, published=published, threshold=threshold, note=note)
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the display.
 
         Parameters

@@ -1,6 +1,8 @@
 """Training curves: the numbers of epochs in, a figure of losses and kappas out."""
 
-from typing import Any
+from typing import Any, Self
+
+import pandas as pd
 
 from mura_skorch.plots.style import GREY, SERIES, VERMILLION
 
@@ -35,11 +37,11 @@ class TrainingDisplay:
     'loss'
     """
 
-    def __init__(self, epochs, note=None):
+    def __init__(self, epochs: pd.DataFrame, note: str | None = None) -> None:
         self.epochs = epochs
         self.note = note
 
-    def plot(self):
+    def plot(self) -> Self:
         """Draw the display on a figure of 10 by 3.6 inches.
 
         Returns

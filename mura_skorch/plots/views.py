@@ -4,11 +4,16 @@ Matplotlib is imported by the methods that draw, so that importing this module c
 """
 
 import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from mura_skorch.localization import peak_of, resize_map
 from mura_skorch.plots.style import VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["MapDisplay", "map_limit", "overlay_map"]
 
@@ -63,7 +68,16 @@ class MapDisplay:
     ['a grey view', 'map, + its peak']
     """
 
-    def __init__(self, view, cam, *, box=None, title=None, note=None, limit=None):
+    def __init__(
+        self,
+        view: np.ndarray,
+        cam: np.ndarray,
+        *,
+        box: Sequence[float] | None = None,
+        title: str | None = None,
+        note: str | None = None,
+        limit: float | None = None,
+    ) -> None:
         self.view = view
         self.cam = cam
         self.box = box
@@ -71,7 +85,7 @@ class MapDisplay:
         self.note = note
         self.limit = limit
 
-    def plot(self, axes=None):
+    def plot(self, axes: "Sequence[Axes] | None" = None) -> Self:
         """Draw the display.
 
         Parameters
@@ -89,7 +103,8 @@ class MapDisplay:
         x_margin, y_margin = (_margin(side, self.view.shape) for side in (width, height))
         if axes is None:
             axes = _new_axes(height + 2 * y_margin, width + 2 * x_margin)
-        self.axes_, self.figure_ = tuple(axes), axes[0].get_figure(root=True)
+        self.axes_ = tuple(axes)
+        self.figure_: Any = axes[0].get_figure(root=True)
         limit = map_limit(self.cam) if self.limit is None else self.limit
         shown = np.repeat(self.view[:, :, None], 3, axis=2)
         pictures = (shown, overlay_map(self.view, self.cam, limit))
@@ -138,7 +153,7 @@ class MapDisplay:
         bar.outline.set_visible(False)
 
 
-def map_limit(*cams):
+def map_limit(*cams: np.ndarray) -> float:
     """Return the largest absolute value of maps, the end of a symmetric scale; 1 if all are 0.
 
     Parameters
@@ -159,7 +174,7 @@ def map_limit(*cams):
     return max((float(np.abs(cam).max()) for cam in cams), default=0.0) or 1.0
 
 
-def overlay_map(view, cam, limit):
+def overlay_map(view: np.ndarray, cam: np.ndarray, limit: float) -> np.ndarray:
     """Return a radiograph with a map laid over, in colour.
 
     Parameters

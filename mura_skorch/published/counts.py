@@ -117,7 +117,7 @@ WHAT = {
 }
 
 
-def published_counts():
+def published_counts() -> pd.DataFrame:
     """Return the counts of MURA v1.1, one row per split and study type.
 
     Returns
@@ -143,7 +143,9 @@ def published_counts():
     return pd.concat(parts, ignore_index=True)[["split", "study_type", *WHAT]]
 
 
-def compare_counts(counts, views_per_study=None):
+def compare_counts(
+    counts: pd.DataFrame, views_per_study: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Set the counts of a table beside those of MURA v1.1.
 
     Parameters
@@ -179,8 +181,8 @@ def compare_counts(counts, views_per_study=None):
     keys = ["split", "study_type", "what"]
     both = found.merge(published, "outer", on=keys)
     if whole and views_per_study is not None:
-        own = views_per_study[views_per_study["split"].isin(splits)]
-        own = own.set_index(["split", "n_views"])["studies"].rename("found")
+        known = views_per_study[views_per_study["split"].isin(splits)]
+        own = known.set_index(["split", "n_views"])["studies"].rename("found")
         theirs = pd.Series(
             {(split, n): VIEW_COUNTS[split][n] for split in splits for n in VIEW_COUNTS[split]},
             name="published",
@@ -193,7 +195,7 @@ def compare_counts(counts, views_per_study=None):
     return both[[*keys, "found", "published", "agrees"]]
 
 
-def resembles_mura(comparison):
+def resembles_mura(comparison: pd.DataFrame) -> bool:
     """Whether a table is MURA v1.1, or a copy that some studies are missing from.
 
     Parameters
@@ -209,7 +211,7 @@ def resembles_mura(comparison):
     return len(comparison) > 0 and bool(comparison["agrees"].mean() >= 0.5)
 
 
-def is_mura(studies):
+def is_mura(studies: pd.DataFrame) -> bool:
     """Whether a table's valid split is that of MURA v1.1, by its published counts.
 
     Another dataset in MURA's folder layout is told apart, and its scores are not to be set beside
@@ -245,6 +247,6 @@ def is_mura(studies):
     published = STUDY_COUNTS["valid"]
     for study_type, labels in valid.groupby("study_type", observed=True)["label"]:
         counts = int((labels == 0).sum()), int((labels == 1).sum())
-        if counts != published.get(study_type) or sum(counts) != len(labels):
+        if counts != published.get(str(study_type)) or sum(counts) != len(labels):
             return False
     return True

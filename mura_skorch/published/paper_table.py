@@ -25,7 +25,7 @@ HEADERS = {
 }
 
 
-def paper_table(scores, *, published=True):
+def paper_table(scores: pd.DataFrame, *, published: bool = True) -> pd.DataFrame:
     """Return a model's kappas as a column of the paper's Table 2.
 
     Parameters
@@ -68,7 +68,7 @@ def paper_table(scores, *, published=True):
     return table.assign(footnote=FOOTNOTE)
 
 
-def format_paper_table(table):
+def format_paper_table(table: pd.DataFrame) -> str:
     """Return what `paper_table` returns as aligned plain text, with its footnote.
 
     Parameters

@@ -102,7 +102,7 @@ TEST_STUDIES = MappingProxyType(
 )
 
 
-def published_kappas():
+def published_kappas() -> pd.DataFrame:
     """Table 2 of the paper, one row per study type and reader.
 
     Returns
@@ -128,7 +128,7 @@ def published_kappas():
     )
 
 
-def beside_published(scores):
+def beside_published(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores with the paper's kappas beside them.
 
     Parameters

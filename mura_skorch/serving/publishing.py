@@ -2,13 +2,21 @@
 
 import tempfile
 from contextlib import contextmanager
+from typing import Any
 
 from mura_skorch.mlmodel import save_mlmodel
 
 __all__ = ["log_model"]
 
 
-def log_model(clf, name="model", *, registered_model_name=None, alias=None, run_id=None):
+def log_model(
+    clf: Any,
+    name: str = "model",
+    *,
+    registered_model_name: str | None = None,
+    alias: str | None = None,
+    run_id: str | None = None,
+) -> str:
     """Log a fitted model to an MLflow run, so that MLflow can serve it, and register it.
 
     The model that a fit itself has logged needs none of this to be served, and only
