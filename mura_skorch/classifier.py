@@ -6,7 +6,6 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
-from inspect import signature
 from itertools import chain
 from typing import Any, Literal, Self
 
@@ -14,31 +13,24 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from skorch.history import History
 from skorch.utils import is_dataset, to_numpy
 
 from mura_skorch.callbacks import BestWeights, has_stopped_early, training_callbacks
 from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, is_cached, studies_of
 from mura_skorch.decisions import OperatingPointMixin
-from mura_skorch.hardware import (
-    keep_compiled_kernels,
-    loader_defaults,
-    resolve_device,
-    resolve_precision,
-)
 from mura_skorch.images import check_views
 from mura_skorch.inner_fits import birthplace
 from mura_skorch.localization import localize
 from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.module import StudyDenseNet
 from mura_skorch.operating_point import check_rule, is_rule
+from mura_skorch.persistence import PersistentNet
 from mura_skorch.predictions import join_notes
-from mura_skorch.saving import note_of, read_model, write_model
+from mura_skorch.saving import note_of
 from mura_skorch.splits import PatientSplit, check_no_shared_patient
-from mura_skorch.steps import StudySteps
 from mura_skorch.studies import check_studies
-from mura_skorch.tracking import MlflowTracker, ModelSource, fetch_model, on_record
+from mura_skorch.tracking import MlflowTracker, on_record
 from mura_skorch.transforms import Augment
 
 __all__ = ["MuraClassifier"]
@@ -48,7 +40,7 @@ __all__ = ["MuraClassifier"]
 ONE_FIT_AT_A_TIME = threading.RLock()
 
 
-class MuraClassifier(OperatingPointMixin, StudySteps):
+class MuraClassifier(OperatingPointMixin, PersistentNet):
     """DenseNet-169 that tells abnormal studies of radiographs from normal ones.
 
     Every view of a study goes through the network; the study's probability is the mean over its
@@ -341,92 +333,6 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         """
         return localize(self, X)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model to a folder, as safetensors and JSON.
-
-        Parameters
-        ----------
-        folder : path
-            Made where it is missing. Holds weights, study types, history and the parameters that
-            are numbers or strings; parameters that are objects come back as defaults.
-        """
-        self.check_is_fitted()
-        tensors = {
-            f"{part}.{key}": value
-            for part in ("module", "criterion")
-            for key, value in getattr(self, part + "_").state_dict().items()
-        }
-        params = {
-            key: value.item() if isinstance(value, np.generic) else value
-            for key, value in self.get_params(deep=False).items()
-            if isinstance(value, bool | int | float | str | None | np.generic)
-            and key not in ("device", "dataset__cache")  # of this machine
-            and not key.startswith("callbacks")
-        }
-        config = {
-            "note": self.note_,
-            "seed": self.seed_,
-            "run_id": self.run_id_,
-            "operating_point": self.operating_point(),
-            "study_types": self.study_types_,
-            "classes": self._class_names(),
-            "params": params,
-            "history": [{k: v for k, v in row.items() if k != "batches"} for row in self.history],
-        }
-        write_model(folder, tensors, config)
-
-    @classmethod
-    def load(cls, source: ModelSource, **params: Any) -> Self:
-        """Return a model that predicts as the saved one does.
-
-        Parameters
-        ----------
-        source : path, str or mlflow.entities.Run
-            A folder written by `save`, an MLflow run, its id, or a ``runs:/`` address.
-        **params
-            Parameters to use instead of the saved ones, such as ``device``.
-
-        Returns
-        -------
-        MuraClassifier
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no saved model.
-        ValueError
-            It is damaged, foreign or of a later format.
-        """
-        folder = fetch_model(source)
-        _, config = read_model(folder)
-        net = cls(**{**config["params"], **params})
-        for part, name in net._class_names().items():
-            if name != config["classes"][part]:
-                raise ValueError(
-                    f"expected {part} {config['classes'][part]}, with which the model in {folder} "
-                    f"was saved, got {name}; pass {part}=THAT_CLASS to load"
-                )
-        start, net.module__weights = net.module__weights, None
-        net.initialize()
-        net.module__weights = start
-        net.load_weights(folder)
-        net.study_types_, net.note_ = config["study_types"], config["note"]
-        net.history = History({**row, "batches": []} for row in config["history"])
-        net.run_id_, net.seed_ = config.get("run_id"), config.get("seed", net.seed_)
-        net.set_operating_point(config.get("operating_point"), config["params"].get("threshold"))
-        return net
-
-    def load_weights(self, folder: str | os.PathLike[str]) -> None:
-        """Take the weights of a model that `save` wrote; all must fit."""
-        tensors, _ = read_model(folder)
-        for part in ("module", "criterion"):
-            state = {
-                key.removeprefix(f"{part}."): value
-                for key, value in tensors.items()
-                if key.startswith(f"{part}.")
-            }
-            getattr(self, part + "_").load_state_dict(state)
-
     # --- where the rooms are joined to skorch ----------------------------------------------
 
     @property
@@ -434,25 +340,7 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         *scores, table = training_callbacks()
         return [*scores, ("mlflow", MlflowTracker()), table]
 
-    @property
-    def device(self) -> str | torch.device:
-        """Where the network runs, "auto" resolved."""
-        return resolve_device(self.__dict__["device"])
-
-    @device.setter
-    def device(self, value: str | torch.device) -> None:
-        self.__dict__["device"] = value
-
-    @property
-    def precision_(self) -> str:
-        """Arithmetic of the network, "auto" resolved."""
-        return resolve_precision(self.precision, self.device)
-
-    def get_params(self, deep: bool = True, **kwargs: Any) -> dict[str, Any]:
-        """Return the parameters as they were given."""
-        return super().get_params(deep=deep, **kwargs) | {"device": self.__dict__["device"]}
-
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; those of datasets and loaders count from the next call on."""
         for key in list(params):
             if key.startswith(("dataset__", "iterator_train__", "iterator_valid__")):
@@ -478,11 +366,6 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
         self.interrupted_ = False
         return super().initialize()
 
-    def _class_names(self):
-        """Return the names of the classes that a saved model needs, by parameter."""
-        parts = {part: getattr(self, part) for part in ("module", "criterion", "dataset")}
-        return {part: getattr(item, "__qualname__", repr(item)) for part, item in parts.items()}
-
     def initialize_module(self) -> Self:
         """Make the network from this estimator's seed."""
         seed = self.random_state
@@ -490,29 +373,9 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
             seed = seed.randint(2**31)
         self.seed_ = secrets.randbits(31) if seed is None else int(seed)
         self.rng_state_ = torch.Generator().manual_seed(self.seed_).get_state()
-        keep_compiled_kernels()
         with self._own_random_state():
             super().initialize_module()
-        if self.precision_ == "bfloat16":  # twice as fast in bfloat16, half as fast in float32
-            self.module_.to(memory_format=torch.channels_last)
         return self
-
-    def get_params_for(self, prefix: str) -> dict[str, Any]:
-        """Return the arguments of a part; a loader's unless given, as they suit the device."""
-        given = super().get_params_for(prefix)
-        if prefix not in ("iterator_train", "iterator_valid"):
-            return given
-        has_cache = self.get_params_for("dataset").get("cache") is not None
-        return loader_defaults(self.device, is_cached=has_cache) | given
-
-    def get_params_for_optimizer(
-        self, prefix: str, named_parameters: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """Return the optimizer's arguments, with its fused kernel where it has one."""
-        args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
-        if "fused" in signature(self.optimizer).parameters:
-            kwargs.setdefault("fused", True)
-        return args, kwargs
 
     @contextmanager
     def _own_random_state(self):
@@ -589,11 +452,6 @@ class MuraClassifier(OperatingPointMixin, StudySteps):
             f"{name}={getattr(value, '__name__', repr(value))}" for name, value in given.items()
         )
         return f"{type(self).__name__}({', '.join(texts)})"
-
-    def __setstate__(self, state):
-        given = state["device"]
-        super().__setstate__({**state, "device": resolve_device(given)})
-        self.device = given
 
 
 def _refuse(fit_params):

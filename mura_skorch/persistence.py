@@ -1,0 +1,109 @@
+"""Persistence: a fitted classifier goes in, a folder that brings it back comes out."""
+
+import os
+from typing import Any, Self
+
+import numpy as np
+from skorch.history import History
+
+from mura_skorch.saving import read_model, write_model
+from mura_skorch.steps import StudySteps
+from mura_skorch.tracking import ModelSource, fetch_model
+
+__all__ = ["PersistentNet"]
+
+
+class PersistentNet(StudySteps):
+    """A net of studies that is saved to a folder and loaded again, without pickle."""
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model to a folder, as safetensors and JSON.
+
+        Parameters
+        ----------
+        folder : path
+            Made where it is missing. Holds weights, study types, history and the parameters that
+            are numbers or strings; parameters that are objects come back as defaults.
+        """
+        self.check_is_fitted()
+        tensors = {
+            f"{part}.{key}": value
+            for part in ("module", "criterion")
+            for key, value in getattr(self, part + "_").state_dict().items()
+        }
+        params = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in self.get_params(deep=False).items()
+            if isinstance(value, bool | int | float | str | None | np.generic)
+            and key not in ("device", "dataset__cache")  # of this machine
+            and not key.startswith("callbacks")
+        }
+        config = {
+            "note": self.note_,
+            "seed": self.seed_,
+            "run_id": self.run_id_,
+            "operating_point": self.operating_point(),
+            "study_types": self.study_types_,
+            "classes": self._class_names(),
+            "params": params,
+            "history": [{k: v for k, v in row.items() if k != "batches"} for row in self.history],
+        }
+        write_model(folder, tensors, config)
+
+    @classmethod
+    def load(cls, source: ModelSource, **params: Any) -> Self:
+        """Return a model that predicts as the saved one does.
+
+        Parameters
+        ----------
+        source : path, str or mlflow.entities.Run
+            A folder written by `save`, an MLflow run, its id, or a ``runs:/`` address.
+        **params
+            Parameters to use instead of the saved ones, such as ``device``.
+
+        Returns
+        -------
+        MuraClassifier
+            Or the subclass it is called on.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no saved model.
+        ValueError
+            It is damaged, foreign or of a later format.
+        """
+        folder = fetch_model(source)
+        _, config = read_model(folder)
+        net = cls(**{**config["params"], **params})
+        for part, name in net._class_names().items():
+            if name != config["classes"][part]:
+                raise ValueError(
+                    f"expected {part} {config['classes'][part]}, with which the model in {folder} "
+                    f"was saved, got {name}; pass {part}=THAT_CLASS to load"
+                )
+        start, net.module__weights = net.module__weights, None
+        net.initialize()
+        net.module__weights = start
+        net.load_weights(folder)
+        net.study_types_, net.note_ = config["study_types"], config["note"]
+        net.history = History({**row, "batches": []} for row in config["history"])
+        net.run_id_, net.seed_ = config.get("run_id"), config.get("seed", net.seed_)
+        net.set_operating_point(config.get("operating_point"), config["params"].get("threshold"))
+        return net
+
+    def load_weights(self, folder: str | os.PathLike[str]) -> None:
+        """Take the weights of a model that `save` wrote; all must fit."""
+        tensors, _ = read_model(folder)
+        for part in ("module", "criterion"):
+            state = {
+                key.removeprefix(f"{part}."): value
+                for key, value in tensors.items()
+                if key.startswith(f"{part}.")
+            }
+            getattr(self, part + "_").load_state_dict(state)
+
+    def _class_names(self):
+        """Return the names of the classes that a saved model needs, by parameter."""
+        parts = {part: getattr(self, part) for part in ("module", "criterion", "dataset")}
+        return {part: getattr(item, "__qualname__", repr(item)) for part, item in parts.items()}
