@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench docs clean
 
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
 	@echo "make test   install, then lint, types, import rules and the whole test suite"
 	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
+	@echo "make docs   install, run the tutorial, and build the pages into docs/_build/html"
 	@echo "make clean  remove $(VENV), caches and drawn phantoms; never runs or results"
 
 $(READY): pyproject.toml
@@ -36,5 +37,9 @@ bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=median,rounds \
 	  $(if $(RECORD),--record $(RECORD))
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) phantoms .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) phantoms docs/_build docs/gallery .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
