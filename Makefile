@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench dist clean
+.PHONY: help demo test lint bench dist docs clean
 
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
 	@echo "make test   install, then lint, types, import rules and the whole test suite"
 	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
 	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
+	@echo "make docs   install, run the tutorial, and build the pages into docs/_build/html"
 	@echo "make clean  remove $(VENV), caches and drawn phantoms; never runs or results"
 
 # The version, too: an editable install keeps the one it was made with.
@@ -43,5 +44,10 @@ dist: $(READY)
 	$(BIN)/python -m pytest tests/test_distribution.py tests/test_version.py
 	$(BIN)/python -m build --no-isolation
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) dist build *.egg-info phantoms .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) dist build *.egg-info docs/_build docs/gallery phantoms .mypy_cache .pytest_cache \
+	  .ruff_cache .import_linter_cache

@@ -147,8 +147,9 @@ def wide_kappas(kappas: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Texts such as ".705 (.608, .803)", "n/a" where undefined, with the number of studies and of
         ties left out in a second line; index `study_type`. Where all of a row are held against one
-        reference on the same studies, the highest kappa ends in " *", several where they are
-        equal. Elsewhere none does, and a third line has the model's kappa on the reader's studies.
+        reference on the same studies, the highest kappa ends in ``" *"``, several where they
+        are equal. Elsewhere none does, and a third line has the model's kappa on the reader's
+        studies.
 
     Raises
     ------
