@@ -348,7 +348,10 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
                 setattr(self, key, params.pop(key))
             elif key.startswith("callbacks__") and params[key] is vars(self).get(key, self):
                 del params[key]  # as it is: skorch fails to take out what is out already
-        return super().set_params(**params)
+        super().set_params(**params)
+        if getattr(self, "callbacks_", None):  # skorch would call those that are taken out
+            self.callbacks_ = [pair for pair in self.callbacks_ if pair[1] is not None]
+        return self
 
     def __sklearn_clone__(self):
         """Return a clone that knows the MLflow run it was made in, for workers that see none."""

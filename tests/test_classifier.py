@@ -424,6 +424,13 @@ def test_view_that_breaks_in_prediction_is_named(fitted, valid, tmp_path):
         fitted.predict(table)
 
 
+def test_callback_of_a_fitted_model_can_be_taken_out(train):
+    net = tiny_classifier(callbacks__mlflow__log_model=False, max_epochs=1).fit(train)
+    net.set_params(callbacks__mlflow=None).partial_fit(train)
+    assert "mlflow" not in dict(net.callbacks_)
+    assert len(net.history) == 2
+
+
 def test_datasets_and_loaders_of_a_fitted_model_can_be_set(train, valid, tmp_path):
     net = tiny_classifier().fit(train)
     before = net.predict_proba(valid)

@@ -76,8 +76,8 @@ def add_row(what, against, ratios, target, better=max):
         [
             what,
             against,
-            f"{ratio:.2f}",
-            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            f"{ratio:.3g}",
+            f"{min(ratios):.3g} to {max(ratios):.3g}",
             "" if target is None else f"{sign} {target}",
             met,
         ]

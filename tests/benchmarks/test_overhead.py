@@ -152,9 +152,7 @@ def test_cost_of_gradient_checkpointing(in_turn, studies, clf):
 
 
 def test_loader_workers(in_turn, studies, clf):
-    clf.set_params(dataset__cache=None, callbacks__mlflow=None)
-
-    clf.partial_fit(studies, epochs=1)
+    clf.set_params(dataset__cache=None).partial_fit(studies, epochs=1)
 
     def epoch(n_workers):
         clf.set_params(iterator_train__num_workers=n_workers)
