@@ -349,8 +349,9 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
             elif key.startswith("callbacks__") and params[key] is vars(self).get(key, self):
                 del params[key]  # as it is: skorch fails to take out what is out already
         super().set_params(**params)
-        if getattr(self, "callbacks_", None):  # skorch would call those that are taken out
-            self.callbacks_ = [pair for pair in self.callbacks_ if pair[1] is not None]
+        if callbacks := getattr(self, "callbacks_", None):
+            # skorch would call those that are taken out.
+            self.callbacks_ = [pair for pair in callbacks if pair[1] is not None]
         return self
 
     def __sklearn_clone__(self):
