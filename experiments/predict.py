@@ -92,9 +92,7 @@ def read(args, keep):
         if args.split or not holds_dicom(args.data):
             raise
         secret = os.environ.get("MURA_SKORCH_SECRET")
-        return read_dicom_studies(
-            args.data, labels=args.labels, keep=keep, hash_patients=secret or None
-        )
+        return read_dicom_studies(args.data, labels=args.labels, keep=keep, hash_patients=secret)
     found = sorted(set(studies["split"]))
     chosen = [args.split] if args.split else [name for name in found if name != "train"] or found
     own = of_split(studies, chosen, f"--split among {found} in {args.data}")

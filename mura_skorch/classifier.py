@@ -38,6 +38,18 @@ __all__ = ["MuraClassifier"]
 # Torch's random state belongs to the process: two threads that fit wait for each other, so that
 # each draws what it draws alone.
 ONE_FIT_AT_A_TIME = threading.RLock()
+# Parts whose parameters wait until the part is made.
+COUNT_LATER = ("module", "criterion", "dataset", "iterator_train", "iterator_valid")
+
+
+def _renew_lock():
+    """Make a forked process free to fit while a thread of its parent holds the lock."""
+    global ONE_FIT_AT_A_TIME
+    ONE_FIT_AT_A_TIME = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class MuraClassifier(OperatingPointMixin, PersistentNet):
@@ -205,6 +217,7 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         self.random_state = random_state
 
     study_types_: list[str]
+    trained_patients_: set[Any]  # of this process's calls: a saved model holds no ids
     note_: str | None
 
     # --- what a user calls -----------------------------------------------------------------
@@ -237,6 +250,7 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         """
         _refuse(fit_params)
         check_studies(X, y, for_fit=True)  # before the weights are fetched
+        _refuse_opposite(X, y)
         return super().fit(X, y, **fit_params)
 
     def partial_fit(
@@ -256,6 +270,7 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
             with self._own_random_state(), on_record(self):
                 return super().partial_fit(X, y, classes, **fit_params)
         finally:
+            self.__dict__.pop("_birthplace_", None)  # no address of a server in pickles
             for _, callback in self.callbacks_:
                 if isinstance(callback, BestWeights):
                     callback.remove_temporary()
@@ -341,11 +356,18 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         return [*scores, ("mlflow", MlflowTracker()), table]
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; those of datasets and loaders count from the next call on."""
+        """Set parameters; a fitted model keeps its weights, whatever is set.
+
+        Parameters of datasets and loaders, ``module__max_views`` and ``module__augment`` count from
+        the next call on, other ones of the module and the criterion from the next `fit`.
+        """
         for key in list(params):
-            if key.startswith(("dataset__", "iterator_train__", "iterator_valid__")):
-                # skorch sets them, too, but then looks in vain for what it has to make anew.
+            if key.split("__")[0] in COUNT_LATER:
+                # skorch would make the network anew, or look in vain for what to make anew.
                 setattr(self, key, params.pop(key))
+                name = key.removeprefix("module__")
+                if name in ("max_views", "augment") and hasattr(self, "module_"):
+                    setattr(self.module_, name, getattr(self, key))
             elif key.startswith("callbacks__") and params[key] is vars(self).get(key, self):
                 del params[key]  # as it is: skorch fails to take out what is out already
         super().set_params(**params)
@@ -368,6 +390,7 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         self.note_ = note_of(self.get_params_for("module").get("weights"))
         self.run_id_ = None
         self.interrupted_ = False
+        self.trained_patients_ = set()
         return super().initialize()
 
     def initialize_module(self) -> Self:
@@ -417,6 +440,8 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         parts = [train] if valid is None else [train, valid]
         if valid is not None:
             check_no_shared_patient(train, valid)
+            self._check_never_trained_on(valid)
+        self.trained_patients_ |= set(studies_of(train)["patient"])
         unread = [part for part in parts if not is_cached(part)]  # a cache has read its images
         check_views(chain.from_iterable(chain(*(studies_of(part)["views"] for part in unread))))
         table = studies_of(train)
@@ -425,12 +450,15 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         self.criterion_.fit_weights(code.astype(int), label, n_views, self.study_types_)
         return train, valid
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return the loader; the one for prediction draws nothing from the global state."""
-        iterator = super().get_iterator(dataset, training=training)
-        if not training and isinstance(iterator, torch.utils.data.DataLoader):
-            iterator.generator = torch.Generator()
-        return iterator
+    def _check_never_trained_on(self, valid):
+        """Raise where an earlier call of `partial_fit` has trained on patients held out now."""
+        known = self.trained_patients_ & set(studies_of(valid)["patient"])
+        if known:
+            raise ValueError(
+                f"expected to validate on patients that the model was never trained on, got "
+                f"{len(known):,} that an earlier call was; pass train_split=ValidStudies(table) "
+                "with the same table at every call, or None"
+            )
 
     def fit_loop(
         self, X: Any, y: ArrayLike | None = None, epochs: int | None = None, **fit_params: Any
@@ -466,3 +494,15 @@ def _refuse(fit_params):
     }
     for name in remedies.keys() & fit_params.keys():
         raise TypeError(f"expected X and y alone, got {name}: {remedies[name]}")
+
+
+def _refuse_opposite(X, y):
+    """Raise where y says the opposite of the table in every row."""
+    if y is None or "label" not in X:
+        return
+    known = pd.to_numeric(X["label"]).to_numpy(dtype=float, na_value=np.nan)
+    if len(known) and (np.asarray(y, dtype=float).ravel() == 1 - known).all():
+        raise ValueError(
+            "expected y with 1 for abnormal, got the opposite of X['label'] in every row, as "
+            "scikit-learn encodes the words abnormal and normal; pass 0 and 1"
+        )

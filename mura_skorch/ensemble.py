@@ -181,7 +181,8 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         """
         folder = Path(folder)
         rows = []
-        for name, member in zip(dict(self.estimators), self.estimators_, strict=True):
+        names = [name for name, member in self.estimators if member != "drop"]
+        for name, member in zip(names, self.estimators_, strict=True):
             member.save(folder / name)
             rows.append(
                 {
@@ -227,7 +228,11 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         ValueError
             It is damaged, foreign or of a later format.
         """
-        folder = Path(fetch_model(source))
+        with fetch_model(source) as folder:
+            return cls._load(folder, threshold, params)
+
+    @classmethod
+    def _load(cls, folder, threshold, params):
         file = folder / ENSEMBLE_FILE
         if not file.is_file():
             raise FileNotFoundError(
@@ -286,14 +291,16 @@ def load_model(source: ModelSource, **params: Any) -> MuraClassifier | MuraEnsem
     ValueError
         It is damaged, foreign or of a later format, or the folder holds a model of each kind.
     """
-    folder = Path(fetch_model(source))
-    is_ensemble, is_single = ((folder / name).is_file() for name in (ENSEMBLE_FILE, CONFIG_FILE))
-    if is_ensemble and is_single:
-        raise ValueError(
-            f"expected one model in {folder}, got {ENSEMBLE_FILE} and {CONFIG_FILE}; save each to "
-            "a folder of its own"
+    with fetch_model(source) as folder:
+        is_ensemble, is_single = (
+            (folder / name).is_file() for name in (ENSEMBLE_FILE, CONFIG_FILE)
         )
-    return (MuraEnsemble if is_ensemble else MuraClassifier).load(folder, **params)
+        if is_ensemble and is_single:
+            raise ValueError(
+                f"expected one model in {folder}, got {ENSEMBLE_FILE} and {CONFIG_FILE}; save each "
+                "to a folder of its own"
+            )
+        return (MuraEnsemble if is_ensemble else MuraClassifier).load(folder, **params)
 
 
 def best_valid_loss(net: Any) -> float | None:

@@ -1,6 +1,7 @@
 """Hardware: "auto" goes in, the device, arithmetic and loading this machine is best at come out."""
 
 import os
+from multiprocessing import current_process
 
 import torch
 
@@ -42,13 +43,15 @@ def resolve_precision(precision, device):
     return precision
 
 
-def loader_defaults(device, *, is_cached):
+def loader_defaults(device, n_batches, *, is_cached):
     """Return the arguments of torch's `DataLoader` that suit a device.
 
     Parameters
     ----------
     device : str or torch.device
         Where the network runs.
+    n_batches : int
+        More workers than batches have nothing to do.
     is_cached : bool
         Whether prepared views are read from a cache, which costs a copy of memory.
 
@@ -60,7 +63,10 @@ def loader_defaults(device, *, is_cached):
     """
     if torch.device(device).type != "cuda":
         return {}
-    return {"pin_memory": True, "num_workers": 0 if is_cached else min(8, os.cpu_count() or 1)}
+    if is_cached or current_process().daemon:  # which may start no others
+        return {"pin_memory": True}
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"pin_memory": True, "num_workers": min(8, n_cores or 1, n_batches)}
 
 
 def keep_compiled_kernels():

@@ -50,12 +50,12 @@ class Birthplace(NamedTuple):
 
 def birthplace(source):
     """Return the birthplace of a clone that is made now: here, or its source's in a worker."""
-    here = Birthplace(
-        active_run_id(),
-        os.getpid(),
-        threading.get_ident(),
-        {name: os.environ.get(name) for name in ENVIRONMENT},
-    )
+    found = {name: os.environ.get(name) for name in ENVIRONMENT}
+    # An address with a password stays out of what may be pickled.
+    environment = {name: value for name, value in found.items() if "@" not in (value or "")}
+    here = Birthplace(active_run_id(), os.getpid(), threading.get_ident(), environment)
+    if here.run_id:  # joblib makes later clones in a thread of its own, where no run is active
+        source._birthplace_ = here
     earlier = source.__dict__.get("_birthplace_")
     return here if here.run_id or earlier is None or _is_here(earlier) else earlier
 

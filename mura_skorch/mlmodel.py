@@ -109,12 +109,13 @@ def _signature():
     """Return what a request must hold and what its answer holds."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import AnyType, Array
 
     texts, numbers = Array(DataType.string), Array(DataType.double)
     return ModelSignature(
         inputs=Schema(
-            [ColSpec(texts, "images"), ColSpec(DataType.string, "study_type", required=False)]
+            # As an array of texts, MLflow would give each the room of the longest, four-fold.
+            [ColSpec(AnyType(), "images"), ColSpec(DataType.string, "study_type", required=False)]
         ),
         outputs=Schema(
             [

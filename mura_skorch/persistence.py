@@ -32,9 +32,9 @@ class PersistentNet(StudySteps):
             for key, value in getattr(self, part + "_").state_dict().items()
         }
         params = {
-            key: value.item() if isinstance(value, np.generic) else value
+            key: _plain(value)
             for key, value in self.get_params(deep=False).items()
-            if isinstance(value, bool | int | float | str | None | np.generic)
+            if isinstance(value, bool | int | float | str | os.PathLike | None | np.generic)
             and key not in ("device", "dataset__cache")  # of this machine
             and not key.startswith("callbacks")
         }
@@ -73,7 +73,11 @@ class PersistentNet(StudySteps):
         ValueError
             It is damaged, foreign or of a later format.
         """
-        folder = fetch_model(source)
+        with fetch_model(source) as folder:
+            return cls._load(folder, params)
+
+    @classmethod
+    def _load(cls, folder, params):
         _, config = read_model(folder)
         net = cls(**{**config["params"], **params})
         for part, name in net._class_names().items():
@@ -107,3 +111,10 @@ class PersistentNet(StudySteps):
         """Return the names of the classes that a saved model needs, by parameter."""
         parts = {part: getattr(self, part) for part in ("module", "criterion", "dataset")}
         return {part: getattr(item, "__qualname__", repr(item)) for part, item in parts.items()}
+
+
+def _plain(value):
+    """Return what JSON can hold of a parameter."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if isinstance(value, np.generic) else value

@@ -64,6 +64,8 @@ def kappa_by_study_type(
     ... )["test_kappa/XR_WRIST"]
     >>> wrist_alone = partial(kappa_by_study_type, study_types=["XR_WRIST"])
     """
+    if isinstance(study_types, str):
+        raise TypeError(f"expected study_types as a list of types, got the text {study_types!r}")
     X = as_table(X)
     if y is None and "label" not in X:
         raise ValueError("expected y or a column label to score against, got neither")

@@ -1,13 +1,16 @@
 """Training steps: batches go in; losses, and a step of the optimizer for several, come out."""
 
 from inspect import signature
+from numbers import Integral
 from typing import Any, Self
 
 import torch
 from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import unpack_data
 from skorch.utils import to_tensor
+from torch.utils.data import DataLoader
 
+from mura_skorch.dataset import is_cached
 from mura_skorch.hardware import (
     keep_compiled_kernels,
     loader_defaults,
@@ -51,20 +54,31 @@ class StudySteps(NeuralNetBinaryClassifier):
             self.module_.to(memory_format=torch.channels_last)
         return self
 
-    def get_params_for(self, prefix: str) -> dict[str, Any]:
-        """Return the arguments of a part; a loader's unless given, as they suit the device."""
-        given = super().get_params_for(prefix)
-        if prefix not in ("iterator_train", "iterator_valid"):
-            return given
-        has_cache = self.get_params_for("dataset").get("cache") is not None
-        return loader_defaults(self.device, is_cached=has_cache) | given
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the loader; the one for prediction keeps the order and draws nothing at random."""
+        prefix = "iterator_train" if training else "iterator_valid"
+        given = {"batch_size": self.batch_size, **self.get_params_for(prefix)}
+        if given["batch_size"] == -1:
+            given["batch_size"] = len(dataset)
+        n_batches = -(-len(dataset) // given["batch_size"])
+        suited = loader_defaults(self.device, n_batches, is_cached=is_cached(dataset))
+        if not training and given.get("shuffle"):
+            raise ValueError(
+                "expected predictions in the order of the studies, got iterator_valid__shuffle="
+                f"{given['shuffle']!r}; leave it out"
+            )
+        iterator = getattr(self, prefix)(dataset, **suited | given)
+        if not training and isinstance(iterator, DataLoader):
+            iterator.generator = torch.Generator()
+        return iterator
 
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Return the optimizer's arguments, with its fused kernel where it has one."""
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
-        if "fused" in signature(self.optimizer).parameters:
+        others = kwargs.get("foreach") or kwargs.get("differentiable")
+        if "fused" in signature(self.optimizer).parameters and not others:
             kwargs.setdefault("fused", True)
         return args, kwargs
 
@@ -101,6 +115,10 @@ class StudySteps(NeuralNetBinaryClassifier):
         that they are those of one large batch, whatever is left over at the end; batch norm still
         sees each batch alone.
         """
+        if not isinstance(self.accumulate, Integral) or self.accumulate < 1:
+            raise ValueError(
+                f"expected accumulate to be 1, 2, ... batches, got {self.accumulate!r}"
+            )
         if self.accumulate == 1:
             return super().train_step(batch, **fit_params)
         if self.n_studies_added_ == 0:

@@ -163,16 +163,17 @@ def on_record(net: Any) -> Iterator[None]:
         tracker.close("KILLED" if net.interrupted_ else "FINISHED")
 
 
-def fetch_model(source: ModelSource) -> Path:
-    """Return the folder of a model: `source` itself, or the downloaded model of an MLflow run.
+@contextmanager
+def fetch_model(source: ModelSource) -> Iterator[Path]:
+    """Give the folder of a model: `source` itself, or a download that is removed afterwards.
 
     Parameters
     ----------
     source : path, str or mlflow.entities.Run
         A folder, a run, its id, or a ``runs:/`` or ``models:/`` address.
 
-    Returns
-    -------
+    Yields
+    ------
     Path
 
     Raises
@@ -185,17 +186,20 @@ def fetch_model(source: ModelSource) -> Path:
     if re.fullmatch(r"[0-9a-f]{32}", text) and not Path(text).exists():
         text = f"runs:/{text}/{MODEL_ARTIFACT}"
     if not re.match(r"(runs|models):/", text):
-        return Path(place)
+        yield Path(place)
+        return
     import mlflow
 
-    try:
-        with impatience():
-            return Path(mlflow.artifacts.download_artifacts(text))
-    except (mlflow.MlflowException, OSError) as error:
-        raise FileNotFoundError(
-            f"expected a run with a model at {mlflow.get_tracking_uri()}, got {text}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            with impatience():
+                folder = Path(mlflow.artifacts.download_artifacts(text, dst_path=temporary))
+        except (mlflow.MlflowException, OSError) as error:
+            raise FileNotFoundError(
+                f"expected a run with a model at {mlflow.get_tracking_uri()}, got {text}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        yield folder
 
 
 def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.DataFrame:

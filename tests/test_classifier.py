@@ -1,9 +1,11 @@
+import multiprocessing
 import os
 import pickle
 import shutil
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from skorch.callbacks import Callback
 
-from mura_skorch import Augment, MuraClassifier, StudyTypeBCE, ValidStudies
+from mura_skorch import (
+    Augment,
+    MuraClassifier,
+    PatientSplit,
+    StudyTypeBCE,
+    ValidStudies,
+    classifier,
+)
+from mura_skorch.dataset import StudyDataset
 from mura_skorch.studies import explode_views
 
 
@@ -422,6 +432,55 @@ def test_view_that_breaks_in_prediction_is_named(fitted, valid, tmp_path):
     table.at[table.index[3], "views"] = (str(tmp_path / "damaged.png"),)
     with pytest.raises(ValueError, match="damaged.png"):
         fitted.predict(table)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        *[{"module__max_views": 1}, {"module__augment": None}, {"module__weights": "elsewhere"}],
+        *[{"criterion__level": "view"}, {"batch_size": 3}, {"lr": 1.0}, {"max_epochs": 9}],
+        *[{"train_split": None}, {"random_state": 5}, {"dataset": StudyDataset}],
+    ],
+    ids=str,
+)
+def test_fitted_model_keeps_its_weights_whatever_is_set(fitted, valid, tmp_path, params):
+    fitted.save(tmp_path)
+    net = MuraClassifier.load(tmp_path, module=TinyNet)
+    before = {key: value.clone() for key, value in net.module_.state_dict().items()}
+    weight = net.criterion_.class_weight.clone()
+    net.set_params(**params)
+    assert all(torch.equal(net.module_.state_dict()[key], before[key]) for key in before)
+    assert torch.equal(net.criterion_.class_weight, weight)
+    assert np.allclose(net.predict_proba(valid), fitted.predict_proba(valid), atol=1e-6)
+    if "module__max_views" in params:
+        assert net.module_.max_views == 1
+
+
+def test_later_call_never_validates_on_patients_that_an_earlier_one_trained_on(train):
+    net = tiny_classifier(max_epochs=1).fit(train[::2])
+    net.partial_fit(train[::2])  # the same patients are held out again
+    with pytest.raises(ValueError, match="never trained on, got"):
+        net.set_params(train_split=PatientSplit(0.5, random_state=3)).partial_fit(train[::2])
+
+
+def test_predictions_cannot_be_shuffled(fitted, valid, tmp_path):
+    fitted.save(tmp_path)
+    net = MuraClassifier.load(tmp_path, module=TinyNet).set_params(iterator_valid__shuffle=True)
+    with pytest.raises(ValueError, match="in the order of the studies"):
+        net.predict_proba(valid)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that is the point
+def test_process_forked_while_a_thread_fits_can_fit(train):
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: tiny_classifier(max_epochs=1).fit(train)
+    )
+    with ThreadPoolExecutor(1) as other_thread:
+        other_thread.submit(classifier.ONE_FIT_AT_A_TIME.acquire).result()
+        child.start()
+        child.join(60)
+        other_thread.submit(classifier.ONE_FIT_AT_A_TIME.release).result()
+    assert child.exitcode == 0
 
 
 def test_callback_of_a_fitted_model_can_be_taken_out(train):

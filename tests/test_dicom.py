@@ -1,7 +1,9 @@
+import contextlib
 import subprocess
 import sys
 import warnings
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -368,6 +370,20 @@ def test_without_a_decoder_the_error_says_what_to_install(monkeypatch):
     for read in (read_view, lambda path: check_views([path])):
         with pytest.raises(ImportError, match=r"expected a decoder of JPEG-LS Loss.*pip install"):
             read(shipped("MR_small_jpeg_ls_lossless.dcm"))
+
+
+@pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm.dcm", "JPEG2000.dcm", "MR_small_RLE.dcm"])
+def test_damage_inside_compressed_pixels_never_ends_the_process(tmp_path, name):
+    data = bytearray(Path(get_testdata_file(name)).read_bytes())
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        damaged = data.copy()
+        start = rng.integers(len(data) // 2, len(data) - 64)
+        damaged[start : start + 64] = rng.bytes(64)
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(damaged)
+        with contextlib.suppress(ValueError):  # one of ours, or a picture that is a little wrong
+            assert read_view(path).dtype == np.uint8
 
 
 def test_lossy_jpeg_of_12_bits_says_which_decoder_it_needs():

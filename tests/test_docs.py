@@ -30,6 +30,7 @@ def build(tmp_path_factory):
     found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert found.returncode == 0, f"{found.stdout[-2000:]}\n{found.stderr}"
     assert "WARNING" not in found.stderr
+    assert not list(folder.rglob("mlruns")), "the tutorial leaves its record beside itself"
     return folder / "html"
 
 

@@ -13,7 +13,6 @@ import torch
 from mura_skorch import read_studies, write_phantoms
 from mura_skorch.ensemble import MuraEnsemble, load_model
 from mura_skorch.labels import join_labels
-from mura_skorch.tracking import fetch_model
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "reproduce_paper.py"
 QUICK = ["--image-size", "64", "--max-epochs", "1", "--threads", "1", "--cases", "0"]
@@ -135,7 +134,7 @@ def test_second_call_trains_nothing_again_and_averages_what_is_there(main, data,
     ensemble = load_model(out / "model")
     assert isinstance(ensemble, MuraEnsemble)
     assert len(ensemble.estimators_) == 2
-    rows = json.loads((fetch_model(out / "model") / "ensemble.json").read_text())["members"]
+    rows = json.loads((out / "model" / "ensemble.json").read_text())["members"]
     assert rows[0]["valid_loss"] <= rows[1]["valid_loss"]
     trained = {run.info.run_id for run in runs_of(done)[1].values()}
     assert {row["run_id"] for row in rows} == trained

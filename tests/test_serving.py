@@ -295,6 +295,14 @@ BAD = {
     "another key": (study("x") | {"parms": {}}, 'got also "parms"'),
     "no records": ({"dataframe_records": {}}, "as a list of studies, got an object"),
     "odd split": ({"dataframe_split": {"columns": ["images"], "data": [["x", "y"]]}}, "row 1"),
+    "an odd index": (
+        {"dataframe_split": {"columns": ["images"], "data": [[["x"]]], "index": [[1, 2]]}},
+        "as many entries in the index",
+    ),
+    "a number for an index": (
+        {"dataframe_split": {"columns": ["images"], "data": [[["x"]]], "index": 5}},
+        "as many entries in the index",
+    ),
     "no study": ({"dataframe_records": []}, "at least one study, got none"),
     "a number for a study": ({"dataframe_records": [3]}, "study 1 as an object"),
     "no images": ({"dataframe_records": [{"image": ["x"]}]}, 'got the columns "image"'),

@@ -13,6 +13,7 @@ from conftest import tiny_classifier
 from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
@@ -253,14 +254,32 @@ def test_learning_curve_by_patient(train):
     assert train_scores.shape == valid_scores.shape == (2, 2)
 
 
-def test_permutation_test_by_patient(train):
+def test_permutation_test_tells_a_classifier_that_knows_from_luck(train):
+    class Knowing(DummyClassifier):
+        def predict(self, X):
+            return X["label"].to_numpy(dtype=int)
+
+    folds = list(GroupKFold(2).split(train, groups=train["patient"]))
     score, permuted, p_value = permutation_test_score(
-        quick(), train, train["label"], groups=train["patient"], cv=GroupKFold(2), n_permutations=2,
-        scoring=kappa,
-    )  # fmt: skip
-    assert -1 <= score <= 1
-    assert len(permuted) == 2
-    assert 0 < p_value <= 1
+        Knowing(), train, train["label"].astype(int), cv=folds, n_permutations=19, scoring=kappa
+    )
+    assert score == 1
+    assert max(permuted) < 1
+    assert p_value == pytest.approx(1 / 20)
+
+
+def test_permutation_test_runs_by_patient(train):
+    folds = list(GroupKFold(2).split(train, groups=train["patient"]))
+    _, permuted, _ = permutation_test_score(
+        quick(), train, train["label"], cv=folds, n_permutations=2, scoring=kappa
+    )
+    assert np.isfinite(permuted).all()
+
+
+def test_words_that_scikit_learn_would_turn_upside_down_are_refused(train):
+    words = np.where(train["label"] == 1, "abnormal", "normal")
+    with pytest.raises(ValueError, match="the opposite of X\\['label'\\] in every row"):
+        VotingClassifier([("a", quick())], voting="soft").fit(train, words)
 
 
 # --- meta-estimators -------------------------------------------------------------------------

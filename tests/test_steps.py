@@ -49,6 +49,16 @@ def test_added_gradients_are_those_of_one_large_batch(train, n_studies, level):
     assert dict(added.callbacks_)["steps"].n_ == dict(large.callbacks_)["steps"].n_ == 2
 
 
+@pytest.mark.parametrize("accumulate", [0, -1, 2.5])
+def test_number_of_added_batches_is_checked(train, accumulate):
+    with pytest.raises(ValueError, match="expected accumulate to be 1, 2"):
+        fit(train, accumulate=accumulate)
+
+
+def test_other_kernels_of_the_optimizer_may_be_asked_for(train):
+    fit(train, optimizer=torch.optim.Adam, optimizer__foreach=True)
+
+
 def test_recorded_losses_do_not_depend_on_how_gradients_are_added(train):
     one = fit(train, batch_size=4, lr=0.0)
     added = fit(train, batch_size=4, lr=0.0, accumulate=3)

@@ -146,9 +146,11 @@ print(f"in both: {len(to_train & to_judge)} ({note})")
 # For real radiographs, leave them out.
 #
 # Every fit is on record as an MLflow run. Here the record goes to the folder of the phantoms;
-# without that line it goes to where you work, and ``mlflow ui`` shows it.
+# without these lines it goes to where you work, and ``mlflow ui`` shows it.
 
 mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+mlflow.create_experiment("tutorial", artifact_location=(folder / "mlruns").as_uri())
+mlflow.set_experiment("tutorial")
 clf = MuraClassifier(
     module__weights=None,
     dataset__image_size=64,

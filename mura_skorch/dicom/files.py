@@ -79,7 +79,8 @@ def read_dicom_view(file: BinaryIO) -> np.ndarray:
     _check_image(found)
     if "PixelData" not in found:
         raise ValueError("it holds no pixels")
-    return grey_values(pydicom.pixels.pixel_array(found, index=0), found)
+    plugin = _plugin(found.file_meta.TransferSyntaxUID)
+    return grey_values(pydicom.pixels.pixel_array(found, index=0, decoding_plugin=plugin), found)
 
 
 def check_dicom(file: BinaryIO) -> None:
@@ -178,6 +179,12 @@ def import_pydicom() -> Any:
     except ImportError as error:
         raise ImportError(f"expected the package pydicom, got none. {_INSTALL}") from error
     return pydicom
+
+
+def _plugin(syntax: Any) -> str:
+    """Return which decoder to use: gdcm, which can end the process on damaged data, comes last."""
+    available = import_pydicom().pixels.get_decoder(syntax).available_plugins
+    return next((name for name in ("pydicom", "pylibjpeg", "pillow") if name in available), "")
 
 
 def _check_image(found: Any) -> None:

@@ -172,7 +172,11 @@ def _rows(table: Any, name: str) -> Sequence[Any]:
         raise BadRequestError(f"expected no keys but columns, data and index in {name}, got others")
     if len(set(columns)) < len(columns):
         raise BadRequestError(f"expected each column of {name} once, got one several times")
-    if len(table.get("index") or data) != len(data):
+    index = table.get("index", range(len(data)))
+    is_plain = isinstance(index, list | range) and not any(
+        isinstance(i, list | dict) for i in index
+    )
+    if not is_plain or len(index) != len(data):
         raise BadRequestError(
             f"expected as many entries in the index of {name} as rows, got others"
         )

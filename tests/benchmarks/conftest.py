@@ -155,8 +155,8 @@ def _head(name):
     return [
         f"# Speed on {name}",
         "",
-        "Two sides in turn in one process, 3 rounds or more after a warm-up; a ratio is the other",
-        "side's seconds by ours. Phantoms: no clinical meaning.",
+        "Two sides in turn, the blog's loop in a process of its own, 3 rounds or more after a",
+        "warm-up; a ratio is the other side's seconds by ours. Phantoms: no clinical meaning.",
         "",
         "```",
         f"make bench RECORD={name}",
