@@ -89,7 +89,6 @@ def main(argv=None):
         print(f"Runs: MLflow did not answer; they are kept in {parent.unsent}")
     else:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
-        print("The + beside a run unfolds its body parts: their curves then share the charts.")
     return 130 if interrupted else int(bool(failed))
 
 

@@ -302,13 +302,17 @@ def end_children(parent, status):
 
 
 def runs_link(experiment_id: str) -> str:
-    """Return the address of an experiment's curves on the tracking server or in `mlflow ui`."""
+    """Return the address of an experiment's curves on the tracking server or in `mlflow ui`.
+
+    Sorted by kappa: MLflow then shows the runs of a parent beside it, not folded under it.
+    """
     import mlflow
 
     uri = mlflow.get_tracking_uri()
     host = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     view = "workflowType=machine_learning&compareRunsMode=CHART"
-    return f"{host}/#/experiments/{experiment_id}/runs?{view}"
+    order = "orderByKey=metrics.%60test%2Fkappa%60&orderByAsc=false"
+    return f"{host}/#/experiments/{experiment_id}/runs?{view}&{order}"
 
 
 def status_of(error_type: type[BaseException] | None) -> str:

@@ -127,7 +127,7 @@ class MlflowTracker(Callback):
         if best:
             scores = {"best/epoch": best[-1]["epoch"]}
             scores |= {f"best/{key}": value for key, value in _metrics(best[-1]).items()}
-            self.run_.log_metrics(scores, step=best[-1]["epoch"])
+            self.run_.log_metrics(scores)  # step 0, as test/...: MLflow draws bars of them
         if self.dataset_valid_ is not None and any("valid_loss" in row for row in net.history):
             y_score = net.predict_proba(self.dataset_valid_)[:, 1]
             studies = studies_of(self.dataset_valid_)
