@@ -266,7 +266,7 @@ def test_recalibration_without_temperature_keeps_probabilities(fitted, local_tab
 
 
 def test_training_on_forgets_what_belonged_to_the_old_weights(fitted, local_table):
-    net = fitted.recalibrate(local_table).set_params(threshold=0.5)
+    net = fitted.recalibrate(local_table).set_params(threshold=0.5, train_split=None)
     assert net.partial_fit(local_table).temperature_ == 1.0
 
 
