@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from dicom_files import write_dicom
 from PIL import Image
-from test_tracking import ProcessGroup, free_port, wait_for
+from servers import served_model
 
 from mura_skorch import MuraClassifier, MuraEnsemble
 from mura_skorch.images import read_view
@@ -152,28 +152,10 @@ def test_alias_without_a_name_and_a_name_twice_in_a_run_are_refused(clf, champio
 @pytest.fixture(scope="module")
 def url(champion, tmp_path_factory):
     """The address of a running ``mlflow models serve``."""
-    port = free_port()
-    command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "-m", champion,
-        "--env-manager", "local", "-p", str(port),
-    ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",  # as here: bits depend on it
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    with (
-        (tmp_path_factory.mktemp("server") / "log").open("w") as log,
-        subprocess.Popen(
-            command, env=environment, start_new_session=True, stdout=log, stderr=log
-        ) as server,
-    ):
-        try:
-            wait_for(f"http://127.0.0.1:{port}/ping")
-            yield f"http://127.0.0.1:{port}/invocations"
-        finally:
-            ProcessGroup(server).kill()
+    log = tmp_path_factory.mktemp("server") / "log"
+    # one thread as here: bits depend on it
+    with served_model(champion, log, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1") as server:
+        yield f"{server.url}/invocations"
 
 
 def post(url, body, content_type="application/json"):

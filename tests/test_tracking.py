@@ -1,11 +1,6 @@
-import contextlib
 import json
 import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 import warnings
 from pathlib import Path
 
@@ -14,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TinyNet, tiny_classifier
+from servers import free_port, tracking_server
 from skorch.callbacks import Callback
 from test_callbacks import CtrlC
 
@@ -270,12 +266,6 @@ def test_values_that_are_not_finite_are_left_out(experiment):
 # --- when nobody answers ---------------------------------------------------------------------
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def unsent_records(folder):
     lines = (folder / "journal.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -337,55 +327,15 @@ class KillServer(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         self.server.kill()
-        self.server.wait()
 
 
 @pytest.mark.slow
 def test_server_that_dies_in_the_middle_loses_nothing(experiment, train, tmp_path):
-    port = free_port()
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination", str(tmp_path / "artifacts"),
-    ]  # fmt: skip
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with subprocess.Popen(command, env=environment, start_new_session=True, **quiet) as server:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health")
-            mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
-            mlflow.set_experiment("served")
-            with pytest.warns(UserWarning, match="expected MLflow"):
-                tracked(callbacks=[("kill", KillServer(ProcessGroup(server)))]).fit(train)
-        finally:
-            ProcessGroup(server).kill()
+    with tracking_server(tmp_path) as server:
+        mlflow.set_tracking_uri(server.url)
+        mlflow.set_experiment("served")
+        with pytest.warns(UserWarning, match="expected MLflow"):
+            tracked(callbacks=[("kill", KillServer(server))]).fit(train)
     (folder,) = (tmp_path / "mura_unsent").iterdir()
     sent = [record for record in unsent_records(folder) if record.get("step") == 2]
     assert "train_loss" in sent[0]["metrics"]
-
-
-class ProcessGroup:
-    """A server with its worker processes."""
-
-    def __init__(self, process):
-        self.process = process
-
-    def __deepcopy__(self, memo):
-        return self
-
-    def kill(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, 9)
-
-    def wait(self):
-        self.process.wait()
-
-
-def wait_for(url, seconds=60):
-    for _ in range(seconds * 5):
-        try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(url)

@@ -1,13 +1,7 @@
 """The served model, DenseNet-169 at 224 pixels: start-up, latency and throughput over HTTP."""
 
 import base64
-import contextlib
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import DEVICE, add_row
+from servers import served_model
 
 from mura_skorch import MuraClassifier
 from mura_skorch.mlmodel import save_mlmodel
@@ -40,39 +35,10 @@ def table(studies):
 def url(clf, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     save_mlmodel(clf, folder / "model")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "model"),
-        "--env-manager", "local", "-p", str(port), "-t", "600",
-    ]  # fmt: skip
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begin = time.perf_counter()
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            command, env={**os.environ, "PATH": search}, stdout=log, stderr=log,
-            start_new_session=True,
-        ) as server,
-    ):  # fmt: skip
-        try:
-            while not is_up(port):
-                time.sleep(0.05)
-                assert time.perf_counter() - begin < 120, (folder / "log").read_text()
-            add_row(f"{SERVED}: start-up, seconds", "", [time.perf_counter() - begin], None)
-            yield f"http://127.0.0.1:{port}/invocations"
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGTERM)
-
-
-def is_up(port):
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
-            return True
-    except OSError:
-        return False
+    with served_model(folder / "model", folder / "log", "-t", "600") as server:
+        add_row(f"{SERVED}: start-up, seconds", "", [time.perf_counter() - begin], None)
+        yield f"{server.url}/invocations"
 
 
 def body_of(table, **params):
