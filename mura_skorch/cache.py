@@ -7,7 +7,7 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from filelock import FileLock
 from mura_skorch.images import read_view
 from mura_skorch.progress import progress_bar
 
-__all__ = ["ViewCache"]
+__all__ = ["ViewCache", "remembered"]
 
 HEADER_BYTES = 512  # a line of JSON, padded; the pixels start behind it
 FORMAT = "mura_skorch views 1"  # another layout of the file gets another number
@@ -123,6 +123,46 @@ class ViewCache:
             raise
         finally:
             draft.unlink(missing_ok=True)
+
+
+def remembered(
+    folder: str | os.PathLike[str],
+    paths: Iterable[str],
+    find: Callable[[list[str]], dict[str, str]],
+) -> dict[str, str]:
+    """Return what is found of images, kept in a file until one of them changes.
+
+    Parameters
+    ----------
+    folder : path
+        Made where it is missing.
+    paths : iterable of str
+        Image files.
+    find : callable
+        Returns texts by path, such as `mura_skorch.bad_views.find_bad_views`.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    paths = list(paths)
+    folder = Path(folder).expanduser().resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(b"\0".join(map(os.fsencode, paths))).hexdigest()[:24]
+    file = folder / f"{find.__name__}-{name}.json"
+    with FileLock(f"{file}.lock"):
+        state = _state_of(paths)
+        try:
+            known = json.loads(file.read_text("utf-8"))
+            if known["state"] == state:
+                return dict(known["found"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # not there, of another state, or damaged: it is made again
+        found = find(paths)
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps({"state": state, "found": found}), "utf-8")
+        draft.replace(file)
+    return found
 
 
 def _write_views(file, paths, prepare):

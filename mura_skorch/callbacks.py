@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,7 @@ class BestWeights(Checkpoint):
 
     def initialize(self):
         """Make nothing: the folder is made when a fit begins."""
+        self.has_saved_ = False
         return self
 
     def on_train_begin(self, net, **kwargs):
@@ -246,6 +248,14 @@ class BestWeights(Checkpoint):
                 f"{[row.get('valid_loss') for row in finished]}: there are no best weights to "
                 "restore; lower lr, or set precision='float32'"
             )
+
+    def take_back(self, net, error):
+        """Restore the best weights so far after an error, which gets a note of it."""
+        if self.has_saved_ and len(net.history) > self.n_epochs_before_:
+            with suppress(OSError, ValueError):  # the error of the fit is the one to be told
+                net.load_weights(self.folder_)
+                net.initialize_optimizer()  # its averages may be of what went wrong
+                error.add_note("The weights of the best epoch before are back.")
 
     def remove_temporary(self):
         """Remove the fit's folder, unless it was asked for."""

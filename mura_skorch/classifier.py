@@ -15,9 +15,10 @@ import torch
 from numpy.typing import ArrayLike
 from skorch.utils import is_dataset, to_numpy
 
+from mura_skorch.bad_views import check_none_lost, count_bad_views, tell_bad_views, with_gaps
 from mura_skorch.callbacks import BestWeights, has_stopped_early, training_callbacks
 from mura_skorch.collate import StudyCollate
-from mura_skorch.dataset import StudyDataset, is_cached, studies_of
+from mura_skorch.dataset import StudyDataset, base_of, is_cached, studies_of
 from mura_skorch.decisions import OperatingPointMixin
 from mura_skorch.images import check_views
 from mura_skorch.inner_fits import birthplace
@@ -115,6 +116,15 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
     accumulate : int, default=1
         Batches whose gradients are added before the optimizer steps, for devices whose memory
         holds no larger batch: ``batch_size=2, accumulate=4`` steps after 8 studies.
+    on_bad_view : {"raise", "skip"}, default="raise"
+        What becomes of views that cannot be read. "raise": an error names them; those whose header
+        or end is missing before training, those with damage within when an epoch comes to them.
+        "skip": every view is decoded before; bad ones are left out, and so is a study that `fit`
+        has no other view of. They are told in a warning and listed in `bad_views_` and in the run's
+        ``bad_views.csv``. A prediction is the mean of the other views; for a study without any it
+        raises.
+    max_bad_share : float, default=0.01
+        Most views, of the training or the validation table, that `fit` may leave out.
     random_state : int, RandomState or None, default=None
         Seed of initial weights, shuffling and augmentation. On one CPU with the same number of
         threads, the same seed gives the same bits, with any number of loader workers. None
@@ -142,6 +152,9 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         The MLflow run of the last fit.
     interrupted_ : bool
         Whether Ctrl-C ended the last fit.
+    bad_views_ : DataFrame or None
+        The views that the last fit left out, see `mura_skorch.bad_views.leave_out`; None where it
+        was to raise.
 
     References
     ----------
@@ -188,6 +201,8 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         device: str | torch.device = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
+        on_bad_view: Literal["raise", "skip"] = "raise",
+        max_bad_share: float = 0.01,
         random_state: int | np.random.RandomState | None = None,
         **kwargs: Any,
     ) -> None:
@@ -214,6 +229,8 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         )
         self.precision = precision
         self.accumulate = accumulate
+        self.on_bad_view = on_bad_view
+        self.max_bad_share = max_bad_share
         self.random_state = random_state
 
     study_types_: list[str]
@@ -269,6 +286,11 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         try:
             with self._own_random_state(), on_record(self):
                 return super().partial_fit(X, y, classes, **fit_params)
+        except Exception as error:
+            for _, callback in self.callbacks_:
+                if isinstance(callback, BestWeights):
+                    callback.take_back(self, error)
+            raise
         finally:
             self.__dict__.pop("_birthplace_", None)  # no address of a server in pickles
             for _, callback in self.callbacks_:
@@ -302,7 +324,8 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         -------
         list of ndarray of shape (n_views,), float32
             One array per study, in the order of the table and of its ``views``, on the scale of
-            `temperature_`. At a temperature of 1 their mean is the study's probability.
+            `temperature_`; NaN where a view was skipped. At a temperature of 1 the mean of the
+            others is the study's probability.
         """
         return self.predict_with_views(X)[1]
 
@@ -326,7 +349,9 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         proba = np.concatenate([to_numpy(to_proba(logit)) for logit in study_logits])
         of_views = torch.sigmoid(torch.cat(view_logits) / self.temperature_).numpy()
         ends = studies_of(dataset)["views"].map(len).cumsum().to_numpy()
-        return self.rescale(proba), np.split(of_views, ends[:-1])
+        parts = np.split(of_views, ends[:-1])
+        bad_views = None if dataset is X else getattr(dataset, "bad_views", None)
+        return self.rescale(proba), with_gaps(parts, bad_views)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return class activation maps of every view: where its logit comes from.
@@ -424,13 +449,25 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
                 "known of its quality: evaluate it on labelled studies of that type",
                 stacklevel=2,
             )
+        dataset = self._dataset_of(X, y)
+        if self.on_bad_view != "raise":
+            check_none_lost(dataset.bad_views)
+            tell_bad_views(dataset.bad_views)
+        return dataset
+
+    def _dataset_of(self, X, y):
         settings = self.get_params_for("dataset")
+        if self.on_bad_view != "raise":  # datasets of one's own need not know of it
+            settings["on_bad_view"] = self.on_bad_view
         return self.dataset(X, y, study_types=self.study_types_, **settings)
 
     def get_split_datasets(
         self, X: Any, y: ArrayLike | None = None, **fit_params: Any
     ) -> tuple[Any, Any]:
         """Split, check the parts, and fit the loss on the training part alone."""
+        if self.on_bad_view != "raise" and not is_dataset(X):
+            X = self._dataset_of(X, y)
+            _, y = check_studies(X.studies, for_fit=True)  # both classes must be left
         train, valid = super().get_split_datasets(X, y, **fit_params)
         if valid is None and is_rule(self.threshold):
             raise ValueError(
@@ -438,11 +475,15 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
                 "none; pass a number, or a train_split"
             )
         parts = [train] if valid is None else [train, valid]
+        self.bad_views_ = None
+        if self.on_bad_view != "raise":
+            self.bad_views_ = count_bad_views(map(base_of, parts), self.max_bad_share)
         if valid is not None:
             check_no_shared_patient(train, valid)
             self._check_never_trained_on(valid)
         self.trained_patients_ |= set(studies_of(train)["patient"])
-        unread = [part for part in parts if not is_cached(part)]  # a cache has read its images
+        # A cache has read its images, and so has what skips bad ones.
+        unread = [part for part in parts if not is_cached(part) and self.bad_views_ is None]
         check_views(chain.from_iterable(chain(*(studies_of(part)["views"] for part in unread))))
         table = studies_of(train)
         code = pd.Categorical(table["study_type"], categories=self.study_types_).codes

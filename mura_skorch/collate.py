@@ -36,7 +36,8 @@ class StudyCollate:
         -------
         inputs : dict
             ``views`` uint8 (B, V, H, W), ``view_mask`` bool (B, V), True where a view is real,
-            and ``study_type`` int64 (B,).
+            and ``study_type`` int64 (B,). Where the samples have it, also ``row`` int64 (B,), which
+            the network does not get: a study's row in its table, for messages.
         label : Tensor of shape (B,), float32
         """
         inputs, labels = zip(*samples, strict=True)
@@ -45,7 +46,11 @@ class StudyCollate:
         batch = {
             "views": pad_sequence(views, batch_first=True),
             "view_mask": torch.arange(int(n_views.max())) < n_views[:, None],
-            "study_type": torch.tensor([study["study_type"] for study in inputs]),
+            **{
+                name: torch.tensor([study[name] for study in inputs])
+                for name in ("study_type", "row")
+                if name in inputs[0]
+            },
         }
         return batch, torch.tensor(labels, dtype=torch.float32)
 

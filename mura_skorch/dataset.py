@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, Self
+from itertools import chain
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch.utils.data import Dataset, Subset
 
-from mura_skorch.cache import ViewCache
+from mura_skorch.bad_views import find_bad_views, leave_out
+from mura_skorch.cache import ViewCache, remembered
 from mura_skorch.images import read_view
 from mura_skorch.transforms import Prepare
 
-__all__ = ["StudyDataset", "is_cached", "studies_of"]
+__all__ = ["StudyDataset", "base_of", "is_cached", "studies_of"]
 
 
 class StudyDataset(Dataset):
@@ -35,11 +37,17 @@ class StudyDataset(Dataset):
     cache : path, optional
         Folder of prepared views, see `mura_skorch.cache.ViewCache`: filled when the dataset is
         made, so that no image is decoded twice. None reads the images each time.
+    on_bad_view : {"raise", "skip"}, default="raise"
+        "raise": reading a view that cannot be read raises. "skip": all views are decoded when the
+        dataset is made, and those that cannot be read are left out of the table; where there is a
+        cache, what was found is kept beside it.
 
     Attributes
     ----------
     studies : DataFrame
-        The table, its ``label`` column replaced by `y` where that is given.
+        The table, its ``label`` column replaced by `y` where that is given, without bad views.
+    bad_views : DataFrame or None
+        What was left out, see `mura_skorch.bad_views.leave_out`; None where nothing was checked.
     n_views : ndarray of shape (n_studies,), int64
         Number of views of each study.
     """
@@ -52,10 +60,22 @@ class StudyDataset(Dataset):
         image_size: int = 224,
         study_types: Sequence[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
+        on_bad_view: Literal["raise", "skip"] = "raise",
     ) -> None:
-        self.studies = studies if y is None else studies.assign(label=np.asarray(y))
+        if on_bad_view not in ("raise", "skip"):
+            raise ValueError(f"expected on_bad_view to be 'raise' or 'skip', got {on_bad_view!r}")
+        studies = studies if y is None else studies.assign(label=np.asarray(y))
+        self.bad_views = None
+        if on_bad_view == "skip":
+            paths = chain.from_iterable(studies["views"])
+            bad = (
+                find_bad_views(paths) if cache is None else remembered(cache, paths, find_bad_views)
+            )
+            studies, self.bad_views = leave_out(studies, bad)
+        self.studies = studies
         self.image_size = image_size
         self.cache = cache
+        self.on_bad_view = on_bad_view
         self.study_types = (
             sorted(studies["study_type"].unique()) if study_types is None else study_types
         )
@@ -89,7 +109,8 @@ class StudyDataset(Dataset):
         Returns
         -------
         inputs : dict
-            ``views``, a uint8 Tensor of shape (V, image_size, image_size), and ``study_type``, int.
+            ``views``, a uint8 Tensor of shape (V, image_size, image_size), ``study_type``, int, and
+            ``row``, int: `index`.
         label : float
             1.0, 0.0 or NaN.
         """
@@ -99,7 +120,11 @@ class StudyDataset(Dataset):
         else:
             paths = (self.paths[i] for i in range(part.start, part.stop))
             views = np.stack([self.prepare(read_view(path)) for path in paths])
-        inputs = {"views": torch.from_numpy(views), "study_type": int(self.codes[index])}
+        inputs = {
+            "views": torch.from_numpy(views),
+            "study_type": int(self.codes[index]),
+            "row": int(index),
+        }
         return inputs, float(self.labels[index])
 
     def with_studies(self, studies: pd.DataFrame) -> Self:
@@ -109,6 +134,7 @@ class StudyDataset(Dataset):
             image_size=self.image_size,
             study_types=self.study_types,
             cache=self.cache,
+            on_bad_view=self.on_bad_view,
         )
 
 
@@ -144,8 +170,11 @@ def studies_of(dataset: Any) -> pd.DataFrame:
     return dataset.studies
 
 
+def base_of(dataset: Any) -> Any:
+    """Return the dataset behind a `Subset` of any depth, or the dataset itself."""
+    return base_of(dataset.dataset) if isinstance(dataset, Subset) else dataset
+
+
 def is_cached(dataset: Any) -> bool:
     """Return whether a dataset, or the one behind a `Subset`, reads its views from a cache."""
-    if isinstance(dataset, Subset):
-        return is_cached(dataset.dataset)
-    return getattr(dataset, "prepared", None) is not None
+    return getattr(base_of(dataset), "prepared", None) is not None

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mura_skorch.bad_views import with_gaps
 from mura_skorch.images import read_view
 
 __all__ = ["localize", "peak_in_box", "peak_of", "resize_map", "view_map"]
@@ -83,7 +84,8 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
         handle.remove()
         for part, mode in zip(parts, modes, strict=True):
             part.training = mode
-    return np.split(np.stack(maps), np.cumsum(dataset.n_views)[:-1])
+    parts = np.split(np.stack(maps), np.cumsum(dataset.n_views)[:-1])
+    return with_gaps(parts, None if dataset is studies else getattr(dataset, "bad_views", None))
 
 
 def view_map(clf: Any, study: pd.Series, number: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_tensor
 from torch.utils.data import DataLoader
 
-from mura_skorch.dataset import is_cached
+from mura_skorch.dataset import base_of, is_cached
+from mura_skorch.faults import check_loss, explained_faults
 from mura_skorch.hardware import (
     keep_compiled_kernels,
     loader_defaults,
@@ -91,8 +92,9 @@ class StudySteps(NeuralNetBinaryClassifier):
         """Run the network in the chosen arithmetic."""
         device_type = torch.device(self.device).type
         is_half = self.precision_ == "bfloat16"
+        inputs = {name: value for name, value in x.items() if name != "row"}
         with torch.autocast(device_type, dtype=torch.bfloat16, enabled=is_half):
-            return super().infer(x, **fit_params)
+            return super().infer(inputs, **fit_params)
 
     def get_loss(self, y_pred, y_true, X, training=False):
         """Return the loss, which needs the batch's study types and mask."""
@@ -106,7 +108,24 @@ class StudySteps(NeuralNetBinaryClassifier):
         """Run an epoch, knowing how many batches it has."""
         self.n_batches_left_ = 0 if iterator is None else len(iterator)
         self.n_batches_added_ = self.n_studies_added_ = 0
-        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+        def keys_of(rows):
+            studies = base_of(iterator.dataset).studies.iloc[rows]
+            return studies.get("study", studies.index)
+
+        with explained_faults(self, keys_of):
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def forward_iter(self, X, training=False, device="cpu"):
+        """Yield what the network makes of each batch."""
+        with explained_faults(self):
+            yield from super().forward_iter(X, training=training, device=device)
+
+    def validation_step(self, batch, **fit_params):
+        """Compute a batch without gradients."""
+        step = super().validation_step(batch, **fit_params)
+        check_loss(step["loss"], batch[0])
+        return step
 
     def train_step(self, batch, **fit_params):
         """Add a batch's gradients, and step after `accumulate` batches or the last of the epoch.
@@ -149,5 +168,6 @@ class StudySteps(NeuralNetBinaryClassifier):
         logits = self.infer(X, **fit_params)
         loss = self.get_loss(logits, y, X=X, training=True)
         (loss if self.accumulate == 1 else loss * len(y)).backward()
+        check_loss(loss, X)  # before a step is made of it; a GPU has its gradients to compute
         # The scores that keep the logits need no graph.
         return {"loss": loss, "y_pred": tuple(logit.detach() for logit in logits)}

@@ -115,6 +115,10 @@ class MlflowTracker(Callback):
                 self.run_.log_dataset(
                     table, name=_type_name(table), digest=data_digest(table), context=context
                 )
+        bad_views = getattr(net, "bad_views_", None)
+        if bad_views is not None and len(bad_views):
+            text = bad_views.drop(columns="row").to_csv(index=False)
+            self.run_.log_text(text, "bad_views.csv")
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Log the epoch's numbers in one call."""
