@@ -111,7 +111,7 @@ def leave_out(studies: pd.DataFrame, bad: Mapping[str, str]) -> tuple[pd.DataFra
     is_kept = np.array([len(own) > 0 for own in views])
     if not is_kept.any():
         raise ValueError(
-            f"expected a view that can be read, got none among {len(table):,}: "
+            f"expected a view that can be read, got none among {len(table):,}:"
             f"{list_bad_views(table)}\nCheck whether the disk of the images is there"
         )
     return studies.assign(views=np.fromiter(views, object, len(views)))[is_kept], table
