@@ -138,7 +138,8 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
     Attributes
     ----------
     history : skorch.history.History
-        One row per epoch, every epoch of the fit.
+        One row per epoch, every epoch of the fit; losses of single minibatches of the last epoch
+        alone.
     study_types_ : list of str
         The study types that fit saw, sorted.
     seed_ : int

@@ -108,6 +108,8 @@ class StudySteps(NeuralNetBinaryClassifier):
         """Run an epoch, knowing how many batches it has."""
         self.n_batches_left_ = 0 if iterator is None else len(iterator)
         self.n_batches_added_ = self.n_studies_added_ = 0
+        if training and len(self.history) > 1:
+            self.history[-2]["batches"] = []  # 3 MB an epoch of 100,000 studies
 
         def keys_of(rows):
             studies = base_of(iterator.dataset).studies.iloc[rows]

@@ -1,0 +1,184 @@
+"""Does work leak? Memory, threads and open files over epochs, and over many fits.
+
+python experiments/load.py --out experiments/records/2026-11-23_load
+python experiments/load.py --n-studies 2000 --n-epochs 3 --n-fits 10 --out load
+
+The studies are made up: as many views as in MURA's training part, each view a hard link to one
+small picture, so that every path is its own. The network is one layer, all else is an ordinary fit,
+with MLflow, two loader workers that live as long as the fit, and the default minibatch. Linux alone
+tells what is asked here. No clinical meaning.
+"""
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from PIL import Image
+from skorch.callbacks import Callback
+from torch import nn
+
+from mura_skorch import MuraClassifier, StudyDenseNet
+from mura_skorch.published.counts import VIEW_COUNTS
+
+SIZE = 16  # pixels, of the picture and of the prepared view
+PER_EPOCH = 8  # samples of the memory
+MB = 1024  # kB
+
+
+class OneLayer(StudyDenseNet):
+    """A network that costs nothing."""
+
+    @staticmethod
+    def build_network(num_classes, **options):
+        """Return a linear layer over 4 x 4 means."""
+        return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))
+
+
+class Gauge(Callback):
+    """Sample the memory of this process and of its loader workers while it trains."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Begin."""
+        self.samples_ = []
+        self.n_batches_ = 0
+
+    def on_batch_end(self, net, training=None, **kwargs):
+        """Look at the training, PER_EPOCH times an epoch."""
+        every = max((net.n_batches_left_ if net.accumulate == 1 else 1) // PER_EPOCH, 1)
+        self.n_batches_ += training
+        if training and self.n_batches_ % every == 0:
+            workers = sorted(child.pid or 0 for child in multiprocessing.active_children())
+            names = ["main", *(f"worker {i + 1}" for i in range(len(workers)))]
+            for name, pid in zip(names, [os.getpid(), *workers], strict=True):
+                place = {"process": name, "epoch": len(net.history), "batch": self.n_batches_}
+                self.samples_.append(place | memory_of(pid))
+
+
+def memory_of(pid):
+    """Return resident and private memory of a process, in MB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    found = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    private = found["Private_Clean"] + found["Private_Dirty"]
+    return {"resident_mb": found["Rss"] / MB, "private_mb": private / MB}
+
+
+def holdings():
+    """Return what this process holds: memory in MB, threads and open files."""
+    n_threads, n_files = (len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd"))
+    return memory_of(os.getpid()) | {"threads": n_threads, "files": n_files}
+
+
+def make_studies(folder, n_studies, seed=0):
+    """Return a table of studies with the numbers of views of MURA's training part."""
+    rng = np.random.default_rng(seed)
+    picture = folder / "picture.png"
+    Image.fromarray(rng.integers(0, 256, (SIZE, SIZE)).astype(np.uint8)).save(picture)
+    n_views = list(VIEW_COUNTS["train"])
+    share = np.array(list(VIEW_COUNTS["train"].values()), dtype=float)
+    views = []
+    for i, n in enumerate(rng.choice(n_views, n_studies, p=share / share.sum())):
+        own = folder / f"{i // 1000:03d}" / f"study{i:06d}"
+        own.mkdir(parents=True)
+        views.append(tuple(str(own / f"image{k + 1}.png") for k in range(n)))
+        for path in views[-1]:
+            os.link(picture, path)
+    names = [f"train/XR_HAND/patient{i:06d}/study1" for i in range(n_studies)]
+    table = {"study": names, "study_type": "XR_HAND", "patient": np.arange(n_studies)}
+    return pd.DataFrame(table | {"views": views, "label": rng.integers(0, 2, n_studies)})
+
+
+def classifier(**params):
+    """Return a classifier that costs nothing, on record."""
+    settings: dict[str, Any] = {
+        "module": OneLayer,
+        "module__weights": None,
+        "module__augment": None,
+        "verbose": 0,
+    }
+    settings |= {"dataset__image_size": SIZE, "precision": "float32", "random_state": 0}
+    return MuraClassifier(**settings | params)
+
+
+def over_epochs(studies, n_epochs, n_workers=2):
+    """Return samples of the memory during one fit."""
+    loading = {"num_workers": n_workers, "persistent_workers": n_workers > 0}
+    net = classifier(
+        max_epochs=n_epochs,
+        callbacks=[("gauge", Gauge())],
+        **{f"iterator_train__{name}": value for name, value in loading.items()},
+    )
+    net.fit(studies)
+    return pd.DataFrame(dict(net.callbacks_)["gauge"].samples_)
+
+
+def over_fits(studies, n_fits):
+    """Return what the process holds after each of many fits and predictions."""
+    rows = []
+    for number in range(1, n_fits + 1):
+        classifier(max_epochs=1, iterator_train__num_workers=1).fit(studies).predict(studies)
+        rows.append({"fit": number} | holdings())
+    return pd.DataFrame(rows)
+
+
+def growth(samples):
+    """Return by how many MB an epoch the peaks of each process grow, after the first epoch.
+
+    Private memory of the workers; resident memory of the main process, whose pages count as shared
+    while the workers live that were forked from it.
+    """
+    later = samples[samples["epoch"] > 1]
+    used = later["private_mb"].where(later["process"] != "main", later["resident_mb"])
+    tops = later.assign(used=used).pivot_table("used", "process", "epoch", aggfunc="max")
+    return (tops.iloc[:, -1] - tops.iloc[:, 0]) / (tops.shape[1] - 1)
+
+
+def draw(samples, fits, file):
+    """Draw both into one picture."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, own in samples.groupby("process"):
+        n_batches = samples["batch"].max() / samples["epoch"].max()
+        kind = "resident" if name == "main" else "private"
+        left.plot(own["batch"] / n_batches, own[f"{kind}_mb"], label=f"{name}, {kind}")
+    left.set(xlabel="epochs", ylabel="memory in MB", yscale="log", ylim=(1, None))
+    left.legend()
+    for name, unit in (("private_mb", "private memory in MB"), ("threads", ""), ("files", "")):
+        right.plot(fits["fit"], fits[name], label=unit or name)
+    right.set(xlabel="fits in one process", yscale="log", ylim=(1, None))
+    right.legend()
+    figure.savefig(file, dpi=90)
+
+
+def main(argv=None):
+    """Measure, write two tables and a picture, print the growth; return 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n-studies", type=int, default=100_000)
+    parser.add_argument("--n-epochs", type=int, default=4)
+    parser.add_argument("--n-fits", type=int, default=50)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        studies = make_studies(Path(folder), args.n_studies)
+        start = time.perf_counter()
+        samples = over_epochs(studies, args.n_epochs)
+        seconds = time.perf_counter() - start
+        fits = over_fits(studies[:16], args.n_fits)
+    args.out.mkdir(parents=True, exist_ok=True)
+    samples.round(1).to_csv(args.out / "epochs.csv", index=False)
+    fits.round(1).to_csv(args.out / "fits.csv", index=False)
+    draw(samples, fits, args.out / "load.png")
+    print(f"{args.n_epochs} epochs of {args.n_studies:,} studies: {seconds:.0f} s")
+    print(growth(samples).round(2).rename("MB more an epoch").to_string())
+    print(fits.iloc[[min(9, len(fits) - 1), -1]].round(1).to_string(index=False))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
