@@ -238,6 +238,17 @@ def test_with_a_cache_a_second_fit_opens_no_image(own, tmp_path):
     pd.testing.assert_frame_equal(first.bad_views_, second.bad_views_)
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"state": 1}'])
+def test_damaged_list_of_what_was_found_is_made_again(own, tmp_path, damage):
+    hollow(own["views"].iloc[2][0])
+    params = {"dataset__cache": tmp_path / "cache", "train_split": None, "max_epochs": 1}
+    first = quietly(skipping(**params).fit, own)
+    (known,) = (tmp_path / "cache").glob("*.json")
+    known.write_bytes(damage)
+    second = quietly(skipping(**params).fit, own)
+    pd.testing.assert_frame_equal(first.bad_views_, second.bad_views_)
+
+
 def test_mended_file_comes_back_in_spite_of_the_cache(own, tmp_path):
     path = own["views"].iloc[2][0]
     whole = Path(path).read_bytes()
