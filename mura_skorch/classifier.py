@@ -265,6 +265,16 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
             A column is missing, a label is not 0 or 1, an image cannot be read, patients cannot
             be split, training and validation share a patient, or the threshold is a rule and
             nothing is held out to choose it on.
+        FloatingPointError
+            The loss of a minibatch is not finite; its studies are named.
+        MemoryError, torch.OutOfMemoryError
+            Memory ran out; the settings to lower are named.
+        RuntimeError
+            A loader's worker was killed, or no epoch had a finite validation loss.
+
+        Notes
+        -----
+        After an error in an epoch the weights of the best epoch before are back.
         """
         _refuse(fit_params)
         check_studies(X, y, for_fit=True)  # before the weights are fetched
