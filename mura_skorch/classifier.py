@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from skorch.utils import is_dataset, to_numpy
 
-from mura_skorch.callbacks import BestWeights, has_stopped_early, training_callbacks
+from mura_skorch.callbacks import BestWeights, training_callbacks
 from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, is_cached, studies_of
 from mura_skorch.decisions import OperatingPointMixin
@@ -25,8 +25,8 @@ from mura_skorch.localization import localize
 from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.module import StudyDenseNet
 from mura_skorch.operating_point import check_rule, is_rule
-from mura_skorch.persistence import PersistentNet
 from mura_skorch.predictions import join_notes
+from mura_skorch.resuming import ResumableNet, StateKeeper
 from mura_skorch.saving import note_of
 from mura_skorch.splits import PatientSplit, check_no_shared_patient
 from mura_skorch.studies import check_studies
@@ -52,7 +52,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-class MuraClassifier(OperatingPointMixin, PersistentNet):
+class MuraClassifier(OperatingPointMixin, ResumableNet):
     """DenseNet-169 that tells abnormal studies of radiographs from normal ones.
 
     Every view of a study goes through the network; the study's probability is the mean over its
@@ -119,6 +119,13 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         Seed of initial weights, shuffling and augmentation. On one CPU with the same number of
         threads, the same seed gives the same bits, with any number of loader workers. None
         draws a fresh seed. Torch's global random state is left as it was.
+    state_file : path or None, default=None
+        File in which the whole state of the fit is kept after each epoch, so that a fit that was
+        killed costs one epoch at most: the same fit with the same file goes on, in the same
+        MLflow run, and ends with the bits it would have had on that CPU. A finished fit is not
+        trained again. Callbacks of one's own are kept by the attributes that end in an
+        underscore, or by ``state_dict`` and ``load_state_dict`` where they have them. None keeps
+        none. About 200 MB for DenseNet-169.
     **kwargs
         All other parameters of `skorch.NeuralNetBinaryClassifier`, such as ``callbacks``,
         ``verbose``, ``iterator_train__num_workers``, ``callbacks__mlflow=None``,
@@ -141,7 +148,9 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
     run_id_ : str or None
         The MLflow run of the last fit.
     interrupted_ : bool
-        Whether Ctrl-C ended the last fit.
+        Whether Ctrl-C ended the last fit. The first one lets the epoch's record be finished and
+        brings the best weights back; a second one stops at once. SIGTERM ends the program with
+        code 143, its MLflow run as KILLED.
 
     References
     ----------
@@ -189,6 +198,7 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
         random_state: int | np.random.RandomState | None = None,
+        state_file: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -215,6 +225,7 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         self.precision = precision
         self.accumulate = accumulate
         self.random_state = random_state
+        self.state_file = state_file
 
     study_types_: list[str]
     trained_patients_: set[Any]  # of this process's calls: a saved model holds no ids
@@ -245,8 +256,11 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
             `X` is no DataFrame, or ``groups`` or ``sample_weight`` is given.
         ValueError
             A column is missing, a label is not 0 or 1, an image cannot be read, patients cannot
-            be split, training and validation share a patient, or the threshold is a rule and
-            nothing is held out to choose it on.
+            be split, training and validation share a patient, the threshold is a rule and
+            nothing is held out to choose it on, or `state_file` is of a fit with other data or
+            parameters, damaged, or of another version's format.
+        BlockingIOError
+            Another process trains with the same `state_file`.
         """
         _refuse(fit_params)
         check_studies(X, y, for_fit=True)  # before the weights are fetched
@@ -267,8 +281,12 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         self.study_types_ = sorted({*self.study_types_, *X["study_type"]})
         self.note_ = join_notes(self.note_, X)
         try:
-            with self._own_random_state(), on_record(self):
-                return super().partial_fit(X, y, classes, **fit_params)
+            with self.kept() as is_finished, self._own_random_state():
+                if is_finished:
+                    self.get_split_datasets(X, y)  # takes the state up
+                    return self
+                with on_record(self):
+                    return super().partial_fit(X, y, classes, **fit_params)
         finally:
             self.__dict__.pop("_birthplace_", None)  # no address of a server in pickles
             for _, callback in self.callbacks_:
@@ -353,7 +371,7 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
     @property
     def _default_callbacks(self):
         *scores, table = training_callbacks()
-        return [*scores, ("mlflow", MlflowTracker()), table]
+        return [*scores, ("state", StateKeeper()), ("mlflow", MlflowTracker()), table]
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; a fitted model keeps its weights, whatever is set.
@@ -448,6 +466,7 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
         code = pd.Categorical(table["study_type"], categories=self.study_types_).codes
         label, n_views = table["label"].to_numpy(dtype=int), table["views"].map(len).to_numpy()
         self.criterion_.fit_weights(code.astype(int), label, n_views, self.study_types_)
+        self.take_up(train, valid)
         return train, valid
 
     def _check_never_trained_on(self, valid):
@@ -459,17 +478,6 @@ class MuraClassifier(OperatingPointMixin, PersistentNet):
                 f"{len(known):,} that an earlier call was; pass train_split=ValidStudies(table) "
                 "with the same table at every call, or None"
             )
-
-    def fit_loop(
-        self, X: Any, y: ArrayLike | None = None, epochs: int | None = None, **fit_params: Any
-    ) -> Self:
-        """Train, and remember whether Ctrl-C ended it."""
-        self.interrupted_ = False
-        try:
-            return super().fit_loop(X, y, epochs, **fit_params)
-        except KeyboardInterrupt:
-            self.interrupted_ = not has_stopped_early(self)
-            raise
 
     def __repr__(self):
         """Return the parameters that differ from their defaults."""

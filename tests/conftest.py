@@ -4,7 +4,6 @@ import os
 from functools import partial
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +54,8 @@ def mlflow_store(tmp_path_factory):
 @pytest.fixture
 def restored_store(mlflow_store):
     """After a test that used another store or experiment, bring the session's back."""
+    import mlflow  # here: other processes import this file to find out what a fit imports
+
     yield
     mlflow.set_tracking_uri(mlflow_store)  # and in the environment
     mlflow.set_experiment("Default")
