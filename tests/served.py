@@ -84,7 +84,7 @@ def at_most(server, megabytes):
     if not processes:
         pytest.skip("peaks of memory are read below /proc")
     for process in processes:
-        (process / "clear_refs").write_text("5")  # its peak begins anew
+        (process / "clear_refs").write_text("5")  # its peak begins anew, see man 5 proc
     before = [_resident(process, "VmRSS") for process in processes]
     yield
     peaks = [_resident(process, "VmHWM") for process in processes]

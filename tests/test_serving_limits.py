@@ -1,5 +1,6 @@
 """What a request may cost the server: time, memory, lines of its log."""
 
+import asyncio
 import base64
 import io
 import json
@@ -22,11 +23,12 @@ from servers import served_model
 
 from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.serving.answers import map_layer
+from mura_skorch.serving.bodies import BodyReader
 from mura_skorch.serving.images import decode_studies
 from mura_skorch.serving.limits import Limits, read_limits
 from mura_skorch.serving.requests import BadRequestError, Row
 
-PATIENCE = 3  # seconds that the server takes for an answer
+PATIENCE = 5  # seconds that the server takes for an answer
 LARGEST = 20_000_000  # bytes of a request
 
 
@@ -195,7 +197,7 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_image_bombs_are_refused_before_they_take_memory(server, url, name):
     data, expected = BOMBS[name]
-    with at_most(server, megabytes=50):
+    with at_most(server, megabytes=100):
         assert expected in refused(url, study(base64.b64encode(data).decode()))
 
 
@@ -207,6 +209,27 @@ def test_requests_that_are_too_long_are_refused_and_not_kept(server, url):
         assert too_long in refused(url, in_chunks)
     status, _ = post(url, study(picture()))
     assert status == 200
+
+
+def test_request_beyond_what_all_may_keep_at_once_is_told_to_come_again():
+    def read(reader, text):
+        messages = iter([{"body": text[:3], "more_body": True}, {"body": text[3:]}])
+
+        async def receive():
+            return {"type": "http.request", **next(messages)}
+
+        parts: list[bytes] = []
+        asyncio.run(reader.read(receive, parts))
+        return parts
+
+    reader = BodyReader(8)
+    kept = [read(reader, b"12345678") for _ in range(4)]
+    assert kept == [[b"12345678"]] * 4
+    with pytest.raises(BlockingIOError, match="at most 32 bytes of all requests at once"):
+        read(reader, b"1234")
+    assert reader.n_kept == 32
+    reader.n_kept -= 8  # one has its answer
+    assert read(reader, b"1234") == [b"1234"]
 
 
 def test_files_that_are_too_long_are_refused_as_those_of_no_file(tmp_path):

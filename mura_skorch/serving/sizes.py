@@ -16,9 +16,12 @@ MAX_SCANS = 100
 START_OF_SCAN = b"\xff\xda"
 # Compressed pixels in DICOM have sizes of their own, which decoders believe: ISO/IEC 10918-1 B.2.2,
 # 14495-1 C.2.2 (start of frame) and 15444-1 A.5.1 (SIZ, with up to 16,384 components).
-START_OF_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7].{3}(..)(..)", re.S)
-SIZ = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4}).{24}(..)", re.S)
+START_OF_FRAME = re.compile(
+    rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7](..).(..)(..)(.)", re.DOTALL
+)
+SIZ = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4}).{24}(..)", re.DOTALL)
 MAX_COMPONENTS = 4
+PIXEL_DATA = b"\xe0\x7f\x10\x00"
 # A few bytes of it inflate to a thousand times as many, before anything can be read.
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 
@@ -58,17 +61,24 @@ def _of_dicom(data):
     sizes = [int(found.get("Rows") or 0) * int(found.get("Columns") or 0)]
     syntax = found.file_meta.get("TransferSyntaxUID", "")
     if syntax and syntax.is_encapsulated and not syntax.name.startswith("RLE"):
-        _check_scans(data)
-        for x, y, n in SIZ.findall(data):
+        pixels = data[max(data.find(PIXEL_DATA), 0) :]
+        _check_scans(pixels)
+        for x, y, n in SIZ.findall(pixels):
             if (n_components := _int(n)) > MAX_COMPONENTS:
                 raise ValueError(f"{n_components:,} components, more than {MAX_COMPONENTS}")
             sizes.append(_int(x) * _int(y))
-        sizes += [_int(height) * _int(width) for height, width in START_OF_FRAME.findall(data)]
+        sizes += _frame_sizes(pixels)
     return max(sizes)
 
 
+def _frame_sizes(data):
+    """Return the pixels of each frame of JPEG or JPEG-LS, known by the length of its header."""
+    found = START_OF_FRAME.findall(data)
+    return [_int(y) * _int(x) for length, y, x, n in found if _int(length) == 8 + 3 * _int(n)]
+
+
 def _check_scans(data):
-    n_scans = data.count(START_OF_SCAN) // max(len(START_OF_FRAME.findall(data)), 1)
+    n_scans = data.count(START_OF_SCAN) // max(len(_frame_sizes(data)), 1)
     if n_scans > MAX_SCANS:
         raise ValueError(f"{n_scans:,} scans, more than {MAX_SCANS}")
 
