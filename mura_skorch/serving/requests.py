@@ -40,6 +40,13 @@ def check_body(
 
     Of its rows only what is known is left: MLflow would log the names of other columns.
 
+    Parameters
+    ----------
+    body : bytes, str or dict
+    content_type : str or None
+        The header of that name.
+    limits : Limits
+
     Raises
     ------
     BadRequestError
