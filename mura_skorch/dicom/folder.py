@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mura_skorch.dicom.files import import_pydicom, is_dicom, read_dicom_fields
+from mura_skorch.dicom.files import is_dicom, read_dicom_fields
+from mura_skorch.dicom.headers import import_pydicom
 from mura_skorch.progress import map_in_threads
 
 __all__ = ["holds_dicom", "read_headers"]
