@@ -39,16 +39,16 @@ def number(found: Any, name: str) -> int | None:
 def check_image(found: Any) -> None:
     """Mend what may be left out of a header, and refuse what cannot be decoded."""
     pydicom = import_pydicom()
+    colours = str(found.get("PhotometricInterpretation") or "").strip().upper()
+    if colours:
+        found.PhotometricInterpretation = colours
+    # Before any other field: what some of them hold hangs on the PixelRepresentation.
+    found.PixelRepresentation = found.get("PixelRepresentation") or 0
+    n_colours = 3 if colours.startswith(("RGB", "YBR")) else 1
+    found.SamplesPerPixel = found.get("SamplesPerPixel") or n_colours
     for field in list(found):
         if field.is_empty:
             del found[field.tag]  # says no more than a missing one
-    colours = str(found.get("PhotometricInterpretation", "")).strip().upper()
-    if colours:
-        found.PhotometricInterpretation = colours
-    defaults = {"SamplesPerPixel": 3 if colours[:3] in ("RGB", "YBR") else 1}
-    for name, value in {**defaults, "PixelRepresentation": 0}.items():
-        if name not in found:
-            setattr(found, name, value)
     if "Rows" not in found or "Columns" not in found:
         raise ValueError("it holds no image")
     limit = Image.MAX_IMAGE_PIXELS
