@@ -258,6 +258,17 @@ def test_rle_of_another_number_of_segments_is_never_decoded(tmp_path, monkeypatc
         read_view(path)
 
 
+def test_palette_that_unfolds_without_end_is_refused(tmp_path):
+    segments = struct.pack("<3H", 0, 1, 0) + struct.pack("<3H", 1, 65535, 9) * 100_000
+    colours = ("Red", "Green", "Blue")
+    tables = {f"Segmented{c}PaletteColorLookupTableData": segments for c in colours}
+    tables |= {f"{c}PaletteColorLookupTableDescriptor": [256, 0, 16] for c in colours}
+    fields = {"PhotometricInterpretation": "PALETTE COLOR", **tables}
+    path = write_dicom(tmp_path / "bomb", NOISE.astype(np.uint8), **fields)
+    with pytest.raises(ValueError, match="bomb: expected a readable image"):
+        read_view(path)
+
+
 @pytest.mark.parametrize("check", [read_view, lambda path: check_views([path])])
 def test_absurd_number_of_frames_takes_no_memory(tmp_path, check):
     path = write_dicom(tmp_path / "v", NOISE, NumberOfFrames=2**31 - 1)

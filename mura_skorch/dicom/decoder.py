@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,7 +75,10 @@ def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
         raise
     finally:
         timer.cancel()
-    _idle.append(process)
+    if len(_idle) < (os.cpu_count() or 1):
+        _idle.append(process)
+    else:
+        process.end()
     if "error" in about:
         raise ValueError(about["error"])
     return pixels
@@ -175,8 +179,10 @@ def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
     with open(0, "rb", buffering=0) as questions, open(os.dup(1), "wb", buffering=0) as answers:
         os.dup2(2, 1)  # what a library prints must not get between the answers
+        from PIL import Image
         from pydicom import pixels  # noqa: F401
 
+        Image.MAX_IMAGE_PIXELS = None  # who asks has compared the sizes
         _send(answers, {})
         with contextlib.suppress(EOFError, BrokenPipeError):
             while True:
@@ -198,24 +204,32 @@ def _decoded(frame: bytes, *, syntax: str, plugin: str, **options: Any) -> np.nd
     from pydicom import encaps, pixels
 
     n_values = options["rows"] * options["columns"] * options["samples_per_pixel"]
-    _limit_memory(N_COPIES * n_values * options["bits_allocated"] // 8 + 4 * len(frame) + RESERVE)
+    n_bytes = n_values * options["bits_allocated"] // 8
     wrapped = encaps.encapsulate([frame], has_bot=False)
     decoder = pixels.get_decoder(syntax)
-    return decoder.as_array(wrapped, index=0, decoding_plugin=plugin, **options)[0]
+    with _bounded_memory(N_COPIES * n_bytes + 4 * len(frame) + RESERVE):
+        return decoder.as_array(wrapped, index=0, decoding_plugin=plugin, **options)[0]
 
 
-def _limit_memory(n_bytes: int) -> None:
+@contextlib.contextmanager
+def _bounded_memory(n_bytes: int) -> Iterator[None]:
     """Let this process take as much more memory, where that can be said: on Linux."""
     try:
         import resource
 
         with open("/proc/self/statm") as file:
-            used = int(file.read().split()[0]) * resource.getpagesize()
+            limit = int(file.read().split()[0]) * resource.getpagesize() + n_bytes
     except (ImportError, OSError):
+        yield
         return
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    limit = used + n_bytes if most == resource.RLIM_INFINITY else min(used + n_bytes, most)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ KIND = [
     *["Laterality", "ImageLaterality"],
 ]
 NUMBERS = ["SeriesNumber", "InstanceNumber", "NumberOfFrames"]
+# Without segmented palettes, a few bytes of which can unfold to gigabytes: no radiograph has one.
 IMAGE = [
     *["SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"],
     *["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"],
@@ -31,7 +32,6 @@ IMAGE = [
     *["ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"],
     *[f"{c}PaletteColorLookupTableDescriptor" for c in ("Red", "Green", "Blue")],
     *[f"{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue")],
-    *[f"Segmented{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue")],
     "PresentationLUTShape",
 ]
 PIXELS = ["ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"]
