@@ -167,10 +167,7 @@ def check_apart(local, studies):
         )
     patients = set(local["patient"]) & set(studies["patient"])
     # The folder of the dataset is where the parts of a study's key begin.
-    roots, others = (
-        {Path(row.views[0]).parents[row.study.count("/") + 1] for row in table.itertuples()}
-        for table in (local, studies)
-    )
+    roots, others = ({root(row) for row in table.itertuples()} for table in (local, studies))
     if patients and roots & others:
         raise ValueError(
             f"expected --refit-on with other patients than those reported, got {len(patients)} in "
@@ -181,6 +178,12 @@ def check_apart(local, studies):
             f"Caution: {len(patients)} patients of --refit-on are called as some of those "
             f"reported, such as {min(patients)}; if they are the same people, figures are too good"
         )
+
+
+def root(row):
+    """Return the folder of a study's dataset, or that of all where a key is longer than a path."""
+    parents = Path(row.views[0]).parents
+    return parents[min(row.study.count("/") + 1, len(parents) - 1)]
 
 
 def alerts(args, model, studies):

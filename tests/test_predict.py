@@ -156,6 +156,12 @@ def test_dicom_is_read_as_the_options_say(main, model, tmp_path, capsys):
     assert "expected NAME=TYPE, such as HIP=XR_HIP, got 'HIP'" in capsys.readouterr().err
 
 
+def test_study_whose_key_is_longer_than_its_path_can_be_held_apart(main):
+    table = {"study": ["1.2/XR_HAND/L"], "patient": ["p1"], "views": [("/a.dcm",)]}
+    other = pd.DataFrame({"study": ["1.3"], "patient": ["p2"], "views": [("/b.dcm",)]})
+    main.__globals__["check_apart"](other, pd.DataFrame(table))
+
+
 @pytest.mark.parametrize("option", ["--modalities", "--study-type", "--on-bad-file", None])
 def test_what_is_for_dicom_alone_is_refused_with_other_folders(
     main, model, data, monkeypatch, option
