@@ -54,8 +54,8 @@ def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
 
     Notes
     -----
-    Each thread that decodes at the same time has a process, of 70 MB or more, which ends with the one
-    that started it. A forked process starts its own.
+    Each thread that decodes at the same time has a process, of 70 MB or more, which ends with the
+    one that started it. A forked process starts its own.
     """
     process = _taken()
     timer = threading.Timer(TIMEOUT, process.popen.kill)
