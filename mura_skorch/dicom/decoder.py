@@ -21,7 +21,7 @@ import numpy as np
 
 __all__ = ["decode_apart"]
 
-TIMEOUT = 60.0  # seconds; the largest radiographs take two
+TIMEOUT = 60.0  # seconds; 5 megapixels of JPEG 2000, the slowest, take one
 # What decoders need beyond the pixels themselves: copies, colours as float32, and their own tables.
 N_COPIES, RESERVE = 16, 512 * 2**20
 TOO_LARGE = "its pixels take far more memory than their size"
@@ -54,8 +54,8 @@ def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
 
     Notes
     -----
-    Each thread that decodes at the same time has a process, of some 60 MB, which ends with the one
-    that started it. A forked process starts its own.
+    Each thread that decodes at the same time has a process, of 70 MB or more, which ends with the
+    one that started it. A forked process starts its own.
     """
     process = _taken()
     timer = threading.Timer(TIMEOUT, process.popen.kill)
