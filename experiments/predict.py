@@ -5,6 +5,7 @@ python experiments/predict.py --model DIR --data clinic --labels labels.csv --re
 python experiments/predict.py --model DIR --data clinic --refit-on clinic_2024 --threshold youden
 python experiments/predict.py --model DIR --data clinic --refit-on clinic --refit-split train
 MURA_SKORCH_SECRET=... python experiments/predict.py --model DIR --data dicom --labels labels.csv
+python experiments/predict.py --model DIR --data dicom --study-type HIP=XR_HIP --study-type CHEST=
 
 DICOM needs the extra [dicom]; the secret is what its patient ids and study UIDs are hashed with.
 """
@@ -86,13 +87,20 @@ def main(argv=None):
 
 def read(args, keep):
     """Return the studies to predict, labelled as far as labels are known."""
+    own = {"modalities": args.modalities, "study_types": dict(args.study_type)}
+    own |= {"on_bad_file": args.on_bad_file, "hash_patients": os.environ.get("MURA_SKORCH_SECRET")}
+    own = {name: value for name, value in own.items() if value not in (None, {})}
     try:
         studies = read_studies(args.data)
     except ValueError:
         if args.split or not holds_dicom(args.data):
             raise
-        secret = os.environ.get("MURA_SKORCH_SECRET")
-        return read_dicom_studies(args.data, labels=args.labels, keep=keep, hash_patients=secret)
+        return read_dicom_studies(args.data, labels=args.labels, keep=keep, **own)
+    if own:
+        raise ValueError(
+            f"expected a folder of DICOM files for {', '.join(own)}, got {args.data}, where they "
+            "count for nothing: leave the options out, and unset MURA_SKORCH_SECRET"
+        )
     found = sorted(set(studies["split"]))
     chosen = [args.split] if args.split else [name for name in found if name != "train"] or found
     own = of_split(studies, chosen, f"--split among {found} in {args.data}")
@@ -159,10 +167,7 @@ def check_apart(local, studies):
         )
     patients = set(local["patient"]) & set(studies["patient"])
     # The folder of the dataset is where the parts of a study's key begin.
-    roots, others = (
-        {Path(row.views[0]).parents[row.study.count("/") + 1] for row in table.itertuples()}
-        for table in (local, studies)
-    )
+    roots, others = ({root(row) for row in table.itertuples()} for table in (local, studies))
     if patients and roots & others:
         raise ValueError(
             f"expected --refit-on with other patients than those reported, got {len(patients)} in "
@@ -173,6 +178,12 @@ def check_apart(local, studies):
             f"Caution: {len(patients)} patients of --refit-on are called as some of those "
             f"reported, such as {min(patients)}; if they are the same people, figures are too good"
         )
+
+
+def root(row):
+    """Return the folder of a study's dataset, or that of all where a key is longer than a path."""
+    parents = Path(row.views[0]).parents
+    return parents[min(row.study.count("/") + 1, len(parents) - 1)]
 
 
 def alerts(args, model, studies):
@@ -223,6 +234,14 @@ def threshold(text):
     return value
 
 
+def study_type(text):
+    """Return a body part and its study type from the command line, None to leave it out."""
+    part, sign, name = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"expected NAME=TYPE, such as HIP=XR_HIP, got {text!r}")
+    return part, name or None
+
+
 def parse(argv):
     """Return the arguments."""
     parser = argparse.ArgumentParser(
@@ -236,6 +255,10 @@ def parse(argv):
     add("--readers", nargs="+", default=[], metavar="COLUMN", help="readers' labels in --labels")
     add("--gold", metavar="COLUMN", help="what readers are held against (default: each other)")
     add("--by", nargs="+", default=[], metavar="COLUMN", help="site, scanner, sex ... in --labels")
+    add("--study-type", action="append", type=study_type, default=[], metavar="NAME=TYPE",
+        help="DICOM: the type of a body part; without TYPE, it is left out")  # fmt: skip
+    add("--modalities", nargs="+", metavar="NAME", help="DICOM: whose files (default: CR DX RF)")
+    add("--on-bad-file", choices=["raise", "skip"], help="DICOM: what to do with bad headers")
     add("--threshold", type=threshold, help="a number, youden, or sensitivity=0.95")
     add("--refit-on", type=Path, metavar="DIR", help="labelled studies for threshold, temperature")
     add("--refit-split", help="their split; not what the model was trained on (default: all)")

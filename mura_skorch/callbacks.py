@@ -1,5 +1,6 @@
 """Training callbacks: the end of an epoch goes in; scores, rates and the best weights come out."""
 
+import json
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from mura_skorch.dataset import studies_of
 from mura_skorch.metrics import kappa_score
 from mura_skorch.operating_point import is_rule
 from mura_skorch.progress import in_notebook, progress_bar
+from mura_skorch.saving import read_model, write_model
 from mura_skorch.studies import is_exploded
 
 __all__ = [
@@ -231,6 +233,19 @@ class BestWeights(Checkpoint):
         """Save where the epoch is the best so far."""
         if self.monitor in net.history[-1]:
             super().on_epoch_end(net, **kwargs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best weights so far, for the state of the fit."""
+        if not self.has_saved_:
+            return {}
+        tensors, config = read_model(self.folder_)
+        return {"tensors": tensors, "config": json.dumps(config)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the best weights of a state into this fit's folder."""
+        self.has_saved_ = bool(state)
+        if state:
+            write_model(self.folder_, state["tensors"], json.loads(state["config"]))
 
     def save_model(self, net):
         """Save the model as `MuraClassifier.save` does."""

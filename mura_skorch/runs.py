@@ -25,6 +25,7 @@ __all__ = [
     "active_run_id",
     "is_finite",
     "is_running",
+    "logged_metrics",
     "runs_link",
     "status_of",
     "use_experiment",
@@ -299,6 +300,20 @@ def end_children(parent, status):
             _client().set_terminated(child.info.run_id, status)
 
     parent._send(end, {})
+
+
+def logged_metrics(run_id: str | None) -> set[tuple[str, int]]:
+    """Return the names and steps of all metrics that a run has, none where nobody answers."""
+    if run_id is None:
+        return set()
+    try:
+        names = _insist(lambda: _client().get_run(run_id)).data.metrics
+        histories = [
+            _insist(lambda n=name: _client().get_metric_history(run_id, n)) for name in names
+        ]
+    except Exception:  # what is sent next says what is wrong with the server
+        return set()
+    return {(point.key, point.step) for history in histories for point in history}
 
 
 def runs_link(experiment_id: str) -> str:

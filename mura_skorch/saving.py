@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from mura_skorch._version import __version__
 from mura_skorch.weights import MODEL_FILE
+from mura_skorch.whole_files import write_whole
 
 __all__ = ["note_of", "read_model", "write_model", "write_text"]
 
@@ -44,13 +45,14 @@ def write_model(folder, tensors, config):
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     about = {"format": FORMAT, "mura_skorch": __version__, **config}
     text = json.dumps(about, indent=2, default=_plain)
-    _write_whole(folder / MODEL_FILE, lambda path: save_file(whole, path))
+    n_bytes = sum(value.nbytes for value in whole.values())
+    write_whole(folder / MODEL_FILE, lambda path: save_file(whole, path), n_bytes=n_bytes)
     write_text(folder / CONFIG_FILE, text)
 
 
 def write_text(file, text):
     """Write a text file that is whole at every moment."""
-    _write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(file, lambda path: path.write_text(text, encoding="utf-8"), n_bytes=len(text))
 
 
 def read_model(folder):
@@ -98,16 +100,6 @@ def read_model(folder):
             f"mura_skorch {config.get('mura_skorch')}; this is {__version__}: install that version"
         )
     return tensors, config
-
-
-def _write_whole(file, write):
-    """Write under another name, then rename."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        write(unfinished)
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _plain(value):

@@ -16,7 +16,7 @@ from mura_skorch.inner_fits import is_for_a_score, move_to_birthplace
 from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
-from mura_skorch.runs import Run, impatience, is_finite, status_of
+from mura_skorch.runs import Run, impatience, is_finite, logged_metrics, status_of
 from mura_skorch.studies import is_exploded
 
 __all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
@@ -79,7 +79,30 @@ class MlflowTracker(Callback):
     def initialize(self) -> Self:
         """Forget the last fit's run."""
         self.run_: Any = None
+        self._logged: set[tuple[str, int]] = set()
         return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: all that a training needs to go on in a run is its id."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing."""
+
+    def resume(self, run_id: str | None) -> None:
+        """Go on in the run of a fit that was killed, unless one is given."""
+        if run_id is not None:
+            self.run_ = Run(run_id)
+
+    def send_missing(self, net: Any) -> None:
+        """Send the epochs that the run lacks, and from now on nothing that it has."""
+        self._logged = logged_metrics(self.run_.run_id)
+        for row in net.history:
+            self._log_metrics(_metrics(row), step=row["epoch"])
+
+    def _log_metrics(self, metrics, step=0):
+        missing = {key: v for key, v in metrics.items() if (key, step) not in self._logged}
+        self.run_.log_metrics(missing, step=step)
 
     def on_train_begin(self, net: Any, X: Any = None, **kwargs: Any) -> None:
         """Open the run, or take the given one."""
@@ -123,7 +146,7 @@ class MlflowTracker(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Log the epoch's numbers in one call."""
         row = net.history[-1]
-        self.run_.log_metrics(_metrics(row), step=row["epoch"])
+        self._log_metrics(_metrics(row), step=row["epoch"])
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Log the best epoch, the validation predictions, the model."""
@@ -131,7 +154,7 @@ class MlflowTracker(Callback):
         if best:
             scores = {"best/epoch": best[-1]["epoch"]}
             scores |= {f"best/{key}": value for key, value in _metrics(best[-1]).items()}
-            self.run_.log_metrics(scores)  # step 0, as test/...: MLflow draws bars of them
+            self._log_metrics(scores)  # step 0, as test/...: MLflow draws bars of them
         if self.dataset_valid_ is not None and any("valid_loss" in row for row in net.history):
             y_score = net.predict_proba(self.dataset_valid_)[:, 1]
             studies = studies_of(self.dataset_valid_)
@@ -139,7 +162,7 @@ class MlflowTracker(Callback):
             if is_exploded(studies):
                 table = table.assign(level="view", view=studies["view"].to_numpy())
             self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
-        self.run_.log_metrics({"threshold": net.threshold_})
+        self._log_metrics({"threshold": net.threshold_})
         self.dataset_valid_ = None
         if not self.is_inner_ if self.log_model == "auto" else self.log_model:
             with tempfile.TemporaryDirectory() as folder:

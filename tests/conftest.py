@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from torchvision.models import DenseNet
 
 from mura_skorch import MuraClassifier, StudyDenseNet, read_studies, write_phantoms
@@ -48,6 +49,24 @@ def mlflow_store(tmp_path_factory):
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     yield os.environ["MLFLOW_TRACKING_URI"]
     del os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture
+def restored_store(mlflow_store):
+    """After a test that used another store or experiment, bring the session's back."""
+    import mlflow  # here: other processes import this file to find out what a fit imports
+
+    yield
+    mlflow.set_tracking_uri(mlflow_store)  # and in the environment
+    mlflow.set_experiment("Default")
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_workers():
+    """End the workers with each file: they keep the environment and threads they began with."""
+    yield
+    get_reusable_executor().shutdown(wait=True)
 
 
 @pytest.fixture(autouse=True)

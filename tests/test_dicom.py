@@ -15,6 +15,7 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
+from mura_skorch.dicom import stored
 from mura_skorch.exploration import read_image_files
 from mura_skorch.images import check_views, read_view
 from mura_skorch.view_statistics import view_statistics
@@ -124,6 +125,38 @@ def test_lookup_table_goes_before_the_window_and_fills_the_grey_scale(view, bits
     np.testing.assert_allclose(found, expected, atol=1)
 
 
+@pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "ExplicitVRBigEndian"])
+@pytest.mark.parametrize("name", ["VOILUTSequence", "ModalityLUTSequence"])
+@pytest.mark.parametrize("vr", ["OW", "US"])
+def test_lookup_table_of_8_bits_may_hold_two_entries_in_a_word(view, name, vr, syntax):
+    entries = np.arange(255, -1, -1, dtype=np.uint8)
+    plain = view(RAMP, **{name: lut(entries.tolist(), bits=8)})
+    item = Dataset()
+    item.LUTDescriptor = [256, 0, 8]
+    words = entries.view("<u2")  # the first entry in the lower half
+    order = ">" if "Big" in syntax else "<"
+    data = words.astype(f"{order}u2").tobytes() if vr == "OW" else words.tolist()
+    item.add_new("LUTData", vr, data)
+    found = view(RAMP, syntax=getattr(uid, syntax), **{name: [item]})
+    np.testing.assert_array_equal(found, plain)
+    np.testing.assert_array_equal(found, 255 - RAMP)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("name", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_lookup_table_may_be_of_any_depth(view, name, bits):
+    entries = np.rint(np.linspace(0, 1, 256) * (2**bits - 1)).astype(int).tolist()
+    np.testing.assert_array_equal(view(RAMP, **{name: lut(entries, bits=bits)}), RAMP)
+
+
+def test_lookup_table_that_is_cut_off_is_named(tmp_path):
+    table = lut(list(range(100)))
+    table[0].LUTDescriptor = [256, 0, 16]
+    path = write_dicom(tmp_path / "IM1", RAMP, VOILUTSequence=table)
+    with pytest.raises(ValueError, match="IM1.*a lookup table of 200 of 256 entries"):
+        read_view(path)
+
+
 def test_values_beside_the_lookup_table_take_its_ends(view):
     values = np.array([[0, 1000, 1100, 1200, 4000]], dtype=np.uint16)
     table = lut([0, *[50] * 99, 100, *[150] * 99, 200], first=1000)
@@ -150,6 +183,60 @@ def test_modality_lookup_table_is_applied(view):
 def test_signed_values_keep_their_order(view, syntax):
     values = np.array([[-32768, 0, 32767]], dtype=np.int16)
     np.testing.assert_array_equal(view(values, syntax=getattr(uid, syntax)), [[0, 128, 255]])
+
+
+@pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "ExplicitVRBigEndian", "RLELossless"])
+@pytest.mark.parametrize("kind", ["uint16", "int16"])
+@pytest.mark.parametrize("high", [11, 12, 15])
+def test_values_lie_below_the_high_bit_and_what_is_beside_them_is_ignored(view, kind, high, syntax):
+    values = DEEP.astype(np.int16) - (2048 if kind == "int16" else 0)
+    expected = view(values.astype(kind), BitsStored=12)
+    noise = np.random.default_rng(0).integers(0, 65536, DEEP.shape)
+    beside = noise & ~(0xFFF << high - 11)
+    stored = (values.astype(np.uint16) & 0xFFF).astype(int) << high - 11 | beside
+    fields = {"BitsStored": 12, "HighBit": high, "syntax": getattr(uid, syntax)}
+    found = view(stored.astype(np.uint16).view(kind), **fields)
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) == 256
+
+
+@pytest.mark.parametrize("high", [10, 16, 99])
+def test_high_bit_that_cannot_be_is_ignored(view, high):
+    expected = view(DEEP, BitsStored=12)
+    np.testing.assert_array_equal(view(DEEP, BitsStored=12, HighBit=high), expected)
+
+
+def test_codestream_of_the_bits_stored_alone_is_not_shifted(tmp_path):
+    data = Path(shipped("MR_small_jp2klossless.dcm"))
+    found = pydicom.dcmread(data)
+    assert (found.BitsStored, found.BitsAllocated) == (16, 16)
+    expected = read_view(data)
+    found.BitsAllocated, found.BitsStored, found.HighBit = 32, 16, 31
+    found.save_as(tmp_path / "v")
+    np.testing.assert_array_equal(read_view(tmp_path / "v"), expected)
+
+
+@pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "ImplicitVRLittleEndian"])
+@pytest.mark.parametrize("name", ["SamplesPerPixel", "PixelRepresentation", "HighBit"])
+def test_fields_with_a_plain_meaning_may_be_missing(tmp_path, name, syntax):
+    fields = {"PixelPaddingValue": 0, "VOILUTSequence": lut(list(range(256)))}
+    path = write_dicom(tmp_path / "v", RAMP, syntax=getattr(uid, syntax), **fields)
+    expected = read_view(path)
+    tag = pydicom.tag.Tag(name)
+    there = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+    data = path.read_bytes()
+    assert data.count(there) == 1
+    path.write_bytes(data.replace(there, b"\x28\x00\x05\x01"))  # a field that means nothing
+    assert name not in pydicom.dcmread(path)
+    check_views([path])
+    np.testing.assert_array_equal(read_view(path), expected)
+
+
+@pytest.mark.parametrize("name", ["MONOCHROME1", "MONOCHROME2"])
+def test_photometric_interpretation_may_be_written_in_any_case(view, name):
+    expected = view(RAMP, PhotometricInterpretation=name)
+    found = view(RAMP, PhotometricInterpretation=f"{name.capitalize()} ")
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_32_bit_integers_are_read(view):
@@ -361,6 +448,7 @@ def test_check_decodes_no_good_file(tmp_path, monkeypatch):
     syntaxes = ["ExplicitVRLittleEndian", "RLELossless", "JPEG2000Lossless"]
     paths = [write_dicom(tmp_path / s, DEEP, syntax=getattr(uid, s)) for s in syntaxes]
     monkeypatch.setattr(pydicom.pixels, "pixel_array", None)
+    monkeypatch.setattr(stored, "decode_apart", None)
     check_views(paths)
 
 

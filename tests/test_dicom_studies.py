@@ -1,4 +1,5 @@
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from conftest import tiny_classifier
 from dicom_files import SECRET, write_dicom
 from pydicom import uid
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
 
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.judging import judge
@@ -51,6 +53,21 @@ def test_views_are_in_the_order_of_series_and_instance_numbers():
     assert names(read_dicom_studies("clinic")["views"][0]) == ["c", "b", "a", "d"]
 
 
+def rewritten(path, old, new):
+    """Replace a number in a file: pydicom writes none that is no integer."""
+    data, start = path.read_bytes(), b"IS\x04\x00"
+    assert data.count(start + old) == 1
+    path.write_bytes(data.replace(start + old, start + new))
+
+
+@pytest.mark.parametrize("text", [b"    ", b"1.5x", b"1\\2 ", b"none", b"inf "])
+def test_instance_number_that_is_no_integer_counts_as_missing(text):
+    write("a", InstanceNumber=7)
+    rewritten(write("b", InstanceNumber=2345), b"2345", text)
+    rewritten(write("c", SeriesNumber=2345), b"2345", text)
+    assert names(read_dicom_studies("clinic")["views"][0]) == ["a", "b", "c"]
+
+
 def test_labels_and_sites_come_from_a_file():
     write("a", "1.1")
     write("b", "1.2", "p2")
@@ -86,6 +103,58 @@ def test_what_is_no_radiograph_is_left_out_and_counted():
     assert names(studies["views"][0]) == ["mg"]
 
 
+@pytest.mark.parametrize("kind", ["SecondaryCapture", "MultiFrameGrayscaleByteSecondaryCapture"])
+def test_secondary_captures_are_left_out_and_counted_whatever_they_say_they_are(kind):
+    write("dx")
+    derived = {"ImageType": ["DERIVED", "SECONDARY"]}
+    write("stitched", **derived)
+    name = getattr(uid, f"{kind}ImageStorage")
+    write("screenshot", SOPClassUID=name, Modality="DX", **derived)
+    with pytest.warns(UserWarning, match="1 files left out: 1 secondary captures"):
+        studies = read_dicom_studies("clinic")
+    assert names(studies["views"][0]) == ["dx", "stitched"]
+
+
+def test_files_of_several_frames_are_counted_once_per_folder():
+    frames = np.stack([PIXELS, PIXELS])
+    several = {"pixels": frames, "NumberOfFrames": 2, "Rows": 8, "Columns": 8, "Modality": "RF"}
+    write("one", NumberOfFrames=1)
+    for number in range(3):
+        write(f"cine{number}", f"1.{number}", **several)
+    with pytest.warns(UserWarning, match="frames") as caught:
+        read_dicom_studies("clinic")
+    (message,) = (str(warning.message) for warning in caught)
+    assert message.startswith("clinic: 3 files of several frames, of which the first is read.")
+    assert "modalities" in message
+
+
+def test_links_to_folders_are_counted_and_links_to_files_followed(tmp_path):
+    write("a/1", "1.1")
+    os.symlink("a", "clinic/again")
+    os.symlink(tmp_path, "clinic/loop")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move("clinic/a/1", "elsewhere/1")
+    os.symlink(tmp_path / "elsewhere/1", "clinic/a/1")
+    with pytest.warns(UserWarning, match="2 files left out: 2 links to folders, which are not"):
+        studies = read_dicom_studies("clinic")
+    assert studies["views"].map(names).tolist() == [["1"]]
+
+
+def test_folder_that_cannot_be_read_is_named(monkeypatch):
+    write("a")
+    home, name = Path.cwd(), "n" * 250
+    monkeypatch.chdir("clinic")
+    for _ in range(20):  # a path that is too long is one that the system refuses to open
+        os.mkdir(name)
+        os.chdir(name)
+    os.chdir(home)
+    for read in (read_dicom_studies, holds_dicom):
+        if read is holds_dicom:
+            Path("clinic/a").unlink()
+        with pytest.raises(OSError, match="expected a folder that can be read, got none .*nnnn"):
+            read("clinic")
+
+
 @pytest.mark.parametrize(
     ("part", "study_type"),
     [("Upper arm", "XR_HUMERUS"), ("thumb", "XR_FINGER"), ("RADIUS-ULNA", "XR_FOREARM")],
@@ -116,6 +185,17 @@ def test_file_without_a_body_part_belongs_to_its_studys_only_type():
     assert studies["views"].map(names).tolist() == [["a", "b"]]
 
 
+@pytest.mark.parametrize("part", [None, ""])
+def test_body_part_that_is_missing_is_taken_from_the_anatomic_region(part):
+    region = Dataset()
+    region.CodeMeaning = "Wrist joint"
+    write("a", part=part, AnatomicRegionSequence=[region])
+    write("b", study="1.2", part="HAND", AnatomicRegionSequence=[region])
+    write("c", study="1.3", part=part, AnatomicRegionSequence=[])
+    studies = read_dicom_studies("clinic", study_types={"": "unknown"})
+    assert studies["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "unknown"]
+
+
 def test_study_of_two_types_becomes_two_rows_with_labels_of_their_own():
     write("a", "1.1", part="HAND")
     write("b", "1.1", part="WRIST")
@@ -124,6 +204,42 @@ def test_study_of_two_types_becomes_two_rows_with_labels_of_their_own():
     assert studies["study"].tolist() == ["1.1/XR_HAND", "1.1/XR_WRIST"]
     assert studies["label"].tolist() == [1, 0]
     assert studies["patient"].nunique() == len(studies["patient"]) - 1
+
+
+@pytest.mark.parametrize("field", ["Laterality", "ImageLaterality"])
+def test_left_and_right_of_one_study_become_two_rows_with_labels_of_their_own(field):
+    for number, side in enumerate("LRRL"):
+        write(f"{number}{side}", "1.1", InstanceNumber=number, **{field: side})
+    write("x", "1.1", part="WRIST", **{field: "R"})
+    write("y", "1.2", "p2")
+    keys = ["1.1/XR_HAND/L", "1.1/XR_HAND/R", "1.2", "1.1/XR_WRIST"]
+    lines = [f"{key},{number % 2}" for number, key in enumerate(keys)]
+    Path("labels.csv").write_text("\n".join(["study,label", *lines]))
+    studies = read_dicom_studies("clinic", labels="labels.csv")
+    assert studies["study"].tolist() == keys
+    assert studies["views"].map(names).tolist() == [["0L", "3L"], ["1R", "2R"], ["y"], ["x"]]
+    assert studies["label"].tolist() == [0, 1, 0, 1]
+    assert studies["patient"].tolist() == ["p1", "p1", "p2", "p1"]
+
+
+def test_side_of_the_image_goes_before_that_of_its_series():
+    write("a", Laterality="L", ImageLaterality="R")
+    write("b", Laterality="L")
+    studies = read_dicom_studies("clinic")
+    assert studies["views"].map(names).tolist() == [["b"], ["a"]]
+
+
+@pytest.mark.parametrize("other", ["", "B", "U"])
+def test_views_of_no_one_side_join_the_only_side_and_stay_apart_from_two(other):
+    write("a", Laterality="L")
+    write("b", Laterality=other)
+    studies = read_dicom_studies("clinic")
+    assert studies["study"].tolist() == ["1.2.3"]
+    assert studies["views"].map(names).tolist() == [["a", "b"]]
+    write("c", Laterality="R")
+    studies = read_dicom_studies("clinic")
+    assert studies["study"].tolist() == ["1.2.3", "1.2.3/XR_HAND/L", "1.2.3/XR_HAND/R"]
+    assert studies["views"].map(names).tolist() == [["b"], ["a"], ["c"]]
 
 
 def test_study_of_two_patients_is_refused_without_naming_them():
@@ -148,6 +264,35 @@ def test_damaged_header_is_named():
     write("IM8")
     with pytest.raises(ValueError, match="got 1 truncated or damaged: .*IM7"):
         read_dicom_studies("clinic")
+
+
+def test_bad_files_can_be_skipped_and_are_listed():
+    write("a", InstanceNumber=1)
+    path = write("IM7", syntax=uid.DeflatedExplicitVRLittleEndian)
+    path.write_bytes(path.read_bytes()[:-30])
+    write("IM8", patient="")
+    write("IM9", study=None, patient=f"{SECRET}9")
+    write("b", "1.2", "p2", InstanceNumber=2)
+    with pytest.raises(ValueError, match="got 1 truncated or damaged: .*IM7.*on_bad_file"):
+        read_dicom_studies("clinic")
+    with pytest.warns(UserWarning, match="left out") as caught:
+        studies = read_dicom_studies("clinic", on_bad_file="skip")
+    assert studies["views"].map(names).tolist() == [["a"], ["b"]]
+    (message,) = (str(warning.message) for warning in caught)
+    for text in (
+        *["3 files left out", "1 truncated or damaged", "1 without a StudyInstanceUID"],
+        *["1 without a PatientID", "IM7", "IM8", "IM9"],
+    ):
+        assert text in message
+    assert SECRET not in message
+    with pytest.raises(ValueError, match="on_bad_file as raise or skip, got 'ignore'"):
+        read_dicom_studies("clinic", on_bad_file="ignore")
+
+
+def test_folder_of_bad_files_alone_is_refused_even_if_they_are_skipped():
+    write("IM8", patient="")
+    with pytest.raises(ValueError, match="expected a PatientID in every file, got 1 without"):
+        read_dicom_studies("clinic", on_bad_file="skip")
 
 
 def test_folder_without_radiographs_is_named():
@@ -193,6 +338,19 @@ def test_hashed_ids_are_the_same_for_one_secret_and_tell_nothing():
     assert by_view == {"a": 1, "b": 0, "c": 1}
     with pytest.raises(ValueError, match="empty"):
         read_dicom_studies("clinic", hash_patients="")
+
+
+def test_hashed_keys_show_which_rows_are_of_one_study():
+    write("a", "1.1", part="HAND", Laterality="L")
+    plain = read_dicom_studies("clinic", hash_patients="salt")["study"][0]
+    write("b", "1.1", part="HAND", Laterality="R")
+    write("c", "1.1", part="WRIST")
+    lines = ["study,label", "1.1/XR_HAND/L,1", "1.1/XR_HAND/R,0", "1.1/XR_WRIST,1"]
+    Path("labels.csv").write_text("\n".join(lines))
+    studies = read_dicom_studies("clinic", labels="labels.csv", hash_patients="salt")
+    ends = ["XR_HAND/L", "XR_HAND/R", "XR_WRIST"]
+    assert studies["study"].tolist() == [f"{plain}/{end}" for end in ends]
+    assert studies["label"].tolist() == [1, 0, 1]
 
 
 def test_odd_header_values_reach_no_log(caplog, recwarn):

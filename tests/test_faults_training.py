@@ -138,11 +138,13 @@ def test_run_of_a_loss_that_is_not_finite_is_on_record_as_failed(train):
 class Kill(Callback):
     """Kill a loader's worker, in the first batch of an epoch."""
 
+    is_over_ = False
+
     def __init__(self, epoch):
         self.epoch = epoch
 
     def on_batch_begin(self, net, training=None, **kwargs):
-        if training and len(net.history) == self.epoch:
+        if training and len(net.history) == self.epoch and not self.is_over_:
             for worker in multiprocessing.active_children():
                 os.kill(worker.pid, signal.SIGKILL)
 
@@ -171,6 +173,19 @@ def test_killed_worker_is_an_error_that_says_so_and_the_last_epoch_stands(train,
     assert run.data.tags["error"].startswith("RuntimeError: expected the loader's workers to live")
     assert run.data.metrics["train_loss"] == net.history[1, "train_loss"]
     assert not multiprocessing.active_children()
+
+
+def test_fit_whose_worker_was_killed_goes_on_from_its_state_to_the_same_bits(train):
+    params = {"batch_size": 3, "max_epochs": 4, "iterator_train__num_workers": 1}
+    whole = tiny_classifier(callbacks=[("kill", Kill(99))], **params).fit(train)
+    net = tiny_classifier(state_file="fit.state", callbacks=[("kill", Kill(3))], **params)
+    with pytest.raises(RuntimeError, match="worker"):
+        net.fit(train)
+    dict(net.callbacks_)["kill"].is_over_ = True
+    net.fit(train)
+    assert len(net.history) == 4
+    assert same_weights(net, whole.module_.state_dict())
+    assert net.history[:, "valid_loss"] == whole.history[:, "valid_loss"]
 
 
 class KillInPrediction(TinyNet):

@@ -31,10 +31,9 @@ def tracked(**params):
 
 
 @pytest.fixture
-def experiment(mlflow_store):
+def experiment(restored_store):
     """A new MLflow experiment, the active one during the test."""
-    yield mlflow.set_experiment(f"inner-{time.time_ns()}").experiment_id
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    return mlflow.set_experiment(f"inner-{time.time_ns()}").experiment_id
 
 
 def fits_of(experiment):

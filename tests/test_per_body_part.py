@@ -36,16 +36,11 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def own_store(tmp_path, monkeypatch):
+def own_store(tmp_path, restored_store):
     """A database that does not exist yet."""
-    before = mlflow.get_tracking_uri()
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    yield uri
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    yield
     get_reusable_executor().shutdown(wait=True)  # workers keep the environment they began with
-    mlflow.set_tracking_uri(before)
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 
 def all_runs():

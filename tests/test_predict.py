@@ -133,6 +133,48 @@ def test_folder_of_dicom_is_predicted_with_its_ids_hashed(main, model, monkeypat
         call(main, model, tmp_path / "clinic", "--split", "test")
 
 
+def test_dicom_is_read_as_the_options_say(main, model, tmp_path, capsys):
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for name, part, modality in [("a", "HIP", "DX"), ("b", "CHEST", "DX"), ("c", "HAND", "MG")]:
+        ids = {"StudyInstanceUID": f"1.{ord(name)}", "BodyPartExamined": part}
+        write_dicom(tmp_path / "clinic" / name, pixels, Modality=modality, **ids)
+    write_dicom(tmp_path / "clinic/d", pixels, PatientID="")
+    clinic, skip = tmp_path / "clinic", ["--on-bad-file", "skip"]
+    with pytest.raises(SystemExit, match="expected a PatientID in every file"):
+        call(main, model, clinic)
+    with pytest.raises(SystemExit, match="got none for 'HIP'"):
+        call(main, model, clinic, *skip)
+    types = ["--study-type", "hip=XR_HIP", "--study-type", "CHEST="]
+    with pytest.warns(UserWarning, match="1 of modality MG.*1 of a body part|1 of a body part"):
+        assert call(main, model, clinic, *skip, *types) == 0
+    assert pd.read_csv("out/predictions.csv")["study_type"].tolist() == ["XR_HIP"]
+    with pytest.warns(UserWarning, match="3 files left out"):
+        assert call(main, model, clinic, *skip, *types, "--modalities", "MG") == 0
+    assert pd.read_csv("out/predictions.csv")["study_type"].tolist() == ["XR_HAND"]
+    with pytest.raises(SystemExit):
+        call(main, model, clinic, "--study-type", "HIP")
+    assert "expected NAME=TYPE, such as HIP=XR_HIP, got 'HIP'" in capsys.readouterr().err
+
+
+def test_study_whose_key_is_longer_than_its_path_can_be_held_apart(main):
+    table = {"study": ["1.2/XR_HAND/L"], "patient": ["p1"], "views": [("/a.dcm",)]}
+    other = pd.DataFrame({"study": ["1.3"], "patient": ["p2"], "views": [("/b.dcm",)]})
+    main.__globals__["check_apart"](other, pd.DataFrame(table))
+
+
+@pytest.mark.parametrize("option", ["--modalities", "--study-type", "--on-bad-file", None])
+def test_what_is_for_dicom_alone_is_refused_with_other_folders(
+    main, model, data, monkeypatch, option
+):
+    if option is None:
+        monkeypatch.setenv("MURA_SKORCH_SECRET", "what the clinic keeps to itself")
+    values = {"--modalities": "DX", "--study-type": "A=B", "--on-bad-file": "skip"}
+    extra = [option, values[option]] if option else []
+    with pytest.raises(SystemExit, match="expected a folder of DICOM files for .*MURA_SKORCH") as e:
+        call(main, model, data, *extra)
+    assert "keeps" not in str(e.value)
+
+
 def test_threshold_is_honoured_and_a_rule_needs_studies_to_be_chosen_on(main, model, data):
     call(main, model, data, "--split", "test", "--threshold", "0.001")
     assert pd.read_csv("out/predictions.csv")["decision"].all()

@@ -4,10 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -15,6 +12,17 @@ import pandas as pd
 import pytest
 from dicom_files import write_dicom
 from PIL import Image
+from served import (
+    NOTE,
+    ROOT,
+    encoded,
+    picture,
+    post,
+    requested,
+    served,
+    study,
+    untrained,
+)
 from servers import served_model
 
 from mura_skorch import MuraClassifier, MuraEnsemble
@@ -24,23 +32,6 @@ from mura_skorch.plots.views import map_limit, overlay_map
 from mura_skorch.serving import load_model, log_model
 from mura_skorch.serving.images import decode_studies
 from mura_skorch.serving.requests import BadRequestError, Row
-
-NOTE = "phantoms: no clinical meaning"
-ROOT = Path(__file__).parents[1]
-
-
-def untrained(seed, image_size=32):
-    """Return DenseNet-169 as it starts: a served model is loaded without TinyNet."""
-    clf = MuraClassifier(
-        module__weights=None,
-        dataset__image_size=image_size,
-        precision="float32",
-        random_state=seed,
-        callbacks__mlflow=None,
-    ).initialize()
-    clf.module_.network.classifier.weight.data *= 20  # away from .5
-    clf.study_types_, clf.note_ = ["XR_HAND", "XR_WRIST"], NOTE
-    return clf
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +55,6 @@ def champion(mlflow_store, clf):
 def table(studies):
     """Eight studies of both types."""
     return studies[studies.split == "valid"].iloc[::2]
-
-
-def encoded(path):
-    return base64.b64encode(Path(path).read_bytes()).decode()
-
-
-def requested(table):
-    """Return studies as rows of a request."""
-    return [
-        {"images": [encoded(path) for path in row.views], "study_type": row.study_type}
-        for row in table.itertuples()
-    ]
 
 
 # --- an MLflow model -------------------------------------------------------------------------
@@ -150,31 +129,17 @@ def test_alias_without_a_name_and_a_name_twice_in_a_run_are_refused(clf, champio
 
 
 @pytest.fixture(scope="module")
-def url(champion, tmp_path_factory):
-    """The address of a running ``mlflow models serve``."""
+def server(champion, tmp_path_factory):
+    """A running ``mlflow models serve``."""
     log = tmp_path_factory.mktemp("server") / "log"
     # one thread as here: bits depend on it
     with served_model(champion, log, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1") as server:
-        yield f"{server.url}/invocations"
+        yield server
 
 
-def post(url, body, content_type="application/json"):
-    """Return status and body of an answer."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {"Content-Type": content_type}
-    try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, data, headers), timeout=60
-        ) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def served(url, rows, **params):
-    status, answer = post(url, {"dataframe_records": rows, "params": params})
-    assert status == 200, answer
-    return answer["predictions"]
+@pytest.fixture(scope="module")
+def url(server):
+    return f"{server.url}/invocations"
 
 
 def test_served_batch_is_predict_proba_bit_for_bit(url, clf, table):
@@ -255,17 +220,6 @@ def test_unseen_study_types_are_answered_with_a_note(url, table):
     assert unnamed["note"] == NOTE
 
 
-def picture(size=(64, 64), until=None):
-    """Return base64 of a grey PNG, or of its first bytes."""
-    file = io.BytesIO()
-    Image.new("L", size, 7).save(file, "PNG")
-    return base64.b64encode(file.getvalue()[:until]).decode()
-
-
-def study(*images, **row):
-    return {"dataframe_records": [{"images": list(images), **row}]}
-
-
 BAD = {
     "no JSON": (b'{"dataframe_records": [}', r"got another text \(Expecting value, character 23\)"),
     "nothing": (b"", "got nothing"),
@@ -297,8 +251,18 @@ BAD = {
     "no image": (study("aGVsbG8gd29ybGQ="), "as a PNG, JPEG or DICOM file, got 11 bytes"),
     "a GIF": (study(base64.b64encode(b"GIF89a" + bytes(99)).decode()), "of another kind"),
     "a truncated PNG": (study(picture(until=-40)), "readable PNG file, got a truncated"),
-    "a bomb": (study(picture(size=(10_000, 10_000))), "with at most 89,478,485 pixels"),
-    "too many": (study(*["x"] * 1025), "at most 1,024 images in a request, got 1,025"),
+    "a bomb": (study(picture(size=(10_000, 10_000))), "with at most 40,000,000 pixels"),
+    "many pixels": (
+        study(*[picture(size=(6_200, 6_200))] * 11),
+        "at most 400,000,000 pixels in all images of a request, got 422,840,000",
+    ),
+    "too many": (study(*["x"] * 257), "at most 256 images in a request, got 257"),
+    "half a character": (study(picture(), study_type="XR_\ud800"), "half of a surrogate pair"),
+    "half a character for an image": (study("\ud83d.png"), "half of a surrogate pair"),
+    "half a character in a column": (
+        {"dataframe_split": {"columns": ["\ud800"], "data": [["x"]]}},
+        r'got the columns "\\ud800"',
+    ),
     "a path": (study("/etc/passwd"), "looks like a path"),
     "a relative path": (study("../image1.png"), "looks like a path"),
     "a file URL": (study("file:///etc/passwd"), "looks like a path"),

@@ -1,5 +1,4 @@
 import json
-import os
 import time
 import warnings
 from pathlib import Path
@@ -20,11 +19,9 @@ from mura_skorch.tracking import fetch_predictions
 
 
 @pytest.fixture
-def experiment(mlflow_store):
+def experiment(restored_store):
     """A new MLflow experiment, the active one during the test."""
-    yield mlflow.set_experiment(f"experiment-{time.time_ns()}").experiment_id
-    mlflow.set_tracking_uri(mlflow_store)
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    return mlflow.set_experiment(f"experiment-{time.time_ns()}").experiment_id
 
 
 def tracked(**params):

@@ -1,21 +1,30 @@
 """DICOM files: one goes in, its greyscale uint8 view or the few fields that order it come out."""
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from mura_skorch.dicom.deflated import inflated
+from mura_skorch.dicom.headers import check_image, import_pydicom, number, read_header
 from mura_skorch.dicom.pixels import grey_values
+from mura_skorch.dicom.stored import stored_values
 
 __all__ = ["check_dicom", "dicom_mode", "is_dicom", "read_dicom_fields", "read_dicom_view"]
 
 SUFFIXES = (".dcm", ".dicom")
 # All that is ever read of a file: pydicom skips the other fields, names and dates among them.
 IDENTITY = ["SOPInstanceUID", "StudyInstanceUID", "PatientID"]
-KIND = ["Modality", "BodyPartExamined", "PresentationIntentType", "Rows"]
-ORDER = ["SeriesNumber", "InstanceNumber"]
+KIND = [
+    *["Modality", "SOPClassUID", "BodyPartExamined", "PresentationIntentType", "Rows"],
+    *["Laterality", "ImageLaterality"],
+]
+NUMBERS = ["SeriesNumber", "InstanceNumber", "NumberOfFrames"]
+# Without segmented palettes, a few bytes of which can unfold to gigabytes: no radiograph has one.
 IMAGE = [
     *["SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"],
     *["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"],
@@ -23,13 +32,11 @@ IMAGE = [
     *["ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"],
     *[f"{c}PaletteColorLookupTableDescriptor" for c in ("Red", "Green", "Blue")],
     *[f"{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue")],
-    *[f"Segmented{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue")],
     "PresentationLUTShape",
 ]
 PIXELS = ["ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"]
 _PIXEL_TAG, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
 _END_MARK, _TAIL = b"\xfe\xff\xdd\xe0", 64  # closes compressed pixels; a few fields may follow
-_INSTALL = "Install what reads DICOM: pip install 'mura_skorch[dicom]'"
 
 
 def is_dicom(file: BinaryIO) -> bool:
@@ -69,18 +76,24 @@ def read_dicom_view(file: BinaryIO) -> np.ndarray:
     ImportError
         pydicom, or a decoder of the file's compression, is not installed.
     PIL.Image.DecompressionBombError
-        The header tells of more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``.
-    Exception
-        Whatever pydicom raises of a damaged file.
+        The header tells of more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or deflated fields are
+        larger than so many could be.
+    ValueError
+        The file is damaged, or what it holds is no image.
+
+    Notes
+    -----
+    Compressed pixels are decoded in another process, see `mura_skorch.dicom.decoder`.
     """
     pydicom = import_pydicom()
-    # From memory: pydicom's warnings would name the file.
-    found = pydicom.dcmread(io.BytesIO(file.read()), force=True, specific_tags=IMAGE + PIXELS)
-    _check_image(found)
-    if "PixelData" not in found:
-        raise ValueError("it holds no pixels")
-    plugin = _plugin(found.file_meta.TransferSyntaxUID)
-    return grey_values(pydicom.pixels.pixel_array(found, index=0, decoding_plugin=plugin), found)
+    with _without_pydicom():
+        # From memory: pydicom's warnings would name the file.
+        memory = inflated(io.BytesIO(file.read()), pydicom)
+        found = pydicom.dcmread(memory, force=True, specific_tags=IMAGE + PIXELS)
+        check_image(found)
+        if "PixelData" not in found:
+            raise ValueError("it holds no pixels")
+        return grey_values(stored_values(found), found)
 
 
 def check_dicom(file: BinaryIO) -> None:
@@ -94,9 +107,14 @@ def check_dicom(file: BinaryIO) -> None:
 
     Raises
     ------
-    ImportError, PIL.Image.DecompressionBombError, Exception
+    ImportError, PIL.Image.DecompressionBombError, ValueError
         As in `read_dicom_view`.
     """
+    with _without_pydicom():
+        _check_length(inflated(file, import_pydicom()))
+
+
+def _check_length(file: BinaryIO) -> None:
     pydicom = import_pydicom()
     lengths = []
 
@@ -109,10 +127,8 @@ def check_dicom(file: BinaryIO) -> None:
     found = pydicom.filereader.read_partial(file, at_pixels, force=True, specific_tags=tags)
     if not lengths:
         raise ValueError("it holds no pixels")
-    _check_image(found)
+    check_image(found)
     syntax = found.file_meta.TransferSyntaxUID
-    if syntax.is_deflated:
-        return  # its length was found out when it was inflated
     start = file.tell() + (8 if syntax.is_implicit_VR else 12)
     size = file.seek(0, os.SEEK_END)
     if lengths[0] == _UNDEFINED:
@@ -129,10 +145,8 @@ def check_dicom(file: BinaryIO) -> None:
 
 def dicom_mode(file: BinaryIO) -> str:
     """Return the photometric interpretation of an open DICOM file, such as MONOCHROME1."""
-    tags = ["PhotometricInterpretation"]
-    read = import_pydicom().dcmread
-    found = read(file, stop_before_pixels=True, force=True, specific_tags=tags)
-    return str(found.get("PhotometricInterpretation", ""))
+    name = "PhotometricInterpretation"
+    return str(read_header(file, [name]).get(name, "")).strip().upper()
 
 
 def read_dicom_fields(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -147,8 +161,9 @@ def read_dicom_fields(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     -------
     dict or None
         The fields in ``IDENTITY`` and ``KIND`` as str, "" where they are missing or empty, and
-        those in ``ORDER`` as int, None where missing. None for a file that is no DICOM. Pixels
-        and all other fields are skipped, unread.
+        ``NUMBERS`` as int, None where there is none. None for a file that is no DICOM. A body part
+        that is missing is taken from AnatomicRegionSequence. Pixels and all other fields are
+        skipped, unread.
 
     Raises
     ------
@@ -160,57 +175,19 @@ def read_dicom_fields(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     with open(path, "rb") as file:
         if not is_dicom(file):
             return None
-        names = [*IDENTITY, *KIND, *ORDER]
-        read = import_pydicom().dcmread
-        found = read(file, stop_before_pixels=True, force=True, specific_tags=names)
-    texts = {name: str(found.get(name) or "").strip() for name in (*IDENTITY, *KIND)}
-    places = {name: found.get(name) for name in ORDER}
-    return texts | {name: None if place is None else int(place) for name, place in places.items()}
+        found = read_header(file, [*IDENTITY, *KIND, *NUMBERS, "AnatomicRegionSequence"])
+    fields = {name: str(found.get(name) or "").strip() for name in (*IDENTITY, *KIND)}
+    if not fields["BodyPartExamined"] and (regions := found.get("AnatomicRegionSequence")):
+        fields["BodyPartExamined"] = str(regions[0].get("CodeMeaning") or "").strip()
+    return fields | {name: number(found, name) for name in NUMBERS}
 
 
-# -------------------------------------------------------------------- the header
-
-
-def import_pydicom() -> Any:
-    """Return pydicom, which is imported with the first DICOM file only."""
+@contextlib.contextmanager
+def _without_pydicom() -> Iterator[None]:
+    """Raise what pydicom has to say of a damaged file without the lines of pydicom that say it."""
     try:
-        import pydicom
-        import pydicom.pixels.utils
-    except ImportError as error:
-        raise ImportError(f"expected the package pydicom, got none. {_INSTALL}") from error
-    return pydicom
-
-
-def _plugin(syntax: Any) -> str:
-    """Return which decoder to use: gdcm, which can end the process on damaged data, comes last."""
-    available = import_pydicom().pixels.get_decoder(syntax).available_plugins
-    return next((name for name in ("pydicom", "pylibjpeg", "pillow") if name in available), "")
-
-
-def _check_image(found: Any) -> None:
-    """Mend what may be left out of a header, and refuse what cannot be decoded."""
-    pydicom = import_pydicom()
-    for field in list(found):
-        if field.is_empty:
-            del found[field.tag]  # says no more than a missing one
-    if "Rows" not in found or "Columns" not in found:
-        raise ValueError("it holds no image")
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and found.Rows * found.Columns > limit:
-        raise Image.DecompressionBombError(f"{found.Columns} x {found.Rows} pixels")
-    if "TransferSyntaxUID" not in found.file_meta:
-        found.file_meta.TransferSyntaxUID = {
-            (True, True): pydicom.uid.ImplicitVRLittleEndian,
-            (False, True): pydicom.uid.ExplicitVRLittleEndian,
-            (False, False): pydicom.uid.ExplicitVRBigEndian,
-        }[found.original_encoding]
-    syntax = found.file_meta.TransferSyntaxUID
-    decoder = pydicom.pixels.get_decoder(syntax)
-    if not decoder.is_available:
-        raise ImportError(f"expected a decoder of {syntax.name}, got none. {_INSTALL}")
-    is_deep = syntax == pydicom.uid.JPEGExtended12Bit and found.BitsStored > 8
-    if is_deep and "pylibjpeg" not in decoder.available_plugins:
-        raise ImportError(
-            f"expected a decoder of {syntax.name} with {found.BitsStored} bits, got none. Install "
-            "the one there is, under the GPL: pip install pylibjpeg-libjpeg"
-        )
+        yield
+    except (ImportError, OSError, MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None

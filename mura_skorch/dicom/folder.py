@@ -1,22 +1,29 @@
 """DICOM folders: a folder goes in, the header fields of the radiographs in it come out."""
 
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from mura_skorch.dicom.files import import_pydicom, is_dicom, read_dicom_fields
+from mura_skorch.dicom.files import is_dicom, read_dicom_fields
+from mura_skorch.dicom.headers import import_pydicom
 from mura_skorch.progress import map_in_threads
 
-__all__ = ["holds_dicom", "read_headers"]
+__all__ = ["LeftOut", "holds_dicom", "read_headers"]
 
 N_NAMED = 5
+DAMAGED = "truncated or damaged"
+# DICOM PS3.6, annex A: screenshots, scanned paper and the like, of one frame and of several.
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+SECONDARY_CAPTURES = {_CAPTURE, *(f"{_CAPTURE}.{n}" for n in range(1, 5))}
+
+LeftOut = defaultdict[str, list[str]]  # paths by the reason
 
 
 def read_headers(
-    folder: str | os.PathLike[str], modalities: set[str]
-) -> tuple[list[dict[str, Any]], Counter[str]]:
+    folder: str | os.PathLike[str], modalities: set[str], *, skip: bool = False
+) -> tuple[list[dict[str, Any]], LeftOut]:
     """Read what orders the radiographs of a folder, without their pixels.
 
     Parameters
@@ -25,18 +32,20 @@ def read_headers(
         Searched with all its subfolders, but not hidden ones.
     modalities : set of str
         Whose files are taken, such as DX.
+    skip : bool, default=False
+        Leave damaged files out, instead of an error.
 
     Returns
     -------
     files : list of dict
         For each file taken, its absolute ``path`` and what
         `mura_skorch.dicom.files.read_dicom_fields` returns.
-    left_out : Counter
-        How many files were not taken, by the reason.
+    left_out : dict of str to list of str
+        The paths of files that were not taken, and of links to folders, by the reason.
 
     Raises
     ------
-    FileNotFoundError, ImportError, ValueError
+    FileNotFoundError, ImportError, OSError, ValueError
         As in `mura_skorch.dicom.read_dicom_studies`.
     """
     root = Path(folder).expanduser().resolve()
@@ -44,17 +53,22 @@ def read_headers(
         raise FileNotFoundError(
             f"{folder}: expected a folder of DICOM files, got none. Check the path."
         )
-    paths = _paths(root)
+    left_out: LeftOut = defaultdict(list)
+    paths, links = _paths(root)
+    if links:
+        left_out["links to folders, which are not followed"] = links
     with import_pydicom().config.disable_value_validation():  # its warnings would quote ids
         found = map_in_threads(_fields, paths, desc="DICOM headers", unit="file")
     pairs = list(zip(paths, found, strict=True))
     if broken := [path for path, fields in pairs if fields == {}]:
-        raise ValueError(
-            f"{folder}: expected readable DICOM files, got {len(broken):,} truncated or damaged: "
-            f"{some(broken)}. Copy them again, or move them elsewhere."
-        )
-    left_out: Counter[str] = Counter()
-    files = _images([{"path": p, **(f or {})} for p, f in pairs], modalities, left_out)
+        if not skip:
+            raise ValueError(
+                f"{folder}: expected readable DICOM files, got {len(broken):,} {DAMAGED}: "
+                f"{some(broken)}. Copy them again, or skip them with on_bad_file."
+            )
+        left_out[DAMAGED] = broken
+    files = [{"path": path, **(fields or {})} for path, fields in pairs if fields != {}]
+    files = _images(files, modalities, left_out)
     if not files:
         raise ValueError(
             f"{folder}: expected DICOM files of modality {', '.join(sorted(modalities))}, got "
@@ -65,31 +79,42 @@ def read_headers(
 
 def holds_dicom(folder: str | os.PathLike[str]) -> bool:
     """Return whether a folder or a subfolder of it holds a DICOM file."""
-    for path in _paths(folder):
+    for path in _paths(folder)[0]:
         with open(path, "rb") as file:
             if is_dicom(file):
                 return True
     return False
 
 
-def counted(left_out: Counter[str]) -> str:
-    """Return counts as a text, the largest first."""
-    return ", ".join(f"{n:,} {reason}" for reason, n in left_out.most_common())
+def counted(left_out: LeftOut) -> str:
+    """Return how many there are for each reason as a text, the largest first."""
+    ordered = sorted(left_out.items(), key=lambda item: -len(item[1]))
+    return ", ".join(f"{len(paths):,} {reason}" for reason, paths in ordered)
 
 
-def some(paths: Iterable[str]) -> str:
+def some(paths: Iterable[str], n: int = N_NAMED) -> str:
     """Return the first few paths as a text."""
     paths = list(paths)
-    return ", ".join(paths[:N_NAMED]) + (", ..." if len(paths) > N_NAMED else "")
+    return ", ".join(paths[:n]) + (", ..." if len(paths) > n else "")
 
 
-def _paths(folder: str | os.PathLike[str]) -> list[str]:
-    """Return all files below a folder but hidden ones, in order."""
-    found = []
-    for place, folders, names in os.walk(folder):
+def _paths(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
+    """Return all files below a folder and the links to further folders, without hidden ones."""
+    found, links = [], []
+    for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if name[0] != ".")
+        below = [os.path.join(place, name) for name in folders]
+        links += [path for path in below if os.path.islink(path)]  # os.walk enters none of them
         found += [os.path.join(place, name) for name in sorted(names) if name[0] != "."]
-    return found
+    return found, links
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise OSError(
+        error.errno,
+        f"expected a folder that can be read, got none ({error.strerror}). Check its permissions",
+        error.filename,
+    ) from None
 
 
 def _fields(path: str) -> dict[str, Any] | None:
@@ -102,20 +127,30 @@ def _fields(path: str) -> dict[str, Any] | None:
         return {}
 
 
-def _images(files: list[dict[str, Any]], modalities: set[str], left_out: Counter) -> list[dict]:
-    """Return the files to take, and count the others by the reason."""
+def _images(
+    files: list[dict[str, Any]], modalities: set[str], left_out: LeftOut
+) -> list[dict[str, Any]]:
+    """Return the files to take, and note the others by the reason."""
     taken: dict[str, dict[str, Any]] = {}
     for file in files:
-        if "Modality" not in file:
-            left_out["no DICOM"] += 1
-        elif file["Modality"] not in modalities:
-            left_out[f"of modality {file['Modality'] or 'unknown'}"] += 1
-        elif not file["Rows"]:
-            left_out["without an image"] += 1
-        elif file["PresentationIntentType"].upper() == "FOR PROCESSING":
-            left_out["for processing, not for viewing"] += 1
-        elif (key := file["SOPInstanceUID"] or file["path"]) in taken:
-            left_out["second copies"] += 1
+        key = file.get("SOPInstanceUID") or file["path"]
+        if reason := _reason(file, modalities) or ("second copies" if key in taken else ""):
+            left_out[reason].append(file["path"])
         else:
             taken[key] = file
     return list(taken.values())
+
+
+def _reason(file: dict[str, Any], modalities: set[str]) -> str:
+    """Return why a file is not taken, "" if it is."""
+    if "Modality" not in file:
+        return "no DICOM"
+    if file["Modality"] not in modalities:
+        return f"of modality {file['Modality'] or 'unknown'}"
+    if file["SOPClassUID"] in SECONDARY_CAPTURES:
+        return "secondary captures, such as screenshots"
+    if not file["Rows"]:
+        return "without an image"
+    if file["PresentationIntentType"].upper() == "FOR PROCESSING":
+        return "for processing, not for viewing"
+    return ""

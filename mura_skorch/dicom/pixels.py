@@ -41,7 +41,8 @@ def grey_values(stored: np.ndarray, found: Any) -> np.ndarray:
     - MONOCHROME1 and the presentation LUT shape INVERSE, which mean the same, are inverted.
 
     Padding takes no part in the range and becomes black. Colour becomes ITU-R 601 luma, from the
-    upper 8 bits. An image of one value carries no contrast and becomes zeros.
+    upper 8 bits. An image of one value carries no contrast and becomes zeros. Display shutters and
+    overlays are not applied: what a viewer would cover stays to be seen.
 
     References
     ----------
@@ -87,9 +88,15 @@ def _displayed(values: np.ndarray, ends: tuple[int, int], found: Any) -> np.ndar
     """Return stored values as grey values from 0 to 255, inverted where the header says so."""
     from pydicom import pixels
 
-    values, extremes = (pixels.apply_modality_lut(v, found) for v in (values, np.array(ends)))
+    both = [values, np.array(ends)]
+    if found.get("ModalityLUTSequence"):
+        table = _table(found.ModalityLUTSequence[0], found)
+        values, extremes = (_look_up(v, *table) for v in both)
+    else:
+        values, extremes = (pixels.apply_rescale(v, found) for v in both)
     if found.get("VOILUTSequence"):
-        values, extremes = _look_up(values, found)
+        table = _table(found.VOILUTSequence[0], found)
+        values, extremes = _look_up(values, *table), np.array([table[0].min(), table[0].max()])
     elif _has_window(found):
         with np.errstate(over="ignore"):  # far from the centre of a sigmoid
             values = pixels.apply_windowing(values, found)
@@ -101,22 +108,33 @@ def _displayed(values: np.ndarray, ends: tuple[int, int], found: Any) -> np.ndar
         return np.zeros(values.shape, np.uint8)
     grey = np.rint((values.astype(np.float64) - low) * 255 / (high - low))
     grey = grey.clip(0, 255).astype(np.uint8)
-    is_inverse = found.get("PresentationLUTShape") == "INVERSE"
+    is_inverse = found.get("PresentationLUTShape", "").upper() == "INVERSE"
     return 255 - grey if is_inverse or found.PhotometricInterpretation == "MONOCHROME1" else grey
 
 
-def _look_up(values: np.ndarray, found: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of the first VOI LUT, and the ends of its entries."""
-    from pydicom.pixels import apply_voi
+def _table(item: Any, found: Any) -> tuple[np.ndarray, int]:
+    """Return the entries of a lookup table, and the value that the first of them is for.
 
-    item = found.VOILUTSequence[0]
+    Writers disagree on how many bits there are and on whether entries of 8 bits lie two in a word,
+    so only the number of words tells. What lies behind the last entry is padding.
+    """
     n_entries, first, _ = item.LUTDescriptor
-    # Some writers give the wrong number of bits, and pydicom indexes with as many as are given.
-    item.LUTDescriptor = [n_entries, first, 16]
-    n_entries = n_entries or 65536
-    table = apply_voi(np.arange(first, first + n_entries), found)
-    places = np.clip(np.rint(values), first, first + n_entries - 1).astype(np.int64) - first
-    return table[places], np.array([table.min(), table.max()])
+    n_entries = n_entries % 65536 or 65536
+    if isinstance(data := item.LUTData, bytes):
+        order = "<" if found.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        words = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2")
+    else:
+        words = np.atleast_1d(data).astype(np.uint16)
+    if len(words) < n_entries:
+        words = words.astype("<u2").view(np.uint8)
+    if len(words) < n_entries:
+        raise ValueError(f"a lookup table of {len(words):,} of {n_entries:,} entries")
+    return words[:n_entries].astype(np.int64), first
+
+
+def _look_up(values: np.ndarray, entries: np.ndarray, first: int) -> np.ndarray:
+    """Return the entries for the values; those beside the table take its ends."""
+    return entries[np.clip(np.rint(values) - first, 0, len(entries) - 1).astype(np.int64)]
 
 
 def _has_window(found: Any) -> bool:

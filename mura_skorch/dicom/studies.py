@@ -3,26 +3,21 @@
 import hashlib
 import hmac
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
-from mura_skorch.dicom.folder import counted, read_headers, some
+from mura_skorch.dicom.body_parts import with_study_types
+from mura_skorch.dicom.folder import DAMAGED, LeftOut, counted, read_headers, some
 from mura_skorch.labels import join_labels
 
 __all__ = ["read_dicom_studies"]
 
-# Body parts as DICOM PS3.16, annex L and common devices call them, without spaces and hyphens.
-STUDY_TYPES = {
-    **{"ELBOW": "XR_ELBOW", "FINGER": "XR_FINGER", "FINGERS": "XR_FINGER", "THUMB": "XR_FINGER"},
-    **{"FOREARM": "XR_FOREARM", "LOWERARM": "XR_FOREARM", "RADIUSULNA": "XR_FOREARM"},
-    **{"HAND": "XR_HAND", "HANDS": "XR_HAND", "HUMERUS": "XR_HUMERUS", "UPPERARM": "XR_HUMERUS"},
-    **{"SHOULDER": "XR_SHOULDER", "WRIST": "XR_WRIST"},
-}
+NO_ID = {name: f"without a {name}" for name in ("StudyInstanceUID", "PatientID")}
+N_BAD = 100  # paths of bad files in a warning
 N_HEX = 16  # 64 bits: among a million ids, two that agree have a chance of 1 in 40 million
 
 
@@ -34,27 +29,34 @@ def read_dicom_studies(
     study_types: Mapping[str, str | None] | None = None,
     modalities: Iterable[str] = ("CR", "DX", "RF"),
     hash_patients: str | None = None,
+    on_bad_file: Literal["raise", "skip"] = "raise",
 ) -> pd.DataFrame:
     """Read a folder of DICOM files, however they are named and nested, as a table of studies.
 
     Parameters
     ----------
     folder : path
-        Searched with all its subfolders; files that are no DICOM are skipped.
+        Searched with all its subfolders; files that are no DICOM are skipped. Links to files are
+        followed, links to folders are not.
     labels : path, optional
         A CSV file with the columns ``study`` (the StudyInstanceUID) and ``label``, see
         `mura_skorch.labels.join_labels`. None leaves all studies unlabelled.
     keep : iterable of str, default=()
         Further columns of `labels` to take, such as site or scanner.
     study_types : dict of str to str or None, optional
-        Study types by BodyPartExamined, beside or in place of the known ones in ``STUDY_TYPES``.
-        Case, spaces, hyphens and underscores do not matter; "" is a file that names no body part;
-        None leaves the files of a body part out. Any name will do as a study type.
+        Study types by BodyPartExamined or, where that is missing, by what AnatomicRegionSequence
+        calls the region, beside or in place of the known ones. Case, spaces, hyphens and
+        underscores do not matter; "" is a file that names no body part; None leaves the files of
+        a body part out. Any name will do as a study type.
     modalities : iterable of str, default=("CR", "DX", "RF")
         Whose files are taken.
     hash_patients : str, optional
         A secret. Patient ids and study UIDs are replaced by 16 hexadecimal digits of their
         HMAC-SHA256 under it. None keeps them as they are.
+    on_bad_file : {"raise", "skip"}, default="raise"
+        What to do with files whose header cannot be read, or that lack a PatientID or a
+        StudyInstanceUID. "skip" leaves them out, and out of their studies, and the warning names
+        the first hundred. Pixels are looked at when studies are fitted or predicted, not here.
 
     Returns
     -------
@@ -66,7 +68,8 @@ def read_dicom_studies(
     Warns
     -----
     UserWarning
-        Files were left out; says how many and why.
+        Files were left out, and how many for which reason; or files are of several frames, of
+        which `mura_skorch.images.read_view` reads the first.
 
     Raises
     ------
@@ -74,6 +77,8 @@ def read_dicom_studies(
         There is no such folder.
     ImportError
         pydicom is not installed.
+    OSError
+        A folder or a file may not be opened.
     ValueError
         The folder holds no radiograph; a file cannot be read or lacks a PatientID or a
         StudyInstanceUID; a study is of two patients; a body part has no study type; or the file
@@ -84,8 +89,14 @@ def read_dicom_studies(
     - A study of several study types, such as hand and wrist, becomes one row for each, with the
       key ``<StudyInstanceUID>/<study type>``, which `labels` must use then. Files that name no
       body part belong to the study's only type, where it has one.
-    - Images "for processing" are left out: they are not made for viewing. So are second copies of
-      a file, by their SOPInstanceUID.
+    - Left and right of one study and type become two rows, ``<StudyInstanceUID>/<study type>/L``
+      and ``.../R``, since a study of MURA is of one limb. Sides are those of ImageLaterality or
+      Laterality. Views of both sides, or of none that is told, stay a row of their own with the
+      key as it was; where a study has one side only, they join it.
+    - Images "for processing" are left out: they are not made for viewing. So are secondary
+      captures, by their SOPClassUID: screenshots, and film that was digitised under that class;
+      and second copies of a file, by their SOPInstanceUID.
+    - Display shutters are not applied: what a viewer covers, `mura_skorch.images.read_view` shows.
     - Only the fields named here are read; names, dates and addresses are skipped. Messages name
       paths and study UIDs, never patients: rename folders that are called after people.
     - Hashing protects a table from those who do not know the secret: they can neither read ids
@@ -102,34 +113,47 @@ def read_dicom_studies(
     """
     if hash_patients is not None and not hash_patients:
         raise ValueError("expected hash_patients as a secret of some length, got an empty one")
+    if on_bad_file not in ("raise", "skip"):
+        raise ValueError(f"expected on_bad_file as raise or skip, got {on_bad_file!r}")
     modalities = {modalities} if isinstance(modalities, str) else set(modalities)
-    files, left_out = read_headers(folder, modalities)
-    _check_identity(files)
-    files = _with_study_types(files, study_types or {}, left_out)
-    if left_out:
-        warnings.warn(
-            f"{folder}: {left_out.total():,} files left out: {counted(left_out)}. "
-            "If they belong to studies, see modalities and study_types.",
-            stacklevel=2,
-        )
-    studies = _table(files)
+    files, left_out = read_headers(folder, modalities, skip=on_bad_file == "skip")
+    files = _with_ids(files, left_out, skip=on_bad_file == "skip")
+    _check_patients(files)
+    files = with_study_types(files, study_types or {}, left_out)
+    _warn(folder, files, left_out)
+    studies, uids = _table(files)
     if labels is not None:
         studies = join_labels(studies, labels, keep=keep)
     if hash_patients is not None:
-        for name in ("patient", "study"):
-            studies[name] = [_hashed(text, name, hash_patients) for text in studies[name]]
+        studies["patient"] = [_hashed(p, "patient", hash_patients) for p in studies["patient"]]
+        # What follows the UID in a key tells nothing, and shows which rows are of one study.
+        studies["study"] = [
+            _hashed(uids[key], "study", hash_patients) + key.removeprefix(uids[key])
+            for key in studies["study"]
+        ]
     return studies.sort_values(["study_type", "patient", "study"], ignore_index=True)
 
 
-def _check_identity(files: list[dict[str, Any]]) -> None:
-    patients: dict[str, dict[str, str]] = {}
-    for name in ("StudyInstanceUID", "PatientID"):
-        if missing := [file["path"] for file in files if not file[name]]:
+def _with_ids(
+    files: list[dict[str, Any]], left_out: LeftOut, *, skip: bool
+) -> list[dict[str, Any]]:
+    """Return the files that say whose they are."""
+    for name, reason in NO_ID.items():
+        missing = [file["path"] for file in files if not file[name]]
+        files = [file for file in files if file[name]]
+        if missing and not (skip and files):
             raise ValueError(
                 f"expected a {name} in every file, got {len(missing):,} without: {some(missing)}. "
                 "Give each patient and study an id when files are de-identified: without, no "
-                "split can keep patients apart."
+                "split can keep patients apart. Or skip the files with on_bad_file."
             )
+        if missing:
+            left_out[reason] += missing
+    return files
+
+
+def _check_patients(files: list[dict[str, Any]]) -> None:
+    patients: dict[str, dict[str, str]] = {}
     for file in files:
         patients.setdefault(file["StudyInstanceUID"], {})[file["PatientID"]] = file["path"]
     if mixed := [paths for paths in patients.values() if len(paths) > 1]:
@@ -139,65 +163,59 @@ def _check_identity(files: list[dict[str, Any]]) -> None:
         )
 
 
-def _with_study_types(
-    files: list[dict[str, Any]], own: Mapping[str, str | None], left_out: Counter
-) -> list[dict[str, Any]]:
-    """Return the files with their study type, without those that are to be left out."""
-    known = {**STUDY_TYPES, **{_plain(part): name for part, name in own.items()}}
-    parts = [_plain(file["BodyPartExamined"]) for file in files]
-    by_study: dict[str, set[str]] = {}
-    for file, part in zip(files, parts, strict=True):
-        if part and (name := known.get(part)):
-            by_study.setdefault(file["StudyInstanceUID"], set()).add(name)
-    unknown: Counter[str] = Counter()
-    typed = []
-    for file, part in zip(files, parts, strict=True):
-        others = by_study.get(file["StudyInstanceUID"], set())
-        if not part and len(others) == 1:
-            typed.append({**file, "study_type": next(iter(others))})
-        elif part not in known:
-            unknown[file["BodyPartExamined"]] += 1
-        elif (name := known[part]) is None:
-            left_out["of a body part that study_types leaves out"] += 1
-        else:
-            typed.append({**file, "study_type": name})
-    if unknown:
-        named = ", ".join(f"{part!r} ({n:,} files)" for part, n in unknown.most_common())
-        example = next(iter(unknown))
-        raise ValueError(
-            f"expected a study type for each BodyPartExamined, got none for {named}. Name them, or "
-            f'leave them out with None: study_types={{{example!r}: "XR_HAND", ...}}'
+def _warn(folder: Any, files: list[dict[str, Any]], left_out: LeftOut) -> None:
+    """Say what is not in the table, and what is only in part."""
+    if left_out:
+        bad = [path for reason in (DAMAGED, *NO_ID.values()) for path in left_out.get(reason, [])]
+        warnings.warn(
+            f"{folder}: {sum(map(len, left_out.values())):,} files left out: {counted(left_out)}. "
+            "If they belong to studies, see modalities and study_types."
+            + (f" Bad files: {some(bad, N_BAD)}." if bad else ""),
+            stacklevel=3,
         )
-    if not typed:
-        raise ValueError("expected body parts to take, got study_types that leave all out")
-    return typed
+    if n_cines := sum((file["NumberOfFrames"] or 1) > 1 for file in files):
+        warnings.warn(
+            f"{folder}: {n_cines:,} files of several frames, of which the first is read. If they "
+            "are no radiographs, leave them out, as by modalities without RF.",
+            stacklevel=3,
+        )
 
 
-def _table(files: list[dict[str, Any]]) -> pd.DataFrame:
+def _table(files: list[dict[str, Any]]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the studies, and the StudyInstanceUID by their keys."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for file in sorted(files, key=_place):
         found.setdefault((file["StudyInstanceUID"], file["study_type"]), []).append(file)
     n_types = Counter(study for study, _ in found)
-    rows = [
-        {
-            "study": study if n_types[study] == 1 else f"{study}/{study_type}",
-            "study_type": study_type,
-            "patient": views[0]["PatientID"],
-            "views": tuple(view["path"] for view in views),
-        }
-        for (study, study_type), views in found.items()
-    ]
-    return pd.DataFrame(rows).assign(label=pd.array([pd.NA] * len(rows), dtype="Int8"))
+    rows, uids = [], {}
+    for (uid, study_type), files in found.items():
+        for side, views in _by_side(files).items():
+            key = uid if n_types[uid] == 1 and not side else f"{uid}/{study_type}{side}"
+            uids[key] = uid
+            rows.append(
+                {
+                    "study": key,
+                    "study_type": study_type,
+                    "patient": views[0]["PatientID"],
+                    "views": tuple(view["path"] for view in views),
+                }
+            )
+    return pd.DataFrame(rows).assign(label=pd.array([pd.NA] * len(rows), dtype="Int8")), uids
+
+
+def _by_side(files: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return files by "/L", "/R" and "", or all of them by "" if they are of one side."""
+    sides: dict[str, list[dict[str, Any]]] = {}
+    for file in files:
+        side = (file["ImageLaterality"] or file["Laterality"]).upper()[:1]
+        sides.setdefault(f"/{side}" if side in ("L", "R") else "", []).append(file)
+    return sides if {"/L", "/R"} <= set(sides) else {"": files}
 
 
 def _place(file: dict[str, Any]) -> tuple[Any, ...]:
     """Order files by series and instance number, those without last."""
     numbers = (file["SeriesNumber"], file["InstanceNumber"])
     return *((n is None, n or 0) for n in numbers), file["path"]
-
-
-def _plain(part: str) -> str:
-    return re.sub(r"[\s_-]", "", part).upper()
 
 
 def _hashed(text: str, kind: str, secret: str) -> str:

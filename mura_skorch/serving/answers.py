@@ -7,10 +7,13 @@ import numpy as np
 from PIL import Image
 
 from mura_skorch.localization import resize_map
+from mura_skorch.serving.waiting import check_waiting
 
-__all__ = ["FAILED", "answer", "image_sizes"]
+__all__ = ["FAILED", "answer", "compute", "give_up_between_parts", "image_sizes", "map_layer"]
 
 FAILED = "the model failed on this request, and the reason is in the server's log"
+# Pixels of the longer side of a map; it has about 7 cells a side, so that more show nothing.
+LONGEST_SIDE = 1024
 
 
 def image_sizes(model):
@@ -18,8 +21,19 @@ def image_sizes(model):
     return {net.get_params_for("dataset")["image_size"] for net in _members(model)}
 
 
-def answer(model, studies, *, activation_maps=False):
-    """Predict studies and say what a client needs to know of each.
+def give_up_between_parts(model):
+    """Let a model, before each part of a batch, ask whether its answer is still waited for."""
+    for net in _members(model):
+        network = getattr(net.module_, "network", net.module_)
+        network.register_forward_pre_hook(_ask)
+
+
+def _ask(network, inputs):
+    check_waiting()
+
+
+def compute(model, studies, *, activation_maps=False):
+    """Run studies through the network, all of an answer for which there is but one.
 
     Parameters
     ----------
@@ -28,15 +42,13 @@ def answer(model, studies, *, activation_maps=False):
     studies : DecodedStudies
         As `decode_studies` returns them.
     activation_maps : bool, default=False
-        Add ``activation_maps`` and ``activation_map_limit``. Costs a second pass.
+        Compute them, too. Costs a second pass.
 
     Returns
     -------
-    list of dict
-        For each study ``probability`` of abnormality, ``decision``, "abnormal" strictly above
-        ``threshold`` and else "normal", ``view_probabilities`` in the order of the images, and
-        ``note``, a caveat or None. ``activation_maps`` are base64 PNGs, see `map_layer`, and
-        ``activation_map_limit`` is where their colours end, in logits.
+    proba : ndarray of shape (n_studies,), float32
+    view_proba : list of ndarray of shape (n_views,), float32
+    cams : list of ndarray of shape (n_views, h, w), float32, or None
 
     Raises
     ------
@@ -46,6 +58,28 @@ def answer(model, studies, *, activation_maps=False):
     proba, of_views = model.predict_with_views(studies)
     if not np.isfinite(proba).all():  # NaN is not above the threshold: it would be called normal
         raise FloatingPointError(f"expected finite probabilities, got {proba[:, 1].tolist()}")
+    return proba[:, 1], of_views, model.localize(studies) if activation_maps else None
+
+
+def answer(model, studies, proba, of_views, cams=None):
+    """Say what a client needs to know of each study.
+
+    Parameters
+    ----------
+    model : MuraClassifier or MuraEnsemble
+        Fitted.
+    studies : DecodedStudies
+    proba, of_views, cams
+        As `compute` returns them.
+
+    Returns
+    -------
+    list of dict
+        For each study ``probability`` of abnormality, ``decision``, "abnormal" strictly above
+        ``threshold`` and else "normal", ``view_probabilities`` in the order of the images, and
+        ``note``, a caveat or None. With maps also ``activation_maps``, base64 PNGs, see
+        `map_layer`, and ``activation_map_limit``, where their colours end, in logits.
+    """
     threshold = float(model.threshold_)
     rows = [
         {
@@ -55,12 +89,12 @@ def answer(model, studies, *, activation_maps=False):
             "view_probabilities": views.tolist(),
             "note": note,
         }
-        for p, views, note in zip(proba[:, 1], of_views, _notes(model, studies), strict=True)
+        for p, views, note in zip(proba, of_views, _notes(model, studies), strict=True)
     ]
-    if activation_maps:
+    if cams is not None:
         shapes = iter(studies.shapes)
-        for row, cams in zip(rows, model.localize(studies), strict=True):
-            row |= _drawn(cams, shapes)
+        for row, maps in zip(rows, cams, strict=True):
+            row |= _drawn(maps, shapes)
     return rows
 
 
@@ -80,14 +114,24 @@ def map_layer(cam, shape, limit):
     -------
     ndarray of shape (H, W, 4), uint8
         Vermillion adds to the logit of abnormality, sky blue takes from it; opacity grows with
-        the strength, from 0 to 191 of 255.
+        the strength, from 0 to 191 of 255. Of a view with a side above `LONGEST_SIDE` it is
+        smaller, in the same proportions.
+
+    Examples
+    --------
+    >>> map_layer(np.array([[-1.0, 0.5]]), (1, 2), limit=1.0).tolist()
+    [[[86, 180, 233, 191], [213, 94, 0, 96]]]
+    >>> map_layer(np.eye(2), (3000, 1500), limit=1.0).shape
+    (1024, 512, 4)
     """
     from mura_skorch.plots.views import ABNORMAL, NORMAL, OPACITY
 
-    strength = np.clip(resize_map(cam, shape) / limit, -1, 1)[:, :, None]
-    colour = np.where(strength > 0, ABNORMAL, NORMAL)
-    opacity = np.rint(255 * OPACITY * np.abs(strength))
-    return np.concatenate([colour, opacity], axis=2).astype(np.uint8)
+    scale = min(1.0, LONGEST_SIDE / max(shape))
+    resized = resize_map(cam, [max(1, round(side * scale)) for side in shape])
+    most = int(255 * OPACITY)
+    level = np.rint((resized * (255 * OPACITY / limit)).clip(-most, most)).astype(np.int16)
+    table = np.array([(*NORMAL, -v) if v < 0 else (*ABNORMAL, v) for v in range(-most, most + 1)])
+    return table.astype(np.uint8)[level + most]
 
 
 def _drawn(cams, shapes):
@@ -95,11 +139,12 @@ def _drawn(cams, shapes):
     from mura_skorch.plots.views import map_limit
 
     limit = map_limit(*cams)
-    layers = [map_layer(cam, next(shapes), limit) for cam in cams]
-    return {"activation_maps": [_png(layer) for layer in layers], "activation_map_limit": limit}
+    maps = [_png(map_layer(cam, next(shapes), limit)) for cam in cams]
+    return {"activation_maps": maps, "activation_map_limit": limit}
 
 
 def _png(picture):
+    check_waiting()
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

@@ -3,8 +3,11 @@
 import base64
 import binascii
 import io
+import os
 import re
+import threading
 from collections.abc import Collection, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +19,10 @@ from torch.utils.data import Dataset
 
 from mura_skorch.dataset import StudyDataset
 from mura_skorch.images import decode_view
+from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
+from mura_skorch.serving.sizes import count_pixels
+from mura_skorch.serving.waiting import check_waiting, held
 from mura_skorch.transforms import Prepare
 
 __all__ = ["DecodedStudies", "decode_studies"]
@@ -29,6 +35,8 @@ KINDS = {
     "DICOM": lambda data: data[128:132] == b"DICM",
 }
 LONGEST_PATH = 4096  # characters, as on Linux
+# More requests than cores would only hold more large images at once.
+DECODERS = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 class DecodedStudies(Dataset):
@@ -60,8 +68,16 @@ class DecodedStudies(Dataset):
         return dataset
 
 
-def decode_studies(rows: Sequence[Row], sizes: Collection[int], *, root: Any = None):
+def decode_studies(
+    rows: Sequence[Row],
+    sizes: Collection[int],
+    *,
+    root: Any = None,
+    limits: Limits = DEFAULTS,
+) -> DecodedStudies:
     """Return the studies of a request with their views read and prepared.
+
+    The headers of all files are read before the first is decoded, and one is decoded at a time.
 
     Parameters
     ----------
@@ -71,6 +87,7 @@ def decode_studies(rows: Sequence[Row], sizes: Collection[int], *, root: Any = N
         Image sizes of the classifiers that will see the views, in pixels.
     root : path, optional
         Folder below which a client may name files. None refuses every path.
+    limits : Limits
 
     Returns
     -------
@@ -79,14 +96,34 @@ def decode_studies(rows: Sequence[Row], sizes: Collection[int], *, root: Any = N
     Raises
     ------
     BadRequestError
-        An image is no base64, a path that is refused, or no readable PNG, JPEG or DICOM.
+        An image is no base64, a path that is refused, no readable PNG, JPEG or DICOM, or too
+        large, alone or together with the others.
+    GivenUpError
+        Nobody waits for the answer any more.
     """
+    names = [
+        tuple(f"image {k} of study {number}" for k in range(1, len(row.images) + 1))
+        for number, row in enumerate(rows, start=1)
+    ]
+    named = [
+        (image, name)
+        for row, its_names in zip(rows, names, strict=True)
+        for image, name in zip(row.images, its_names, strict=True)
+    ]
     views: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
-    shapes, names = [], []
-    for number, row in enumerate(rows, start=1):
-        names.append(tuple(f"image {k} of study {number}" for k in range(1, len(row.images) + 1)))
-        for image, name in zip(row.images, names[-1], strict=True):
-            view = _view(_bytes_of(image, name, root), name)
+    shapes, n_pixels = [], 0
+    with held(DECODERS):
+        for image, name in named:
+            check_waiting()
+            n_pixels += _n_pixels(_bytes_of(image, name, root, limits), name, limits)
+        if n_pixels > limits.total_pixels:
+            raise BadRequestError(
+                f"expected at most {limits.total_pixels:,} pixels in all images of a request, got "
+                f"{n_pixels:,}: send the studies in several requests"
+            )
+        for image, name in named:
+            check_waiting()
+            view = _view(_bytes_of(image, name, root, limits), name, limits)
             shapes.append(view.shape)
             for size, prepared in views.items():
                 prepared.append(Prepare(size)(view))
@@ -95,7 +132,7 @@ def decode_studies(rows: Sequence[Row], sizes: Collection[int], *, root: Any = N
     return DecodedStudies(table, views, shapes)
 
 
-def _bytes_of(image: str, name: str, root: Any) -> bytes:
+def _bytes_of(image: str, name: str, root: Any, limits: Limits) -> bytes:
     """Return the bytes of a file that came as base64, as a data URL or, below a root, by name."""
     if image.startswith("data:"):
         head, comma, text = image.partition(",")
@@ -107,7 +144,7 @@ def _bytes_of(image: str, name: str, root: Any) -> bytes:
     else:
         text = image
     if _is_path(text):
-        return _file_below(root, text.removeprefix("file:"), name)
+        return _file_below(root, text.removeprefix("file:"), name, limits)
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
@@ -131,7 +168,7 @@ def _is_path(text: str) -> bool:
     return bool(re.search(r"[.:\\~]", text)) or (len(text) < 60 and "/" in text)
 
 
-def _file_below(root: Any, path: str, name: str) -> bytes:
+def _file_below(root: Any, path: str, name: str, limits: Limits) -> bytes:
     """Return the bytes of a file that lies below the root once all links are followed."""
     if not root:
         raise BadRequestError(
@@ -141,24 +178,41 @@ def _file_below(root: Any, path: str, name: str) -> bytes:
     top = Path(root).resolve()
     try:
         file = (top / path).resolve()
-        if file.is_relative_to(top) and file.is_file():
+        if file.is_relative_to(top) and file.is_file() and file.stat().st_size <= limits.n_bytes:
             return file.read_bytes()
     except (OSError, ValueError, RuntimeError):
         pass  # the same answer, whatever is there: a client learns nothing of the disk
     raise BadRequestError(
-        f"expected {name} as base64, or the name of a file below this server's image folder, got "
-        "a path that is neither"
+        f"expected {name} as base64, or the name of a file of at most {limits.n_bytes:,} bytes "
+        "below this server's image folder, got a path that is neither"
     )
 
 
-def _view(data: bytes, name: str) -> np.ndarray:
+def _n_pixels(data: bytes, name: str, limits: Limits) -> int:
+    """Return the number of pixels of an image, at most those of one, by its header."""
+    with _told(data, name, limits) as kind:
+        n_pixels = count_pixels(data, kind)
+    if n_pixels > limits.pixels:
+        raise _too_large(name, limits)
+    return n_pixels
+
+
+def _view(data: bytes, name: str, limits: Limits) -> np.ndarray:
+    _n_pixels(data, name, limits)  # again: a file below the root may have changed
+    with _told(data, name, limits):
+        return decode_view(io.BytesIO(data))
+
+
+@contextmanager
+def _told(data, name, limits):
+    """Give the kind of a file, and say in a sentence what is wrong with it."""
     kind = next((kind for kind, fits in KINDS.items() if fits(data)), None)
     if kind is None:
         raise BadRequestError(
             f"expected {name} as a PNG, JPEG or DICOM file, got {len(data):,} bytes of another kind"
         )
     try:
-        return decode_view(io.BytesIO(data))
+        yield kind
     except MemoryError:
         raise
     except ImportError:
@@ -166,9 +220,7 @@ def _view(data: bytes, name: str) -> np.ndarray:
             f"expected {name} as a PNG or JPEG file, got {kind}, which this server cannot read"
         ) from None
     except Image.DecompressionBombError:
-        raise BadRequestError(
-            f"expected {name} with at most {Image.MAX_IMAGE_PIXELS:,} pixels, got more"
-        ) from None
+        raise _too_large(name, limits) from None
     except Exception as error:
         reason = "" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         reason = " ".join(reason.split())[:200]
@@ -176,3 +228,8 @@ def _view(data: bytes, name: str) -> np.ndarray:
             f"expected {name} as a readable {kind} file, got a truncated or damaged one"
             + (f" ({reason})" if reason else "")
         ) from None
+
+
+def _too_large(name, limits):
+    most = min(limits.pixels, Image.MAX_IMAGE_PIXELS or limits.pixels)
+    return BadRequestError(f"expected {name} with at most {most:,} pixels, got more")

@@ -11,14 +11,27 @@ import warnings
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import (
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
+)
 from mlflow.pyfunc import PythonModel
 
 from mura_skorch.ensemble import load_model
-from mura_skorch.serving.answers import FAILED, answer, image_sizes
+from mura_skorch.serving.answers import (
+    FAILED,
+    answer,
+    compute,
+    give_up_between_parts,
+    image_sizes,
+)
+from mura_skorch.serving.bodies import read_within_limits
 from mura_skorch.serving.images import decode_studies
+from mura_skorch.serving.limits import read_limits
 from mura_skorch.serving.plain import answer_plainly
 from mura_skorch.serving.requests import BadRequestError, check_params, check_rows
+from mura_skorch.serving.waiting import GivenUpError, held
 
 __all__ = ["StudyModel"]
 
@@ -42,12 +55,16 @@ class StudyModel(PythonModel):
 
     def load_context(self, context):
         """Load the weights, once a process."""
+        self.limits = read_limits()
         self.model = load_model(self.folder)
+        give_up_between_parts(self.model)
         # Requests are decoded side by side and computed one after the other: they would only
         # share the cores, and the maps hook into the one network.
         self.network = threading.Lock()
         if SERVER in sys.modules:
-            answer_plainly(sys.modules["mlflow.pyfunc.scoring_server"])
+            server = sys.modules["mlflow.pyfunc.scoring_server"]
+            read_within_limits(server, self.limits)
+            answer_plainly(server, self.limits)
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
         """Return one row per study, see `mura_skorch.serving.answers.answer`.
@@ -67,14 +84,18 @@ class StudyModel(PythonModel):
         """
         try:
             with_maps = check_params(params)
-            rows = check_rows(model_input.to_dict("records"))
+            rows = check_rows(model_input.to_dict("records"), self.limits)
             root = os.environ.get(ROOT_VARIABLE)
-            studies = decode_studies(rows, image_sizes(self.model), root=root)
-            with self.network, warnings.catch_warnings():
+            sizes = image_sizes(self.model)
+            studies = decode_studies(rows, sizes, root=root, limits=self.limits)
+            with held(self.network), warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # the answer has them as its note
-                answers = answer(self.model, studies, activation_maps=with_maps)
+                computed = compute(self.model, studies, activation_maps=with_maps)
+            answers = answer(self.model, studies, *computed)
         except BadRequestError as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
+        except GivenUpError as error:
+            raise MlflowException(str(error), DEADLINE_EXCEEDED) from None
         except Exception as error:
             _log.exception(FAILED)
             raise MlflowException(FAILED, INTERNAL_ERROR) from error

@@ -3,17 +3,20 @@
 Nothing here knows MLflow or reads an image.
 """
 
+import codecs
 import json
 import math
 from collections.abc import Sequence
+from email.message import Message
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mura_skorch.serving.limits import DEFAULTS, Limits
+
 __all__ = ["BadRequestError", "Row", "check_body", "check_params", "check_rows"]
 
-# More than five times the 64 studies of two or three views that a large request holds.
-MAX_IMAGES = 1024
+JSON = "application/json"
 FORMATS = ("dataframe_records", "dataframe_split")
 PARAMS = ("activation_maps",)
 EXAMPLE = '{"dataframe_records": [{"images": ["<base64 of a PNG, JPEG or DICOM file>"]}]}'
@@ -30,19 +33,26 @@ class Row(NamedTuple):
     study_type: str | None
 
 
-def check_body(body: bytes | str | dict, content_type: str | None) -> dict:
+def check_body(
+    body: bytes | str | dict, content_type: str | None, limits: Limits = DEFAULTS
+) -> dict:
     """Return the JSON object of an HTTP request, checked but for its images.
+
+    Of its rows only what is known is left: MLflow would log the names of other columns.
+
+    Parameters
+    ----------
+    body : bytes, str or dict
+    content_type : str or None
+        The header of that name.
+    limits : Limits
 
     Raises
     ------
     BadRequestError
         It is no JSON, or has none of the two formats, or a study or a parameter of it is wrong.
     """
-    mime = (content_type or "").split(";")[0].strip().lower()
-    if mime != "application/json":
-        raise BadRequestError(
-            f"expected the header Content-Type: application/json, got {_short(mime or None)}"
-        )
+    _check_content_type(content_type)
     if isinstance(body, dict):
         found: Any = body
     else:
@@ -74,8 +84,9 @@ def check_body(body: bytes | str | dict, content_type: str | None) -> dict:
             f"expected {formats[0]} and params, got also {_short(sorted(unknown)[0])}"
         )
     check_params(found.get("params"))
-    check_rows(_rows(found[formats[0]], formats[0]))
-    return found
+    rows = check_rows(_rows(found[formats[0]], formats[0]), limits)
+    records = [row._asdict() for row in rows]
+    return {"dataframe_records": records, "params": found.get("params") or {}}
 
 
 def check_params(params: Any) -> bool:
@@ -96,13 +107,14 @@ def check_params(params: Any) -> bool:
     return bool(value)
 
 
-def check_rows(rows: Sequence[Any]) -> list[Row]:
+def check_rows(rows: Sequence[Any], limits: Limits = DEFAULTS) -> list[Row]:
     """Return the studies of a request whose images are lists of texts.
 
     Parameters
     ----------
     rows : sequence of dict
         Columns beside ``images`` and ``study_type`` are not read.
+    limits : Limits
 
     Raises
     ------
@@ -113,9 +125,9 @@ def check_rows(rows: Sequence[Any]) -> list[Row]:
         raise BadRequestError("expected at least one study, got none")
     checked = [_check_row(row, f"study {number}") for number, row in enumerate(rows, start=1)]
     n_images = sum(len(row.images) for row in checked)
-    if n_images > MAX_IMAGES:
+    if n_images > limits.images:
         raise BadRequestError(
-            f"expected at most {MAX_IMAGES:,} images in a request, got {n_images:,}: send the "
+            f"expected at most {limits.images:,} images in a request, got {n_images:,}: send the "
             "studies in several requests"
         )
     return checked
@@ -145,13 +157,42 @@ def _check_row(row: Any, name: str) -> Row:
             raise BadRequestError(
                 f"expected image {number} of {name} as a base64 text, got {_kind(image)}"
             )
+        _check_text(image, f"image {number} of {name}")
     if study_type is None or (isinstance(study_type, float) and math.isnan(study_type)):
         return Row(list(images), None)
     if not isinstance(study_type, str):
         raise BadRequestError(
             f"expected study_type of {name} as a text such as XR_WRIST, got {_kind(study_type)}"
         )
+    _check_text(study_type, f"study_type of {name}")
     return Row(list(images), study_type)
+
+
+def _check_content_type(content_type: str | None) -> None:
+    header = Message()
+    header["Content-Type"] = content_type or ""
+    mime = (content_type or "").split(";")[0].strip().lower()
+    if mime != JSON:
+        raise BadRequestError(
+            f"expected the header Content-Type: {JSON}, got {_short(mime or None)}"
+        )
+    charset = header.get_content_charset("utf-8")
+    try:
+        known = codecs.lookup(charset).name in ("utf-8", "ascii")
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        raise BadRequestError(f"expected the charset of {JSON} as utf-8, got {_short(charset)}")
+
+
+def _check_text(text: str, name: str) -> None:
+    """Refuse halves of characters, which JSON can write and no file or answer can hold."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        raise BadRequestError(
+            f"expected {name} as a text, got half of a surrogate pair in it"
+        ) from None
 
 
 def _rows(table: Any, name: str) -> Sequence[Any]:

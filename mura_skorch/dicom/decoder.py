@@ -1,0 +1,240 @@
+"""Decoders in a process of their own: a compressed frame goes in, its pixels come out.
+
+The libraries that read compressed pixels are written in C and C++; damaged ones can end the process
+they run in, or fill its memory. Here they can do neither to a fit. This file is also the program of
+that process. It imports nothing of the package, which takes seconds to import.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+__all__ = ["decode_apart"]
+
+TIMEOUT = 60.0  # seconds; 5 megapixels of JPEG 2000, the slowest, take one
+# What decoders need beyond the pixels themselves: copies, colours as float32, and their own tables.
+N_COPIES, RESERVE = 16, 512 * 2**20
+TOO_LARGE = "its pixels take far more memory than their size"
+_idle: list["_Process"] = []
+_running: set["_Process"] = set()
+
+
+def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
+    """Decode a compressed frame in another process, which stays for the next one.
+
+    Parameters
+    ----------
+    frame : bytes
+        One frame, without the items that DICOM wraps it in.
+    **options : str, int or bool
+        ``syntax``, the transfer syntax; ``plugin``, which of pydicom's decoders to use; and those
+        of `pydicom.pixels.decoders.base.Decoder.as_array`.
+
+    Returns
+    -------
+    ndarray of shape (H, W) or (H, W, 3), integer
+
+    Raises
+    ------
+    ImportError
+        The process does not start.
+    ValueError
+        The frame cannot be decoded, takes more than a minute or far more memory than its size, or
+        ends the process. The next frame gets a new one.
+
+    Notes
+    -----
+    Each thread that decodes at the same time has a process, of 70 MB or more, which ends with the
+    one that started it. A forked process starts its own.
+    """
+    process = _taken()
+    timer = threading.Timer(TIMEOUT, process.popen.kill)
+    timer.daemon = True
+    try:
+        timer.start()
+        _send(process.questions, options, frame)
+        about = _receive_about(process.answers)
+        if "error" not in about:
+            pixels = np.empty(about["shape"], about["dtype"])
+            _fill(process.answers, pixels.reshape(-1).view(np.uint8))
+    except (EOFError, OSError):
+        process.end()
+        raise ValueError("its pixels are damaged: the decoder ended") from None
+    except BaseException:  # such as Ctrl-C, between question and answer
+        process.end()
+        raise
+    finally:
+        timer.cancel()
+    if len(_idle) < (os.cpu_count() or 1):
+        _idle.append(process)
+    else:
+        process.end()
+    if "error" in about:
+        raise ValueError(about["error"])
+    return pixels
+
+
+class _Process:
+    """A running decoder and the two pipes to it, unbuffered: a fork must not copy what waits."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self.popen = subprocess.Popen(
+            [sys.executable, "-P", __file__],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        self.questions: Any = self.popen.stdin
+        self.answers: Any = self.popen.stdout
+        _running.add(self)
+        try:
+            _receive_about(self.answers)
+        except BaseException as error:
+            self.end()
+            if isinstance(error, EOFError):
+                raise ImportError(
+                    f"expected a decoder that starts, got one that ended at once. Check that "
+                    f"{sys.executable} -c 'import pydicom.pixels' works"
+                ) from None
+            raise
+
+    def end(self) -> None:
+        _running.discard(self)
+        self.popen.kill()
+        self.popen.wait()
+        self.close()
+
+    def close(self) -> None:
+        self.questions.close()
+        self.answers.close()
+
+
+def _taken() -> _Process:
+    """Return a decoder that waits, or a new one."""
+    with contextlib.suppress(IndexError):
+        while True:
+            process = _idle.pop()  # atomic: two threads never get the same
+            if process.popen.poll() is None:
+                return process
+            process.end()
+    return _Process()
+
+
+def _forget() -> None:
+    """In a forked process, leave the decoders to the parent: they end when nobody holds a pipe."""
+    for process in _running:
+        process.close()
+        process.popen.returncode = 0  # not ours to wait for
+    _running.clear()
+    _idle.clear()
+
+
+def _end_all() -> None:
+    for process in list(_running):
+        process.end()
+
+
+# --------------------------------------------------------------------- the pipes
+
+
+def _send(pipe: BinaryIO, about: dict[str, Any], data: Any = b"") -> None:
+    text = json.dumps({**about, "n_bytes": len(data)}).encode()
+    for part in (struct.pack("<Q", len(text)) + text, data):
+        rest = memoryview(part)
+        while rest:
+            rest = rest[pipe.write(rest) :]
+
+
+def _receive_about(pipe: Any) -> dict[str, Any]:
+    size = struct.unpack("<Q", _fill(pipe, bytearray(8)))[0]
+    return json.loads(_fill(pipe, bytearray(size)))
+
+
+def _fill(pipe: Any, target: Any) -> Any:
+    rest = memoryview(target)
+    while rest:
+        if not (n := pipe.readinto(rest)):
+            raise EOFError
+        rest = rest[n:]
+    return target
+
+
+# ------------------------------------------------------------------- the program
+
+
+def _main() -> None:
+    """Answer until nobody can ask any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
+    with open(0, "rb", buffering=0) as questions, open(os.dup(1), "wb", buffering=0) as answers:
+        os.dup2(2, 1)  # what a library prints must not get between the answers
+        from PIL import Image
+        from pydicom import pixels  # noqa: F401
+
+        Image.MAX_IMAGE_PIXELS = None  # who asks has compared the sizes
+        _send(answers, {})
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            while True:
+                options = _receive_about(questions)
+                frame = bytes(_fill(questions, bytearray(options.pop("n_bytes"))))
+                try:
+                    array = np.ascontiguousarray(_decoded(frame, **options))
+                except Exception as error:
+                    # pydicom's words for what a decoder raised: "... plugins:\n  name: error".
+                    text = " ".join(str(error).rpartition("plugins:\n")[2].split())
+                    is_empty = not text or text.endswith(":")  # as a MemoryError is
+                    _send(answers, {"error": TOO_LARGE if is_empty else text})
+                else:
+                    about = {"dtype": array.dtype.str, "shape": array.shape}
+                    _send(answers, about, array.reshape(-1).view(np.uint8))
+
+
+def _decoded(frame: bytes, *, syntax: str, plugin: str, **options: Any) -> np.ndarray:
+    from pydicom import encaps, pixels
+
+    n_values = options["rows"] * options["columns"] * options["samples_per_pixel"]
+    n_bytes = n_values * options["bits_allocated"] // 8
+    wrapped = encaps.encapsulate([frame], has_bot=False)
+    decoder = pixels.get_decoder(syntax)
+    with _bounded_memory(N_COPIES * n_bytes + 4 * len(frame) + RESERVE):
+        return decoder.as_array(wrapped, index=0, decoding_plugin=plugin, **options)[0]
+
+
+@contextlib.contextmanager
+def _bounded_memory(n_bytes: int) -> Iterator[None]:
+    """Let this process take as much more memory, where that can be said: on Linux."""
+    try:
+        import resource
+
+        with open("/proc/self/statm") as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + n_bytes
+    except (ImportError, OSError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+if __name__ == "__main__":
+    _main()
+else:
+    atexit.register(_end_all)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget)
