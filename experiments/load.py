@@ -144,16 +144,21 @@ def growth(samples):
 def draw(samples, fits, file):
     """Draw both into one picture."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    n_batches = samples["batch"].max() / samples["epoch"].max()
     for name, own in samples.groupby("process"):
-        n_batches = samples["batch"].max() / samples["epoch"].max()
         kind = "resident" if name == "main" else "private"
-        left.plot(own["batch"] / n_batches, own[f"{kind}_mb"], label=f"{name}, {kind}")
-    left.set(xlabel="epochs", ylabel="memory in MB", yscale="log", ylim=(1, None))
-    left.legend()
-    for name, unit in (("private_mb", "private memory in MB"), ("threads", ""), ("files", "")):
-        right.plot(fits["fit"], fits[name], label=unit or name)
-    right.set(xlabel="fits in one process", yscale="log", ylim=(1, None))
-    right.legend()
+        used = own[f"{kind}_mb"]
+        label = f"{name}, {kind}, from {used.iloc[0]:,.0f} MB"
+        left.plot(own["batch"] / n_batches, used - used.iloc[0], label=label)
+    left.set(xlabel="epochs", ylabel="MB more than at first", ylim=(-100, 100))
+    left.legend(fontsize="small")
+    first = fits["private_mb"].iloc[0]
+    more = f"MB of private memory, from {first:,.0f} MB"
+    right.plot(fits["fit"], fits["private_mb"] - first, label=more)
+    for name in ("threads", "files"):
+        right.plot(fits["fit"], fits[name], label=f"open {name}" if name == "files" else name)
+    right.set(xlabel="fits in one process", ylim=(-20, 20))
+    right.legend(fontsize="small")
     figure.savefig(file, dpi=90)
 
 
@@ -168,10 +173,11 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         studies = make_studies(Path(folder), args.n_studies)
+        # First: what many studies leave free would hide what fits keep.
+        fits = over_fits(studies[:16], args.n_fits)
         start = time.perf_counter()
         samples = over_epochs(studies, args.n_epochs)
         seconds = time.perf_counter() - start
-        fits = over_fits(studies[:16], args.n_fits)
     args.out.mkdir(parents=True, exist_ok=True)
     samples.round(1).to_csv(args.out / "epochs.csv", index=False)
     fits.round(1).to_csv(args.out / "fits.csv", index=False)

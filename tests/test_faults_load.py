@@ -32,6 +32,14 @@ def test_made_up_studies_have_the_numbers_of_views_of_mura(made_up):
     assert made_up["views"].explode().is_unique
 
 
+def test_many_fits_in_one_process_leave_no_memory_threads_or_files(load, made_up):
+    fits = load.over_fits(made_up[:16], 50).set_index("fit")
+    early, late = fits.loc[10], fits.loc[50]
+    assert late["threads"] <= early["threads"]
+    assert late["files"] <= early["files"]
+    assert late["private_mb"] - early["private_mb"] < 4  # 0.1 MB a fit
+
+
 def test_memory_stays_flat_over_epochs_in_the_main_process_and_in_each_worker(load, made_up):
     samples = load.over_epochs(made_up, 4)
     assert set(samples["process"]) == {"main", "worker 1", "worker 2"}
@@ -39,14 +47,6 @@ def test_memory_stays_flat_over_epochs_in_the_main_process_and_in_each_worker(lo
     found = load.growth(samples)
     # To keep an epoch's views would take 2 MB.
     assert found.max() < 1, found
-
-
-def test_many_fits_in_one_process_leave_no_memory_threads_or_files(load, made_up):
-    fits = load.over_fits(made_up[:16], 50).set_index("fit")
-    early, late = fits.loc[10], fits.loc[50]
-    assert late["threads"] <= early["threads"]
-    assert late["files"] <= early["files"]
-    assert late["private_mb"] - early["private_mb"] < 4  # 0.1 MB a fit
 
 
 def test_only_the_last_epoch_keeps_its_minibatches(train):
