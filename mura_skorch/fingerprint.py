@@ -52,8 +52,8 @@ def differences(before: dict[str, str], now: dict[str, str]) -> str:
 
 
 def _text(value):
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+    if isinstance(value, os.PathLike | str):
+        return os.path.basename(value) or value  # a folder may be called after a person
     return getattr(value, "__qualname__", None) or repr(value)
 
 
