@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench dist docs clean
+.PHONY: help demo test test-faults lint bench dist docs clean
 
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
 	@echo "make test   install, then lint, types, import rules and the whole test suite"
+	@echo "make test-faults  the tests that cause real faults alone, with 30 kills in the place of 4"
 	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
 	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
 	@echo "make docs   install, run the tutorial, and build the pages into docs/_build/html"
@@ -34,6 +35,9 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-faults: $(READY)
+	MURA_SKORCH_KILLS=$(or $(KILLS),30) $(BIN)/python -m pytest -m faults --durations=10
 
 bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=median,rounds \

@@ -2,15 +2,21 @@
 
 python experiments/per_body_part.py                             # phantoms, minutes on two cores
 python experiments/per_body_part.py --data MURA-v1.1 --pooled   # hours on a GPU
+python experiments/per_body_part.py --resume results/20261123-101500   # go on after a crash
 """
 
 import argparse
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import time
+from argparse import Namespace
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
+from shutil import ignore_patterns
 
 import pandas as pd
 import torch
@@ -19,18 +25,30 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
 from mura_skorch.callbacks import EpochLine, format_seconds
+from mura_skorch.calls import (
+    OF_CALLS,
+    alone_in,
+    check_is_new,
+    forget_call,
+    keep_call,
+    kept_call,
+    state_file_of,
+)
 from mura_skorch.evaluation import final_metrics, score_predictions
+from mura_skorch.interruptions import Interruptions
 from mura_skorch.judging import judge
 from mura_skorch.metrics import OVERALL
 from mura_skorch.module import StudyDenseNet
 from mura_skorch.predictions import beside_pooled, join_notes
 from mura_skorch.published import is_mura
 from mura_skorch.report import write_report
-from mura_skorch.runs import Run, end_children, runs_link, use_experiment
+from mura_skorch.runs import Run, end_children, logged_metrics, runs_link, use_experiment
 from mura_skorch.score_tables import format_scores
 from mura_skorch.splits import check_apart
+from mura_skorch.training_state import run_id_of
 
 POOLED = "all"
+OF_THIS_CALL = ("resume", "parent_run_id")
 PHANTOMS = Path("phantoms")
 # Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
 DEFAULTS = {
@@ -46,20 +64,38 @@ DEFAULTS = {
 
 
 def main(argv=None):
-    """Train, judge and tabulate; return 0, or 1 when a type failed, or 130 after Ctrl-C."""
+    """Train, judge and tabulate; return 0, 1 when a type failed, 130 or 143 when interrupted."""
     args = parse(argv)
-    try:
-        studies = read(args)
-        StudyDenseNet(None if args.weights == "none" else args.weights)  # fails here or never
-        experiment_id = use_experiment(args.experiment, note=join_notes(studies))
-    except (OSError, ValueError) as error:
-        sys.exit(f"per_body_part: {error}")
+    is_resumed = args.resume is not None
+    with ExitStack() as stack:
+        try:
+            args = kept_call(args.resume) if is_resumed else args
+            studies = read(args)
+            StudyDenseNet(None if args.weights == "none" else args.weights)  # fails here or never
+            stack.enter_context(alone_in(args.out))
+            if not is_resumed:
+                check_is_new(args.out)
+            experiment_id = use_experiment(args.experiment, note=join_notes(studies))
+        except (OSError, ValueError) as error:
+            sys.exit(f"per_body_part: {error}")
+        stack.enter_context(Interruptions().raised())
+        return run(args, studies, experiment_id, is_resumed)
+
+
+def run(args, studies, experiment_id, is_resumed):
+    """Train on each type, and write the report of those that came to their end."""
     note = join_notes(studies)
-    print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
+    settings = {name: value for name, value in vars(args).items() if name not in OF_THIS_CALL}
+    print(note or "", *(f"{name}={value}" for name, value in settings.items()), flush=True)
     names = args.study_types + [POOLED] * args.pooled
-    done, failed, interrupted, begin = {}, {}, False, time.time()
-    with Run(name="per_body_part", note=note) as parent:
-        parent.log_params(vars(args) | {"study_types": ",".join(args.study_types)})
+    done, failed, code, begin = {}, {}, 0, time.time()
+    with Run(args.parent_run_id, name="per_body_part", note=note) as parent:
+        if is_resumed:
+            end_children(parent, "KILLED")  # those that are gone on with are opened again
+        else:
+            args.parent_run_id = parent.run_id
+            keep_call(args.out, args)
+        parent.log_params(settings | {"study_types": ",".join(args.study_types)})
         try:
             pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
             for name, found, why in pool(delayed(train)(n, studies, args, parent) for n in names):
@@ -72,24 +108,30 @@ def main(argv=None):
                 left = format_seconds((time.time() - begin) / past * rounds)
                 state = f"{n_done} of {len(names)} models, about {left} left"
                 print(f"{name:<12} {why or 'done'}; {state}", flush=True)
-        except (KeyboardInterrupt, TerminatedWorkerError) as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            end_children(parent, "KILLED" if interrupted else "FAILED")
-            why = (
-                "stopped by Ctrl-C" if interrupted else "FAILED: a worker was killed; lower --jobs"
-            )
+        except (KeyboardInterrupt, SystemExit, TerminatedWorkerError) as error:
+            code, parent.status, why = {
+                KeyboardInterrupt: (130, "KILLED", "stopped by Ctrl-C"),
+                SystemExit: (143, "KILLED", "stopped by SIGTERM"),
+            }.get(type(error), (1, "FAILED", "FAILED: a worker was killed; lower --jobs"))
+            end_children(parent, parent.status)
             failed |= {name: why for name in names if name not in {**done, **failed}}
+        if failed and not code:
+            code, parent.status = 1, "FAILED"
         scores = report(done, failed, studies, args, parent)
-        parent.log_folder(args.out, "report")
+        if not failed:
+            forget_call(args.out)
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(args.out, folder, dirs_exist_ok=True, ignore=ignore_patterns(*OF_CALLS))
+            parent.log_folder(folder, "report")
         parent.log_metrics(final_metrics(scores))
-        if interrupted or failed:
-            parent.status = "KILLED" if interrupted else "FAILED"
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     if experiment_id is None:
         print(f"Runs: MLflow did not answer; they are kept in {parent.unsent}")
     else:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
-    return 130 if interrupted else int(bool(failed))
+    if failed:
+        print(f"To go on where each type was: {sys.argv[0]} --resume {args.out}")
+    return code
 
 
 def train(name, studies, args, parent):
@@ -100,8 +142,13 @@ def train(name, studies, args, parent):
         torch.set_num_threads(args.threads)
         if train.empty or valid.empty:
             raise ValueError(f"got {len(train)} train and {len(valid)} valid studies")
+        state = state_file_of(args.out, name)
         with Run(
-            name=name, parent_run_id=parent.run_id, note=parent.note, unsent=parent.unsent
+            run_id_of(state),
+            name=name,
+            parent_run_id=parent.run_id,
+            note=parent.note,
+            unsent=parent.unsent,
         ) as run:
             clf = MuraClassifier(
                 module__weights=None if args.weights == "none" else args.weights,
@@ -116,12 +163,14 @@ def train(name, studies, args, parent):
                 random_state=args.random_state,
                 callbacks__mlflow__run_id=run,
                 callbacks__print_log=EpochLine(name),
+                state_file=state,
             ).fit(train)
             if clf.interrupted_:
                 raise KeyboardInterrupt
             found = judge(clf, valid, n_cases=args.cases)
             run.log_text(found.predictions.to_csv(index=False), "test_predictions.csv")
-            run.log_metrics(final_metrics(score_predictions(found.predictions)))
+            if ("test/kappa", 0) not in logged_metrics(run.run_id):
+                run.log_metrics(final_metrics(score_predictions(found.predictions)))
     except Exception as error:
         return name, None, f"FAILED: {error}"
     return name, (found, [{**row, "batches": []} for row in clf.history]), None
@@ -205,11 +254,15 @@ def parse(argv):
     add("--cache", type=Path, help="folder that keeps prepared views, so that none is read twice")
     add("--random-state", type=int, default=0)
     add("--experiment", default="per_body_part", help="name of the MLflow experiment")
+    add("--resume", type=Path, metavar="OUT", help="alone: go on with the call of that --out")
     add("--cases", type=int, default=1, help="misses and false alarms of each type to show")
     add("--pooled", action="store_true", help="train one model on all types, too")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     add("--out", type=Path, default=Path("results") / stamp, help="folder of the report")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv, Namespace(parent_run_id=None))
+    if args.resume is not None and len(sys.argv[1:] if argv is None else argv) > 2:
+        parser.error("expected --resume OUT alone: it takes the arguments of the call it goes on")
+    return args
 
 
 if __name__ == "__main__":

@@ -91,6 +91,10 @@ class EpochLoss(PassthroughScoring):
         losses = [row[self.name] for row in net.history if np.isfinite(row.get(self.name, np.nan))]
         self.best_score_ = min(losses, default=np.inf)
 
+    def forget_best(self) -> None:
+        """Begin anew: the losses to come are of other studies."""
+        self.best_score_ = np.inf
+
 
 class LevelScoring(EpochScoring):
     """Score an epoch as skorch does; scores of single views have names of their own.
@@ -233,6 +237,10 @@ class BestWeights(Checkpoint):
         """Save where the epoch is the best so far."""
         if self.monitor in net.history[-1]:
             super().on_epoch_end(net, **kwargs)
+
+    def forget_best(self) -> None:
+        """Begin anew: weights are not better for a smaller loss on other studies."""
+        self.has_saved_ = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best weights so far, for the state of the fit."""

@@ -20,6 +20,7 @@ from mura_skorch.callbacks import BestWeights, training_callbacks
 from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, base_of, is_cached, studies_of
 from mura_skorch.decisions import OperatingPointMixin
+from mura_skorch.fingerprint import digest_of
 from mura_skorch.images import check_views
 from mura_skorch.inner_fits import birthplace
 from mura_skorch.localization import localize
@@ -248,6 +249,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     study_types_: list[str]
     trained_patients_: set[Any]  # of this process's calls: a saved model holds no ids
     note_: str | None
+    valid_digest_: str | None
 
     # --- what a user calls -----------------------------------------------------------------
 
@@ -300,7 +302,9 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     ) -> Self:
         """Train on, with the weights, optimizer and MLflow run of the last call.
 
-        Parameters and errors are those of `fit`; `classes` is ignored.
+        Parameters and errors are those of `fit`; `classes` is ignored. The best weights of earlier
+        calls come back where none of this one are better, if both validate on the same studies;
+        otherwise the best of this call do. The plateau begins to count anew.
         """
         _refuse(fit_params)
         X, y = check_studies(X, y, for_fit=True)
@@ -445,6 +449,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         self.run_id_ = None
         self.interrupted_ = False
         self.trained_patients_ = set()
+        self.valid_digest_ = None
         return super().initialize()
 
     def initialize_module(self) -> Self:
@@ -511,6 +516,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
             check_no_shared_patient(train, valid)
             self._check_never_trained_on(valid)
         self.trained_patients_ |= set(studies_of(train)["patient"])
+        self._compare_on(valid)
         # A cache has read its images, and so has what skips bad ones.
         unread = [part for part in parts if not is_cached(part) and self.bad_views_ is None]
         check_views(chain.from_iterable(chain(*(studies_of(part)["views"] for part in unread))))
@@ -520,6 +526,14 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         self.criterion_.fit_weights(code.astype(int), label, n_views, self.study_types_)
         self.take_up(train, valid)
         return train, valid
+
+    def _compare_on(self, valid):
+        """Let what an earlier call found best count only where it was found on the same studies."""
+        earlier, self.valid_digest_ = self.valid_digest_, digest_of(valid)
+        if self.history and earlier != self.valid_digest_:
+            for _, callback in self.callbacks_:
+                if hasattr(callback, "forget_best"):
+                    callback.forget_best()
 
     def _check_never_trained_on(self, valid):
         """Raise where an earlier call of `partial_fit` has trained on patients held out now."""

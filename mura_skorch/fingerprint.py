@@ -7,7 +7,7 @@ from typing import Any
 
 from mura_skorch.dataset import studies_of
 
-__all__ = ["differences", "fingerprint_of"]
+__all__ = ["differences", "digest_of", "fingerprint_of"]
 
 # Parameters that belong to a machine, a screen or a record, and change no number.
 FREE = (
@@ -42,7 +42,7 @@ def fingerprint_of(net: Any, train: Any, valid: Any) -> dict[str, str]:
     }
     params["callbacks"] = ", ".join(n for n, _ in net.callbacks_ if n not in FREE_CALLBACKS)
     parts = {"training": train, "validation": valid}
-    return params | {f"{name} studies": _digest(part) for name, part in parts.items()}
+    return params | {f"{name} studies": digest_of(part) for name, part in parts.items()}
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> str:
@@ -52,12 +52,13 @@ def differences(before: dict[str, str], now: dict[str, str]) -> str:
 
 
 def _text(value):
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+    if isinstance(value, os.PathLike | str):
+        return os.path.basename(value) or value  # a folder may be called after a person
     return getattr(value, "__qualname__", None) or repr(value)
 
 
-def _digest(dataset):
+def digest_of(dataset: Any) -> str:
+    """Return a text that tells the studies of a dataset, and their order, from others."""
     if dataset is None:
         return "none"
     studies = studies_of(dataset)

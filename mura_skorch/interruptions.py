@@ -39,17 +39,17 @@ class Interruptions:
     def raised(self) -> Iterator[None]:
         """Raise an exception for each signal while the block runs."""
         self._n_signals, self._held = 0, None
-        ours = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-        replaced: dict[signal.Signals, Any] = {}
+        replaced: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            replaced = {n: usual for n, usual in ours.items() if signal.getsignal(n) is usual}
+            handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+            replaced = {n: handler for n, handler in handlers.items() if _is_usual(handler)}
         for number in replaced:
             signal.signal(number, self._take)
         try:
             yield
         finally:
-            for number, usual in replaced.items():
-                signal.signal(number, usual)
+            for number, handler in replaced.items():
+                signal.signal(number, handler)
 
     @contextmanager
     def held_back(self) -> Iterator[None]:
@@ -69,6 +69,12 @@ class Interruptions:
             self._held = number
         else:
             raise _exception(number)
+
+
+def _is_usual(handler):
+    """Return whether nobody but, further out, one of these objects handles a signal."""
+    is_ours = isinstance(getattr(handler, "__self__", None), Interruptions)
+    return is_ours or handler in (signal.default_int_handler, signal.SIG_DFL)
 
 
 def _exception(number):

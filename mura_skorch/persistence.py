@@ -42,6 +42,7 @@ class PersistentNet(StudySteps):
             "note": self.note_,
             "seed": self.seed_,
             "run_id": self.run_id_,
+            "validation": self.valid_digest_,
             "operating_point": self.operating_point(),
             "study_types": self.study_types_,
             "classes": self._class_names(),
@@ -93,6 +94,7 @@ class PersistentNet(StudySteps):
         net.study_types_, net.note_ = config["study_types"], config["note"]
         net.history = History({**row, "batches": []} for row in config["history"])
         net.run_id_, net.seed_ = config.get("run_id"), config.get("seed", net.seed_)
+        net.valid_digest_ = config.get("validation")
         net.set_operating_point(config.get("operating_point"), config["params"].get("threshold"))
         return net
 

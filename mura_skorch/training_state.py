@@ -22,7 +22,7 @@ from mura_skorch._version import __version__
 from mura_skorch.packing import pack, unpack
 from mura_skorch.whole_files import write_whole
 
-__all__ = ["StateFile", "restore_state", "state_of"]
+__all__ = ["StateFile", "restore_state", "run_id_of", "state_of"]
 
 # Raised when a state written by this version cannot be taken up by the one before.
 FORMAT = 1
@@ -112,6 +112,15 @@ class StateFile:
                 "version, or move the file elsewhere to train from the start"
             )
         return about, tensors
+
+
+def run_id_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the MLflow run of a fit by its state file, None where there is no readable one."""
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {})[HEADER])["run_id"]
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return None  # the fit itself says what is wrong with the file
 
 
 def state_of(

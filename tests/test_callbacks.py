@@ -22,8 +22,11 @@ class Script(Callback):
         self.name = name
 
     def initialize(self):
-        self.best_ = np.inf
+        self.forget_best()
         return self
+
+    def forget_best(self):
+        self.best_ = np.inf
 
     def on_epoch_end(self, net, **kwargs):
         loss = self.losses[len(net.history) - 1]
@@ -138,6 +141,15 @@ def test_failing_to_save_raises(train, tmp_path):
     net = scripted([3, 1], callbacks=[Vandal()], callbacks__best__dirname=tmp_path)
     with pytest.raises(OSError, match="fit-"):
         net.fit(train)
+
+
+def test_partial_fit_that_validates_on_other_studies_keeps_its_own_best(train, valid):
+    net = scripted([3, 1, 5, 4], callbacks=[("spy", Spy())], train_split=ValidStudies(valid))
+    net.set_params(max_epochs=2).fit(train)
+    others = ValidStudies(valid.iloc[: len(valid) // 2])
+    net.set_params(train_split=others).partial_fit(train)
+    assert same_weights(net, dict(net.callbacks_)["spy"].weights_[3])
+    assert net.history[:, "valid_loss_best"] == [True, True, True, True]
 
 
 def test_partial_fit_that_finds_nothing_better_keeps_the_best(train):

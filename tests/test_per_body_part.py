@@ -13,6 +13,7 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 
 from mura_skorch import write_phantoms
+from mura_skorch.calls import alone_in
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "per_body_part.py"
 QUICK = ["--image-size", "32", "--max-epochs", "1", "--weights", "none"]
@@ -132,6 +133,60 @@ def test_killed_worker_does_not_lose_what_had_finished(data, own_store, tmp_path
     assert "a worker was killed; lower --jobs" in printed
     assert "RUNNING" not in statuses().values()
     assert Path("out/report.html").is_file()
+
+
+def stopped(arguments, word, number):
+    """Send a script the signal once it has printed a line with the words; return code and rest."""
+    script = subprocess.Popen(
+        [sys.executable, SCRIPT, *map(str, arguments)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in script.stdout:
+        if line.split()[:3] == word.split():
+            break
+    os.kill(script.pid, number)
+    rest = script.communicate(timeout=60)[0]
+    return script.returncode, rest
+
+
+@pytest.mark.faults
+def test_stopped_call_is_gone_on_with_to_the_same_figures(main, data, own_store):
+    call = ["--study-types", "XR_ELBOW", "XR_HAND", "--data", str(data)]
+    call += [*QUICK, "--jobs", "1", "--max-epochs", "3"]
+    code, rest = stopped([*call, "--out", "out"], "XR_ELBOW epoch 2/3", signal.SIGTERM)
+    assert code == 143
+    assert "per_body_part.py --resume out" in rest
+    code, _ = stopped(["--resume", "out"], "XR_HAND epoch 1/3", signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert main(["--resume", "out"]) == 0
+    assert main([*call, "--out", "whole"]) == 0
+    tables = [pd.read_csv(f"{out}/predictions.csv") for out in ("out", "whole")]
+    pd.testing.assert_frame_equal(*tables)
+    assert sorted(os.listdir("out")) == sorted(os.listdir("whole"))
+    runs = [run for run in all_runs() if run.info.run_name != "per_body_part"]
+    assert len(runs) == 4  # two of either call
+    client = mlflow.MlflowClient()
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        for name, steps in {"train_loss": [1, 2, 3], "test/kappa": [0]}.items():
+            history = client.get_metric_history(run.info.run_id, name)
+            assert [point.step for point in history] == steps
+
+
+def test_call_that_was_stopped_is_not_begun_again_by_chance(main, data, own_store, tmp_path):
+    (tmp_path / "out" / "state").mkdir(parents=True)
+    (tmp_path / "out" / "state" / "arguments.json").touch()
+    with pytest.raises(SystemExit, match="go on with it by --resume out"):
+        main(["--data", str(data), "--out", "out", *QUICK])
+    with pytest.raises(SystemExit, match="no readable state/arguments.json"):
+        main(["--resume", "out"])
+    with pytest.raises(SystemExit):
+        main(["--resume", "out", "--lr", "1"])
+
+
+def test_second_call_in_one_folder_is_told(main, data, own_store):
+    with alone_in(Path("out")), pytest.raises(SystemExit, match="expected to be alone in out"):
+        main(["--data", str(data), "--out", "out", *QUICK])
 
 
 def test_reserved_name_of_a_study_type_is_refused(main, data, own_store, tmp_path):
