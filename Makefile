@@ -33,8 +33,9 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two files at a time: most tests use one core.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25
 
 test-faults: $(READY)
 	MURA_SKORCH_KILLS=$(or $(KILLS),30) $(BIN)/python -m pytest -m faults --durations=10
