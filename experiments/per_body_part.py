@@ -86,7 +86,7 @@ def main(argv=None):
             parent.status = "KILLED" if interrupted else "FAILED"
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     if experiment_id is None:
-        print(f"Runs: MLflow did not answer; they are kept in {parent.unsent}")
+        print("Runs: MLflow did not answer; python -m mura_skorch.send sends what it did not get")
     else:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     return 130 if interrupted else int(bool(failed))
@@ -101,7 +101,7 @@ def train(name, studies, args, parent):
         if train.empty or valid.empty:
             raise ValueError(f"got {len(train)} train and {len(valid)} valid studies")
         with Run(
-            name=name, parent_run_id=parent.run_id, note=parent.note, unsent=parent.unsent
+            name=name, parent_run_id=parent.run_id, parent_key=parent.key, note=parent.note
         ) as run:
             clf = MuraClassifier(
                 module__weights=None if args.weights == "none" else args.weights,

@@ -120,7 +120,10 @@ def fit_seed(seed, train, valid, args, parent):
     if not (folder / "model.json").is_file():
         held_out = PatientSplit(args.valid_share)  # the same patients for every seed
         with Run(
-            name=f"seed_{seed}", parent_run_id=parent.run_id, note=parent.note, unsent=parent.unsent
+            name=f"seed_{seed}",
+            parent_run_id=parent.run_id,
+            parent_key=parent.key,
+            note=parent.note,
         ) as run:
             clf = MuraClassifier(
                 module__weights=None if args.weights == "none" else args.weights,

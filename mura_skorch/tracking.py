@@ -14,9 +14,10 @@ from skorch.callbacks import Callback
 from mura_skorch.dataset import studies_of
 from mura_skorch.inner_fits import is_for_a_score, move_to_birthplace
 from mura_skorch.mlmodel import save_mlmodel
+from mura_skorch.patience import impatience
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
-from mura_skorch.runs import Run, impatience, is_finite, status_of
+from mura_skorch.runs import Run, is_finite, status_of
 from mura_skorch.studies import is_exploded
 
 __all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
@@ -143,10 +144,12 @@ class MlflowTracker(Callback):
                 self.run_.log_folder(folder, MODEL_ARTIFACT)
 
     def close(self, status: str, error: BaseException | None = None) -> None:
-        """End the run, unless it is the caller's own."""
+        """End the run, unless it is the caller's own; wait for what is on its way."""
         self.dataset_valid_ = None
         if self.run_ is not None and self.run_ is not self.run_id:
             self.run_.close(status, error)
+        elif isinstance(self.run_, Run):
+            self.run_.flush()
 
 
 @contextmanager
@@ -161,6 +164,7 @@ def on_record(net: Any) -> Iterator[None]:
         raise
     for tracker in trackers:
         tracker.close("KILLED" if net.interrupted_ else "FINISHED")
+        net.run_id_ = tracker.run_.run_id  # a server may have been late to name it
 
 
 @contextmanager

@@ -1,0 +1,278 @@
+"""Journals: records of a run go in, a folder holds them until MLflow has them all."""
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+__all__ = ["UNSENT", "Journal", "Record", "journals"]
+
+UNSENT = Path("mura_unsent")
+HEADER, RECORDS = "run.json", "journal.jsonl"
+DATED = ("metrics", "status")  # what MLflow stores with the time of the event
+
+
+@dataclass(eq=False)
+class Record:
+    """What one call logs: its content, time in ms since 1970, and where it is to go."""
+
+    content: dict[str, Any]
+    time: int
+    uri: str | None = None  # None: where MLflow logs to
+    refused: bool = False
+    source: Path | None = None  # where its files lie when no folder takes copies of them
+
+    @property
+    def paths(self):
+        """The files of the record, below the folder of artifacts."""
+        below = PurePosixPath(self.content.get("artifacts", ""))
+        return [below / file for file in self.content.get("files", [])]
+
+
+class Journal:
+    """What MLflow does not have yet of one run.
+
+    The folder is there as long as a record is: ``run.json`` says how to open the run,
+    ``journal.jsonl`` holds one JSON object a line, ``artifacts/`` the files. A line
+    ``{"time": ms}`` dates the lines below it. A line is written before it is sent and taken out
+    afterwards, so that a process that is killed leaves what it had not sent; sending a line twice
+    changes nothing. Other processes see by a lock whether the run still goes on.
+
+    Parameters
+    ----------
+    header : dict
+        ``name``, ``run_id`` or None, and what else it takes to open the run.
+    parent : path, default=UNSENT
+        The folder is made in this one, or, where nobody may write to it, in a temporary one.
+    """
+
+    def __init__(self, header: dict[str, Any], parent: str | os.PathLike[str] = UNSENT) -> None:
+        self.header = header
+        self.records: list[Record] = []
+        self.is_kept = True  # False: not even a temporary folder takes it
+        self._lock = threading.RLock()
+        self._parent = Path(parent).absolute()
+        self._own: Any = None
+        self._folder: Any = None  # Path, once made
+        self._left: Path | None = None
+        self._last_time: int | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, or None where there is nothing to keep."""
+        return self._folder or self._left
+
+    @classmethod
+    def of(cls, folder: Path) -> Self | None:
+        """Return the journal in a folder, or None while another process writes it."""
+        own = _locked(folder)
+        if own is None:
+            return None
+        journal = cls(json.loads((folder / HEADER).read_text(encoding="utf-8")), folder.parent)
+        journal._folder, journal._own = folder.absolute(), own
+        with suppress(FileNotFoundError):
+            journal.records = _read(folder / RECORDS)
+        return journal
+
+    @classmethod
+    def left_by(cls, run_id: str, parent: str | os.PathLike[str] = UNSENT) -> Self | None:
+        """Return the journal that an earlier process left of a run, or None."""
+        for folder in journals(Path(parent)):
+            header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+            if header["run_id"] == run_id and (journal := cls.of(folder)) is not None:
+                return journal
+        return None
+
+    def add(self, record: Record, files: str | os.PathLike[str] | None = None) -> None:
+        """Keep a record, with copies of its files in the folder `files`."""
+        with self._lock:
+            try:
+                self._write(record, files)
+                self.is_kept = True
+            except OSError:  # full, or read-only
+                self._move(record, files)
+            if not self.is_kept and files is not None:
+                record.source = Path(files)
+            self.records.append(record)
+
+    def remove(self, records: list[Record]) -> None:
+        """Take out what was sent; with the last record the folder goes."""
+        with self._lock:
+            self.records = [record for record in self.records if record not in records]
+            if not self.records:
+                self.drop()
+                return
+            if self._folder is None:
+                return
+            still = {path for record in self.records for path in record.paths}
+            for path in {path for record in records for path in record.paths} - still:
+                with suppress(OSError):
+                    (self._artifacts / path).unlink()
+            with suppress(OSError):  # what stays in it too long is sent twice, no more
+                self._rewrite()
+
+    def name_run(self, run_id: str) -> None:
+        """Note the id that MLflow gave."""
+        with self._lock:
+            self.header["run_id"] = run_id
+            if self._folder is not None:
+                with suppress(OSError):  # else the run is found by its key
+                    self._write_header()
+
+    def drop(self) -> None:
+        """Remove the folder."""
+        with self._lock:
+            folder, own = self._folder, self._own
+            self._folder = self._own = self._last_time = None
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # that of others holds theirs
+                    folder.parent.rmdir()
+            if own is not None:
+                own.release()
+
+    def file(self, record: Record, path: PurePosixPath) -> Path:
+        """Return where a file of a record lies."""
+        if record.source is not None:
+            return record.source / path.relative_to(record.content["artifacts"])
+        return self._artifacts / path
+
+    def make(self) -> Path | None:
+        """Return the folder, made where it is missing, or None where no disk takes it."""
+        with self._lock, suppress(OSError):
+            if self._folder is None:
+                self._make()
+        return self.folder
+
+    def let_go(self) -> None:
+        """Leave what there is to whoever sends it."""
+        with self._lock:
+            if not self.records:
+                self.drop()
+            elif self._own is not None:
+                self._own.release()
+            self._left, self.records = self._folder, []
+            self._folder = self._own = self._last_time = None
+
+    @property
+    def _artifacts(self):
+        return self._folder / "artifacts"
+
+    def _write(self, record, files):
+        if self._folder is None:
+            self._make()
+        if files is not None:
+            for file, path in zip(record.content["files"], record.paths, strict=True):
+                target = self._artifacts / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f".{target.name}.part")
+                shutil.copyfile(Path(files) / file, part)
+                part.replace(target)  # an earlier one of that name may be on its way
+        lines = list(_lines([record], self._last_time))
+        with (self._folder / RECORDS).open("a", encoding="utf-8") as journal:
+            journal.write("".join(lines))
+        self._last_time = record.time if len(lines) > 1 else self._last_time
+
+    def _make(self):
+        name = self.header["run_id"] or f"{self.header['name'] or 'run'}-{self.header['key'][:8]}"
+        folder = self._parent / "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+        for _ in range(3):  # another process may remove the folder of all as it is made
+            with suppress(FileNotFoundError):
+                folder.mkdir(parents=True, exist_ok=True)
+                self._own = _locked(folder)
+                if self._own is not None and not (folder / HEADER).exists():
+                    break
+            folder = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
+        self._folder = folder
+        self._write_header()
+
+    def _write_header(self):
+        _replace(self._folder / HEADER, json.dumps(self.header, indent=1))
+
+    def _rewrite(self):
+        lines = list(_lines(self.records))
+        _replace(self._folder / RECORDS, "".join(lines))
+        dated = [record.time for record in self.records if _is_dated(record)]
+        self._last_time = dated[-1] if dated else None
+
+    def _move(self, record, files):
+        """Keep all that is left in a temporary folder, with a record that had no room."""
+        before, own = self._folder, self._own
+        for part in [] if before is None else before.rglob(".*.part"):
+            part.unlink()
+        self._parent = Path(tempfile.mkdtemp(prefix="mura_unsent-"))
+        try:
+            self._folder = self._last_time = None
+            if before is not None and (before / "artifacts").is_dir():
+                self._make()
+                shutil.copytree(before / "artifacts", self._artifacts)
+            for other in self.records:
+                self._write(other, None)
+            self._write(record, files)
+        except OSError:
+            self.is_kept = False  # in memory alone
+            shutil.rmtree(self._parent, ignore_errors=True)
+            self._folder = before
+            return
+        self.is_kept = True
+        if before is not None:
+            shutil.rmtree(before, ignore_errors=True)
+            own.release()
+
+
+def journals(folder: Path) -> list[Path]:
+    """Return the folders of journals in a folder, or the folder itself, the oldest run first."""
+    found = [*folder.glob(HEADER), *folder.glob(f"*/{HEADER}")]
+    begun = {path: json.loads(path.read_text(encoding="utf-8"))["start_time"] for path in found}
+    return [path.parent for path in sorted(found, key=begun.__getitem__)]
+
+
+def _lines(records, last_time=None):
+    """Give the lines of records."""
+    for record in records:
+        if _is_dated(record) and record.time != last_time:
+            last_time = record.time
+            yield json.dumps({"time": last_time}) + "\n"
+        yield json.dumps(record.content) + "\n"
+
+
+def _is_dated(record):
+    return any(name in record.content for name in DATED)
+
+
+def _read(path):
+    """Return the records of a journal; of a line cut short by a full disk, nothing."""
+    last_time, records = int(time.time() * 1000), []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(json.JSONDecodeError):
+            content = json.loads(line)
+            if content.keys() == {"time"}:
+                last_time = content["time"]
+            else:
+                records.append(Record(content, last_time))
+    return records
+
+
+def _locked(folder):
+    """Return the lock of a journal, or None where another process or run has it."""
+    own = FileLock(folder / "lock", timeout=0, thread_local=False)
+    try:
+        own.acquire()
+    except Timeout:
+        return None
+    return own
+
+
+def _replace(path, text):
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,90 @@
+"""Patience with MLflow: a call goes in, its answer or a soon failure comes out."""
+
+import os
+import random
+import threading
+import time
+import warnings
+from contextlib import contextmanager
+from functools import cache
+
+__all__ = ["OPENING", "SENDING", "impatience", "insist", "is_local", "is_refusal"]
+
+OPENING = 8  # seconds for one answer, where a training waits for it
+SENDING = 60  # where none does
+N_TRIES = 3
+# The answers of a server, and of the store behind it, that no second request would change.
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
+
+_lock = threading.Lock()
+_under_way: list[dict[str, int]] = []  # of every thread: MLflow reads the environment of them all
+_ours: set[str] = set()
+
+
+@contextmanager
+def impatience(seconds=20, retries=2):
+    """Shorten MLflow's patience, minutes for each call, where the user has not set it."""
+    _ignore_noload()
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": seconds,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": retries,
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": 1,
+    }
+    with _lock:
+        _under_way.append(wanted)
+        _apply()
+    try:
+        yield
+    finally:
+        with _lock:
+            _under_way[:] = [other for other in _under_way if other is not wanted]
+            _apply()
+
+
+def _apply():
+    """Set the environment to the least patient of the calls under way, or as it was."""
+    names = {name for wanted in _under_way for name in wanted}
+    for name in _ours - names:
+        os.environ.pop(name, None)
+    _ours.intersection_update(names)
+    _ours.update(name for name in names if name not in os.environ)
+    for name in _ours:
+        os.environ[name] = str(min(wanted[name] for wanted in _under_way))
+
+
+def insist(call, uri):
+    """Call it; again after a pause where nothing was sent, or a database is new or locked.
+
+    Other failures of a server leave open whether it has done what it was asked.
+    """
+    for left in reversed(range(N_TRIES)):
+        try:
+            with impatience(OPENING, retries=0):
+                return call()
+        except Exception as error:
+            again = is_local(uri) or "NewConnectionError" in str(error)
+            if left == 0 or is_refusal(error) or not again:
+                raise
+            time.sleep(random.Random().uniform(1, 2))  # apart from the global state
+    return None
+
+
+def is_local(uri):
+    """Return whether a tracking URI names a file of this machine."""
+    return uri.startswith(("sqlite:", "file:")) or "://" not in uri
+
+
+def is_refusal(error):
+    """Return whether the server answered, and refused this one request."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+
+
+@cache
+def _ignore_noload():
+    """Ignore, from now on, one warning of SQLAlchemy about MLflow's own models of its tables.
+
+    Nobody outside MLflow can mend it, and as an error it would keep every run from its store.
+    """
+    warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
