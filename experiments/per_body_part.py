@@ -20,13 +20,14 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
 from mura_skorch.callbacks import EpochLine, format_seconds
 from mura_skorch.evaluation import final_metrics, score_predictions
+from mura_skorch.experiment import end_children, runs_link, use_experiment
 from mura_skorch.judging import judge
 from mura_skorch.metrics import OVERALL
 from mura_skorch.module import StudyDenseNet
 from mura_skorch.predictions import beside_pooled, join_notes
 from mura_skorch.published import is_mura
 from mura_skorch.report import write_report
-from mura_skorch.runs import Run, end_children, runs_link, use_experiment
+from mura_skorch.runs import Run
 from mura_skorch.score_tables import format_scores
 from mura_skorch.splits import check_apart
 

@@ -123,6 +123,8 @@ class Outbox:
                 if self._n_failed >= N_TRIES:
                     self.problem = error
                 self.is_behind &= bool(self.waiting)
+                if not self.journal.records:
+                    self.problem = None
                 self._changed.notify_all()
                 if self._is_closed or not self.waiting:
                     self._thread = None

@@ -164,7 +164,8 @@ def on_record(net: Any) -> Iterator[None]:
         raise
     for tracker in trackers:
         tracker.close("KILLED" if net.interrupted_ else "FINISHED")
-        net.run_id_ = tracker.run_.run_id  # a server may have been late to name it
+        if tracker.run_ is not None:
+            net.run_id_ = tracker.run_.run_id  # a server may have been late to name it
 
 
 @contextmanager
