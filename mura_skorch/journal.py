@@ -107,18 +107,16 @@ class Journal:
     def remove(self, records: list[Record]) -> None:
         """Take out what was sent; with the last record the folder goes."""
         with self._lock:
-            self.records = [record for record in self.records if record not in records]
-            if not self.records:
+            left = [record for record in self.records if record not in records]
+            if not left:
                 self.drop()
-                return
-            if self._folder is None:
-                return
-            still = {path for record in self.records for path in record.paths}
-            for path in {path for record in records for path in record.paths} - still:
-                with suppress(OSError):
-                    (self._artifacts / path).unlink()
-            with suppress(OSError):  # what stays in it too long is sent twice, no more
-                self._rewrite()
+            elif self._folder is not None:
+                still = {path for record in left for path in record.paths}
+                with suppress(OSError):  # what stays in it too long is sent twice, no more
+                    for path in {path for record in records for path in record.paths} - still:
+                        (self._artifacts / path).unlink(missing_ok=True)
+                    self._rewrite(left)
+            self.records = left  # last: who waits for this may end the process
 
     def name_run(self, run_id: str) -> None:
         """Note the id that MLflow gave."""
@@ -134,9 +132,7 @@ class Journal:
             folder, own = self._folder, self._own
             self._folder = self._own = self._last_time = None
             if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # that of others holds theirs
-                    folder.parent.rmdir()
+                _remove(folder)
             if own is not None:
                 own.release()
 
@@ -198,10 +194,9 @@ class Journal:
     def _write_header(self):
         _replace(self._folder / HEADER, json.dumps(self.header, indent=1))
 
-    def _rewrite(self):
-        lines = list(_lines(self.records))
-        _replace(self._folder / RECORDS, "".join(lines))
-        dated = [record.time for record in self.records if _is_dated(record)]
+    def _rewrite(self, records):
+        _replace(self._folder / RECORDS, "".join(_lines(records)))
+        dated = [record.time for record in records if _is_dated(record)]
         self._last_time = dated[-1] if dated else None
 
     def _move(self, record, files):
@@ -225,7 +220,7 @@ class Journal:
             return
         self.is_kept = True
         if before is not None:
-            shutil.rmtree(before, ignore_errors=True)
+            _remove(before)
             own.release()
 
 
@@ -270,6 +265,17 @@ def _locked(folder):
     except Timeout:
         return None
     return own
+
+
+def _remove(folder):
+    """Remove a journal's folder, and the folder of all where it was the last."""
+    shutil.rmtree(folder / "artifacts", ignore_errors=True)
+    with suppress(OSError):
+        for name in (RECORDS, "lock", HEADER):  # by the last one it is found, should this be killed
+            (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # it holds those of others
+        folder.parent.rmdir()
 
 
 def _replace(path, text):

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from mura_skorch.delivery import deliver, make_run, together
 from mura_skorch.journal import Journal, Record
-from mura_skorch.patience import N_TRIES, SENDING, impatience, is_refusal
+from mura_skorch.patience import N_TRIES, SENDING, impatience, is_refusal, reach
 
 __all__ = ["Outbox"]
 
@@ -49,7 +49,7 @@ class Outbox:
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._n_rounds = self._n_failed = 0
+        self._n_begun = self._n_ended = self._n_failed = 0
         self._moved_at = time.monotonic()
         self._hurry = self._is_closed = False
 
@@ -79,12 +79,12 @@ class Outbox:
             Do not wait for a server that several attempts have not reached, of this or any other
             run; it is tried once more.
         """
-        begin, n_rounds = time.monotonic(), self._n_rounds
+        begin, n_begun = time.monotonic(), self._n_begun
         with self._changed:
             while self.waiting:
                 self._start()
                 is_away = self._n_failed >= N_TRIES or self._is_known_to_be_away()
-                if give_up and is_away and self._n_rounds > n_rounds:
+                if give_up and is_away and self._n_ended > n_begun:
                     break
                 self._hurry = is_away
                 self._changed.notify_all()
@@ -115,9 +115,10 @@ class Outbox:
     def _work(self):
         """Send until nothing is left."""
         while True:
+            self._n_begun += 1
             error = self._round()
             with self._changed:
-                self._n_rounds += 1
+                self._n_ended += 1
                 self._n_failed = self._n_failed + 1 if error is not None else 0
                 self.last_error = error or self.last_error
                 if self._n_failed >= N_TRIES:
@@ -177,11 +178,14 @@ class Outbox:
     def _send(self, records):
         import mlflow
 
-        with impatience(SENDING, retries=0):
-            client = mlflow.MlflowClient(records[0].uri)
-            if self.journal.header["run_id"] is None:
+        reach(records[0].uri or mlflow.get_tracking_uri())
+        client = mlflow.MlflowClient(records[0].uri)
+        if self.journal.header["run_id"] is None:
+            with impatience(SENDING, retries=0):
                 self.journal.name_run(make_run(client, self.journal.header))
-                self._move()
+            self._move()
+        # What is kept alive between requests may have gone: MLflow's own second try mends that.
+        with impatience(SENDING, retries=1):
             deliver(client, self.journal, records, self._move)
         self.journal.remove(records)
 

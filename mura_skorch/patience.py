@@ -7,11 +7,13 @@ import time
 import warnings
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
-__all__ = ["OPENING", "SENDING", "impatience", "insist", "is_local", "is_refusal"]
+__all__ = ["OPENING", "SENDING", "impatience", "insist", "is_local", "is_refusal", "reach"]
 
 OPENING = 8  # seconds for one answer, where a training waits for it
 SENDING = 60  # where none does
+CREATING = 20  # seconds; a fresh database took up to 10 on two busy cores
 N_TRIES = 3
 # The answers of a server, and of the store behind it, that no second request would change.
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
@@ -19,6 +21,7 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALRE
 _lock = threading.Lock()
 _under_way: list[dict[str, int]] = []  # of every thread: MLflow reads the environment of them all
 _ours: set[str] = set()
+_opening: dict[str, tuple[threading.Thread, list[Exception]]] = {}
 
 
 @contextmanager
@@ -59,14 +62,51 @@ def insist(call, uri):
     """
     for left in reversed(range(N_TRIES)):
         try:
+            reach(uri)
             with impatience(OPENING, retries=0):
                 return call()
         except Exception as error:
-            again = is_local(uri) or "NewConnectionError" in str(error)
+            is_busy = is_local(uri) and not isinstance(error, OSError)
+            again = is_busy or "NewConnectionError" in str(error)
             if left == 0 or is_refusal(error) or not again:
                 raise
             time.sleep(random.Random().uniform(1, 2))  # apart from the global state
     return None
+
+
+def reach(uri):
+    """Raise an OSError soon where MLflow would try for minutes to open a database."""
+    import mlflow
+
+    if uri.startswith("http"):
+        return
+    file = Path(uri.partition(":///")[2].partition("?")[0])
+    if uri.startswith("sqlite:") and (folder := next(filter(Path.exists, file.parents), None)):
+        for place in filter(Path.exists, (folder, file)):
+            if not os.access(place, os.W_OK):
+                raise PermissionError(f"nobody may write to {place}")
+    with _lock:
+        thread, failures = _opening.get(uri, (None, []))
+        if thread is None or not thread.is_alive():
+            failures = []
+
+            def probe():
+                try:
+                    mlflow.MlflowClient(uri)
+                except Exception as error:
+                    failures.append(error)
+
+            thread = threading.Thread(target=probe, daemon=True)
+            _opening[uri] = thread, failures
+            thread.start()
+            patience = CREATING
+        else:
+            patience = 1  # somebody has waited already
+    thread.join(patience)
+    if thread.is_alive():
+        raise TimeoutError(f"no database within {CREATING} s")
+    for error in failures:
+        raise error
 
 
 def is_local(uri):

@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _send(journal, folder):
     """Send the records of a journal; return whether MLflow has all."""
-    n_records = len(journal.records)
     _end(journal)
+    n_records = len(journal.records)
     outbox = Outbox(journal)
     outbox.flush(2 * SENDING)
     left = len(journal.records)
@@ -66,9 +66,10 @@ def _end(journal):
     """Say how a run ended whose process had no time to."""
     import mlflow
 
-    if not journal.records or any("status" in record.content for record in journal.records):
-        return
     run_id, status = journal.header["run_id"], "RUNNING"
+    is_quiet = run_id is not None and not journal.records
+    if is_quiet or any("status" in record.content for record in journal.records):
+        return
     try:
         if run_id:
             with impatience(SENDING, retries=0):
@@ -76,7 +77,8 @@ def _end(journal):
     except mlflow.MlflowException:  # the records themselves say what is wrong
         return
     if status == "RUNNING":
-        journal.add(Record({"status": "KILLED"}, max(record.time for record in journal.records)))
+        times = [record.time for record in journal.records] or [journal.header["start_time"]]
+        journal.add(Record({"status": "KILLED"}, max(times)))
 
 
 if __name__ == "__main__":
