@@ -7,7 +7,8 @@ for first, by a tag that names it: an answer may be lost after the server has do
 
 from typing import Any
 
-from mura_skorch.journal import Journal, Record
+from mura_skorch.journal import Journal
+from mura_skorch.records import Record
 
 __all__ = ["KEY_TAG", "deliver", "find_run", "make_run"]
 

@@ -5,37 +5,19 @@ import os
 import shutil
 import tempfile
 import threading
-import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-__all__ = ["UNSENT", "Journal", "Record", "journals"]
+from mura_skorch.records import Record, is_dated, lines_of, read_records
+
+__all__ = ["UNSENT", "Journal", "journals"]
 
 UNSENT = Path("mura_unsent")
 HEADER, RECORDS = "run.json", "journal.jsonl"
-DATED = ("metrics", "status")  # what MLflow stores with the time of the event
-
-
-@dataclass(eq=False)
-class Record:
-    """What one call logs: its content, time in ms since 1970, and where it is to go."""
-
-    content: dict[str, Any]
-    time: int
-    uri: str | None = None  # None: where MLflow logs to
-    refused: bool = False
-    source: Path | None = None  # where its files lie when no folder takes copies of them
-
-    @property
-    def paths(self):
-        """The files of the record, below the folder of artifacts."""
-        below = PurePosixPath(self.content.get("artifacts", ""))
-        return [below / file for file in self.content.get("files", [])]
 
 
 class Journal:
@@ -73,24 +55,25 @@ class Journal:
 
     @classmethod
     def of(cls, folder: Path) -> Self | None:
-        """Return the journal in a folder, or None while another process writes it."""
-        own = _locked(folder)
-        if own is None:
-            return None
-        journal = cls(json.loads((folder / HEADER).read_text(encoding="utf-8")), folder.parent)
-        journal._folder, journal._own = folder.absolute(), own
-        with suppress(FileNotFoundError):
-            journal.records = _read(folder / RECORDS)
-        return journal
+        """Return the journal in a folder, or None while another process has it."""
+        with suppress(OSError):  # it may have been sent by now
+            own = _locked(folder)
+            header = _header(folder)
+            if own is not None and header is not None:
+                journal = cls(header, folder.parent)
+                journal._folder, journal._own = folder.absolute(), own
+                with suppress(FileNotFoundError):
+                    journal.records = read_records(folder / RECORDS)
+                return journal
+        return None
 
     @classmethod
     def left_by(cls, run_id: str, parent: str | os.PathLike[str] = UNSENT) -> Self | None:
         """Return the journal that an earlier process left of a run, or None."""
-        for folder in journals(Path(parent)):
-            header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-            if header["run_id"] == run_id and (journal := cls.of(folder)) is not None:
-                return journal
-        return None
+        own = (
+            path for path in journals(Path(parent)) if (_header(path) or {}).get("run_id") == run_id
+        )
+        return next(filter(None, map(cls.of, own)), None)
 
     def add(self, record: Record, files: str | os.PathLike[str] | None = None) -> None:
         """Keep a record, with copies of its files in the folder `files`."""
@@ -173,7 +156,7 @@ class Journal:
                 part = target.with_name(f".{target.name}.part")
                 shutil.copyfile(Path(files) / file, part)
                 part.replace(target)  # an earlier one of that name may be on its way
-        lines = list(_lines([record], self._last_time))
+        lines = list(lines_of([record], self._last_time))
         with (self._folder / RECORDS).open("a", encoding="utf-8") as journal:
             journal.write("".join(lines))
         self._last_time = record.time if len(lines) > 1 else self._last_time
@@ -195,8 +178,8 @@ class Journal:
         _replace(self._folder / HEADER, json.dumps(self.header, indent=1))
 
     def _rewrite(self, records):
-        _replace(self._folder / RECORDS, "".join(_lines(records)))
-        dated = [record.time for record in records if _is_dated(record)]
+        _replace(self._folder / RECORDS, "".join(lines_of(records)))
+        dated = [record.time for record in records if is_dated(record)]
         self._last_time = dated[-1] if dated else None
 
     def _move(self, record, files):
@@ -226,35 +209,16 @@ class Journal:
 
 def journals(folder: Path) -> list[Path]:
     """Return the folders of journals in a folder, or the folder itself, the oldest run first."""
-    found = [*folder.glob(HEADER), *folder.glob(f"*/{HEADER}")]
-    begun = {path: json.loads(path.read_text(encoding="utf-8"))["start_time"] for path in found}
-    return [path.parent for path in sorted(found, key=begun.__getitem__)]
+    found = [path.parent for path in [*folder.glob(HEADER), *folder.glob(f"*/{HEADER}")]]
+    headers = {path: header for path in found if (header := _header(path))}
+    return sorted(headers, key=lambda path: headers[path]["start_time"])
 
 
-def _lines(records, last_time=None):
-    """Give the lines of records."""
-    for record in records:
-        if _is_dated(record) and record.time != last_time:
-            last_time = record.time
-            yield json.dumps({"time": last_time}) + "\n"
-        yield json.dumps(record.content) + "\n"
-
-
-def _is_dated(record):
-    return any(name in record.content for name in DATED)
-
-
-def _read(path):
-    """Return the records of a journal; of a line cut short by a full disk, nothing."""
-    last_time, records = int(time.time() * 1000), []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(json.JSONDecodeError):
-            content = json.loads(line)
-            if content.keys() == {"time"}:
-                last_time = content["time"]
-            else:
-                records.append(Record(content, last_time))
-    return records
+def _header(folder):
+    """Return the header of a journal, or None where another process has just removed it."""
+    with suppress(OSError, json.JSONDecodeError):
+        return json.loads((folder / HEADER).read_text(encoding="utf-8"))
+    return None
 
 
 def _locked(folder):

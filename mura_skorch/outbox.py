@@ -7,8 +7,9 @@ import time
 from contextlib import suppress
 
 from mura_skorch.delivery import deliver, make_run, together
-from mura_skorch.journal import Journal, Record
+from mura_skorch.journal import Journal
 from mura_skorch.patience import N_TRIES, SENDING, impatience, is_refusal, reach
+from mura_skorch.records import Record
 
 __all__ = ["Outbox"]
 
@@ -53,6 +54,12 @@ class Outbox:
         self._moved_at = time.monotonic()
         self._hurry = self._is_closed = False
 
+    def _begin_anew_in_a_fork(self):
+        if self._process != os.getpid():
+            self._of_parent = self.journal  # which sends what waits, and holds the lock
+            self.journal = Journal(dict(self.journal.header))
+            self._begin()
+
     @property
     def waiting(self) -> list[Record]:
         """What is to be sent, the oldest first."""
@@ -60,9 +67,7 @@ class Outbox:
 
     def put(self, record: Record, files: str | os.PathLike[str] | None = None) -> None:
         """Keep a record, with copies of its files, until it is sent; start sending."""
-        if self._process != os.getpid():  # a fork: what waits is its parent's
-            self.journal = Journal(dict(self.journal.header))
-            self._begin()
+        self._begin_anew_in_a_fork()
         self.journal.add(record, files)
         with self._changed:
             self._is_closed = False
@@ -79,6 +84,7 @@ class Outbox:
             Do not wait for a server that several attempts have not reached, of this or any other
             run; it is tried once more.
         """
+        self._begin_anew_in_a_fork()
         begin, n_begun = time.monotonic(), self._n_begun
         with self._changed:
             while self.waiting:
@@ -97,6 +103,7 @@ class Outbox:
 
     def close(self) -> None:
         """Send no more; what is left may be sent by others."""
+        self._begin_anew_in_a_fork()
         with self._changed:
             self._is_closed = self._hurry = True
             self._changed.notify_all()

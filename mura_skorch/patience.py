@@ -21,7 +21,20 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALRE
 _lock = threading.Lock()
 _under_way: list[dict[str, int]] = []  # of every thread: MLflow reads the environment of them all
 _ours: set[str] = set()
+_reached: set[str] = set()
 _opening: dict[str, tuple[threading.Thread, list[Exception]]] = {}
+
+
+def _renew():
+    """Make a forked process free to ask while a thread of its parent does."""
+    global _lock
+    _lock = threading.Lock()
+    _under_way.clear()
+    _opening.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew)
 
 
 @contextmanager
@@ -85,6 +98,8 @@ def reach(uri):
         for place in filter(Path.exists, (folder, file)):
             if not os.access(place, os.W_OK):
                 raise PermissionError(f"nobody may write to {place}")
+    if uri in _reached:
+        return
     with _lock:
         thread, failures = _opening.get(uri, (None, []))
         if thread is None or not thread.is_alive():
@@ -107,6 +122,7 @@ def reach(uri):
         raise TimeoutError(f"no database within {CREATING} s")
     for error in failures:
         raise error
+    _reached.add(uri)
 
 
 def is_local(uri):

@@ -1,6 +1,5 @@
 """MLflow runs: values and files go in; the server has them, or will, or else a local journal."""
 
-import math
 import os
 import re
 import tempfile
@@ -9,7 +8,6 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,13 +15,14 @@ import pandas as pd
 
 from mura_skorch.delivery import KEY_TAG
 from mura_skorch.experiment import active_run_id
-from mura_skorch.journal import Journal, Record
+from mura_skorch.journal import Journal
+from mura_skorch.loggable import is_finite, metric_name, plain, without_folder
 from mura_skorch.outbox import Outbox
 from mura_skorch.patience import OPENING, impatience, insist, is_local, is_refusal
+from mura_skorch.records import Record
 
 __all__ = [
     "Run",
-    "is_finite",
     "status_of",
 ]
 
@@ -178,11 +177,13 @@ class Run:
 
         A folder may be called after a person or a ward, and a run is read by others.
         """
-        self._put({"params": {name: _plain(_without_folder(v)) for name, v in params.items()}})
+        self._put({"params": {name: plain(without_folder(v)) for name, v in params.items()}})
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Log the finite ones of a dict of str to number in one call."""
-        finite = {_key(name): float(value) for name, value in metrics.items() if is_finite(value)}
+        finite = {
+            metric_name(name): float(value) for name, value in metrics.items() if is_finite(value)
+        }
         self._put({"metrics": finite} | ({"step": int(step)} if step else {}))
 
     def log_text(self, text: str, file: str) -> None:
@@ -267,7 +268,8 @@ class Run:
         """Keep a record and have it sent."""
         import mlflow
 
-        if not any(content.values()) or content.get("files") == []:
+        where = ("step", "artifacts", "context")
+        if not any(value for name, value in content.items() if name not in where):
             return
         outbox, uri = self._box(), mlflow.get_tracking_uri()
         record = Record(content, _now(), uri)
@@ -306,18 +308,8 @@ def status_of(error_type: type[BaseException] | None) -> str:
     return "KILLED" if issubclass(error_type, (KeyboardInterrupt, SystemExit)) else "FAILED"
 
 
-def is_finite(value: object) -> bool:
-    """Return whether a value is a number that MLflow can store as it is."""
-    return isinstance(value, Real) and math.isfinite(value)
-
-
 def _now():
     return int(time.time() * 1000)
-
-
-def _plain(value):
-    """Return a value that says the same after a stay in a file."""
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
 def _lasting(uri):
@@ -329,14 +321,3 @@ def _lasting(uri):
 
 def _without_password(uri):
     return re.sub(r"//[^/@]*@", "//", uri)
-
-
-def _without_folder(value):
-    """Return the last name of a path, or of a text that is one on this machine."""
-    is_text = isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value))
-    return Path(value).absolute().name if is_text or isinstance(value, Path) else value
-
-
-def _key(name):
-    """Return the name with what MLflow does not allow replaced."""
-    return re.sub(r"[^/\w.\- :]", "_", name)

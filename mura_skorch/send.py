@@ -12,9 +12,10 @@ import os
 import sys
 from pathlib import Path
 
-from mura_skorch.journal import UNSENT, Journal, Record, journals
+from mura_skorch.journal import UNSENT, Journal, journals
 from mura_skorch.outbox import Outbox
 from mura_skorch.patience import SENDING, impatience
+from mura_skorch.records import Record
 
 __all__ = ["main"]
 

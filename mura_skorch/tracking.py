@@ -13,11 +13,12 @@ from skorch.callbacks import Callback
 
 from mura_skorch.dataset import studies_of
 from mura_skorch.inner_fits import is_for_a_score, move_to_birthplace
+from mura_skorch.loggable import is_finite
 from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.patience import impatience
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
-from mura_skorch.runs import Run, is_finite, status_of
+from mura_skorch.runs import Run, status_of
 from mura_skorch.studies import is_exploded
 
 __all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
