@@ -47,7 +47,17 @@ def find_run(client, experiment_id, key):
 
 
 def deliver(client: Any, journal: Journal, records: list[Record], moved: Any) -> None:
-    """Send one record, or several that hold nothing but metrics; call `moved` after each step."""
+    """Send one record, or several that hold nothing but metrics.
+
+    Parameters
+    ----------
+    client : mlflow.MlflowClient
+    journal : Journal
+        Knows the run and where the files lie.
+    records : list of Record
+    moved : callable
+        Called without arguments after each step.
+    """
     content, run_id = records[0].content, journal.header["run_id"]
     if "status" in content:
         client.set_terminated(run_id, content["status"], end_time=records[0].time)

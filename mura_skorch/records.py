@@ -14,13 +14,27 @@ DATED = ("metrics", "status")  # what MLflow stores with the time of the event
 
 @dataclass(eq=False)
 class Record:
-    """What one call logs: its content, time in ms since 1970, and where it is to go."""
+    """What one call logs.
+
+    Parameters
+    ----------
+    content : dict
+        Its line in a journal.
+    time : int
+        Of the event, in ms since 1970.
+    uri : str or None
+        The tracking URI it is to go to. None: where MLflow logs to.
+    refused : bool
+        Whether the server does not take it.
+    source : Path or None
+        Where its files lie when no folder takes copies of them.
+    """
 
     content: dict[str, Any]
     time: int
-    uri: str | None = None  # None: where MLflow logs to
+    uri: str | None = None
     refused: bool = False
-    source: Path | None = None  # where its files lie when no folder takes copies of them
+    source: Path | None = None
 
     @property
     def paths(self):

@@ -281,8 +281,7 @@ def test_server_that_never_answers_does_not_hold_up_the_end(elsewhere, server):
     assert run.unsent.is_dir()
     assert json.loads((run.unsent / "journal.jsonl").read_text().splitlines()[-1])["status"]
     mlflow.set_tracking_uri(server.url)
-    found = send(run.unsent, url=server.url)
-    assert found.returncode == 1 or steps(next(iter(runs(experiment).values())).info.run_id)
+    assert len(runs(experiment)) == 1, "the server has heard more than it could say"
 
 
 # --- each record once ---------------------------------------------------------------------------
