@@ -10,7 +10,7 @@ from typing import Any
 from mura_skorch.journal import Journal
 from mura_skorch.records import Record
 
-__all__ = ["KEY_TAG", "deliver", "find_run", "make_run"]
+__all__ = ["KEY_TAG", "deliver", "make_run"]
 
 KEY_TAG = "mura_run"
 MOST_METRICS = 1000  # of one request, MLflow's limit

@@ -91,6 +91,7 @@ def reach(uri):
     """Raise an OSError soon where MLflow would try for minutes to open a database."""
     import mlflow
 
+    _ignore_noload()
     if uri.startswith("http"):
         return
     file = Path(uri.partition(":///")[2].partition("?")[0])
