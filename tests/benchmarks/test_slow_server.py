@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 
 from mura_skorch import MuraClassifier
 
-N_EPOCHS = 10  # of which the first warms up
+N_EPOCHS = 8  # of which the first warms up
 
 
 class Clock(Callback):
@@ -33,7 +33,7 @@ def seconds(studies, folder, uri):
         mlflow.set_tracking_uri(uri)
     clock = Clock()
     clf = MuraClassifier(
-        module__weights=None, dataset__image_size=112, dataset__cache=folder / "cache",
+        module__weights=None, dataset__image_size=64, dataset__cache=folder / "cache",
         train_split=None, verbose=0,
         device=DEVICE, random_state=0, max_epochs=N_EPOCHS, callbacks=[clock], **settings,
     )  # fmt: skip
