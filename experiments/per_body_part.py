@@ -35,6 +35,7 @@ from mura_skorch.calls import (
     state_file_of,
 )
 from mura_skorch.evaluation import final_metrics, score_predictions
+from mura_skorch.experiment import end_children, runs_link, use_experiment
 from mura_skorch.interruptions import Interruptions
 from mura_skorch.judging import judge
 from mura_skorch.metrics import OVERALL
@@ -42,7 +43,7 @@ from mura_skorch.module import StudyDenseNet
 from mura_skorch.predictions import beside_pooled, join_notes
 from mura_skorch.published import is_mura
 from mura_skorch.report import write_report
-from mura_skorch.runs import Run, end_children, logged_metrics, runs_link, use_experiment
+from mura_skorch.runs import Run
 from mura_skorch.score_tables import format_scores
 from mura_skorch.splits import check_apart
 from mura_skorch.training_state import run_id_of
@@ -126,7 +127,7 @@ def run(args, studies, experiment_id, is_resumed):
         parent.log_metrics(final_metrics(scores))
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     if experiment_id is None:
-        print(f"Runs: MLflow did not answer; they are kept in {parent.unsent}")
+        print("Runs: MLflow did not answer; python -m mura_skorch.send sends what it did not get")
     else:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     if failed:
@@ -147,8 +148,8 @@ def train(name, studies, args, parent):
             run_id_of(state),
             name=name,
             parent_run_id=parent.run_id,
+            parent_key=parent.key,
             note=parent.note,
-            unsent=parent.unsent,
         ) as run:
             clf = MuraClassifier(
                 module__weights=None if args.weights == "none" else args.weights,
@@ -169,7 +170,7 @@ def train(name, studies, args, parent):
                 raise KeyboardInterrupt
             found = judge(clf, valid, n_cases=args.cases)
             run.log_text(found.predictions.to_csv(index=False), "test_predictions.csv")
-            if ("test/kappa", 0) not in logged_metrics(run.run_id):
+            if ("test/kappa", 0) not in (run.logged_metrics() or ()):
                 run.log_metrics(final_metrics(score_predictions(found.predictions)))
     except Exception as error:
         return name, None, f"FAILED: {error}"

@@ -25,6 +25,7 @@ from mura_skorch.breakdown import scores_by
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import final_metrics
+from mura_skorch.experiment import runs_link, use_experiment
 from mura_skorch.judging import judge
 from mura_skorch.labels import join_labels
 from mura_skorch.operating_point import check_rule, is_rule
@@ -32,7 +33,7 @@ from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.published import is_mura
 from mura_skorch.readers import reader_kappas
 from mura_skorch.report import write_report
-from mura_skorch.runs import Run, runs_link, use_experiment
+from mura_skorch.runs import Run
 from mura_skorch.score_tables import format_scores
 
 

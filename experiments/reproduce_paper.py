@@ -30,13 +30,14 @@ from mura_skorch import (
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import final_metrics
+from mura_skorch.experiment import runs_link, use_experiment
 from mura_skorch.judging import judge
 from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.predictions import join_notes, prediction_table, write_competition
 from mura_skorch.provenance import data_digest
 from mura_skorch.published import format_paper_table, is_mura, paper_table
 from mura_skorch.report import write_report
-from mura_skorch.runs import Run, runs_link, use_experiment
+from mura_skorch.runs import Run
 from mura_skorch.score_tables import format_scores
 from mura_skorch.splits import check_apart
 from mura_skorch.studies import explode_views
@@ -120,7 +121,10 @@ def fit_seed(seed, train, valid, args, parent):
     if not (folder / "model.json").is_file():
         held_out = PatientSplit(args.valid_share)  # the same patients for every seed
         with Run(
-            name=f"seed_{seed}", parent_run_id=parent.run_id, note=parent.note, unsent=parent.unsent
+            name=f"seed_{seed}",
+            parent_run_id=parent.run_id,
+            parent_key=parent.key,
+            note=parent.note,
         ) as run:
             clf = MuraClassifier(
                 module__weights=None if args.weights == "none" else args.weights,

@@ -10,7 +10,7 @@ import threading
 from types import FrameType
 from typing import NamedTuple
 
-from mura_skorch.runs import active_run_id, is_running
+from mura_skorch.experiment import active_run_id, is_running
 
 __all__ = ["Birthplace", "birthplace", "is_for_a_score", "move_to_birthplace"]
 

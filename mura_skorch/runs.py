@@ -1,53 +1,43 @@
-"""MLflow runs: values and files go in, the server or else a local journal has them."""
+"""MLflow runs: values and files go in; the server has them, or will, or else a local journal."""
 
-import json
-import math
 import os
-import random
 import re
-import shutil
-import sys
 import tempfile
 import time
 import uuid
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
-from functools import cache
-from numbers import Real
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
+from mura_skorch.delivery import KEY_TAG
+from mura_skorch.experiment import active_run_id
+from mura_skorch.journal import Journal
+from mura_skorch.loggable import is_finite, metric_name, plain, without_folder
+from mura_skorch.outbox import Outbox
+from mura_skorch.patience import OPENING, impatience, insist, is_local, is_refusal
+from mura_skorch.records import Record
+
 __all__ = [
     "Run",
-    "active_run_id",
-    "is_finite",
-    "is_running",
-    "logged_metrics",
-    "runs_link",
     "status_of",
-    "use_experiment",
 ]
 
-UNSENT = Path("mura_unsent")
-# MLflow's own patience is minutes for each call; a training does not wait for its bookkeeping.
-IMPATIENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
+# Seconds without any progress, after which nobody waits any longer.
+SOON, LOCAL, LAST = 2, 10, 30
 
 
 class Run:
     """An MLflow run that never stops a training.
 
-    What the tracking server does not take goes, after one warning, to ``mura_unsent/<run>/`` in
-    the current folder: ``journal.jsonl`` holds parameters, metrics and tags, one JSON object a
-    line, and ``artifacts/`` the files. A server that does not answer is not asked again by this
-    run; one that refuses a single value is.
+    Whatever is logged is written to ``mura_unsent/<run>/`` in the current folder and sent by a
+    thread, so that a slow server costs no time; what has arrived leaves the folder, and the last
+    record takes the folder with it. Of a local database, each call waits until it is written. A
+    server that is away gets everything, dated as it happened, when it is back; when the run ends
+    before that, it is kept, and ``python -m mura_skorch.send`` sends it. One warning tells.
 
     Parameters
     ----------
@@ -57,18 +47,19 @@ class Run:
         Name of a new run.
     parent_run_id : str, optional
         Parent of a new run, for worker processes, where no run is active.
+    parent_key : str, optional
+        The parent's `key`, for where the parent has no id yet.
     note : str, optional
         A caveat, such as "phantoms: no clinical meaning", that the run shows as its description.
-    unsent : path, optional
-        Keep everything in a new folder below this one and send nothing: for the children of a
-        run whose server did not answer.
 
     Attributes
     ----------
     run_id : str or None
-        None where the server could not be asked for one.
+        None until the server could be asked for one.
+    key : str
+        Names the run before it has an id, and stays with it as the tag ``mura_run``.
     unsent : Path or None
-        Folder of what could not be sent.
+        Folder of what is not sent, if anything.
     status : str
         How the run ends when its block is left without an exception, "FINISHED" unless changed.
 
@@ -84,56 +75,92 @@ class Run:
         *,
         name: str | None = None,
         parent_run_id: str | None = None,
+        parent_key: str | None = None,
         note: str | None = None,
-        unsent: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.run_id = run_id
         self.name = name
         self.parent_run_id = parent_run_id
+        self.parent_key = parent_key
         self.note = note
-        self.unsent: Path | None = None if unsent is None else self._unsent_folder(unsent)
+        self.key = uuid.uuid4().hex
         self.is_active = False
-        self.is_offline = unsent is not None
         self.status = "FINISHED"
+        self._run_id = run_id
+        self._is_mine = True
+        self._has_warned = False
+        self._outbox: Outbox | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run, once there is one."""
+        return self._outbox.journal.header["run_id"] if self._outbox else self._run_id
+
+    @property
+    def unsent(self) -> Path | None:
+        """Folder of what is not sent, if anything."""
+        return self._outbox.journal.folder if self._outbox else None
+
+    def __getstate__(self):
+        # A worker needs to know which run it was; the thread and the folder stay here.
+        return self.__dict__ | {"_run_id": self.run_id, "_outbox": None}
 
     def open(self) -> Self:
-        """Start the run, or find the given one; return self."""
+        """Start the run, or find the given one; return self.
+
+        A server that does not answer soon is not waited for: the run is made when it does.
+        """
         import mlflow
 
-        def start():
-            active = mlflow.active_run()
-            if active is not None and active.info.run_id == self.run_id:
-                return  # whoever started it ends it
-            run = mlflow.start_run(
-                run_id=self.run_id,
-                run_name=self.name,
-                nested=active is not None or self.parent_run_id is not None,
-                parent_run_id=self.parent_run_id,
-            )
-            self.run_id, self.is_active = run.info.run_id, True
-
-        self._send(start, {})
+        uri, failure, begin = mlflow.get_tracking_uri(), None, _now()
+        active = mlflow.active_run()
+        self._is_mine = active is None or active.info.run_id != self._run_id
+        # Its parent has waited already, and said so.
+        is_waiting = self.parent_key is not None and self.parent_run_id is None
+        self._has_warned = is_waiting
+        if self._is_mine and not is_waiting:
+            try:
+                self._run_id = insist(self._start, uri)
+                self.is_active = True
+            except Exception as error:  # any failure of the bookkeeping spares the training
+                failure = error
+        left = Journal.left_by(self._run_id) if self._run_id else None
+        if left is not None:  # it goes on, so that it has not ended as it once did
+            left.remove([record for record in left.records if "status" in record.content])
+        self._outbox = Outbox(left or Journal(self._header(uri, begin)))
+        if left is not None:
+            self.flush()
+        if failure is not None:
+            self._warn(failure)
         if self.note:
             self.set_tags({"note": self.note, "mlflow.note.content": self.note})
         return self
 
     def close(self, status: str = "FINISHED", error: BaseException | None = None) -> None:
-        """End the run with an MLflow status, FINISHED, FAILED or KILLED, and the error's tag."""
-        import mlflow
+        """End the run with an MLflow status, FINISHED, FAILED or KILLED, and the error's tag.
 
+        What is on its way is waited for as long as something moves.
+        """
         if error is not None:
             self.set_tags({"error": f"{type(error).__name__}: {error}"[:5000]})
+        outbox, has_ended = self._box(), False
+        try:
+            if self.is_active and outbox.flush(SOON):
+                has_ended = self._end(status, OPENING)
+            if self._is_mine and not has_ended:
+                self._put({"status": status}, wait=False)
+            outbox.flush(LAST)
+        finally:
+            self._end(status, 1)
+            if outbox.journal.records:
+                self._warn(outbox.problem or outbox.last_error)
+            outbox.close()
 
-        def end():
-            if was_active:
-                _client().set_terminated(self.run_id, status)
-
-        was_active, self.is_active = self.is_active, False
-        if was_active:
-            # MLflow forgets the run, even where its server does not answer.
-            with suppress(Exception), impatience():
-                mlflow.end_run(status)
-        self._send(end, {"status": status})
+    def flush(self) -> bool:
+        """Wait for what is on its way, as long as something moves; return whether all is sent."""
+        is_sent = self._box().flush(LAST)
+        if self._box().problem:
+            self._warn(self._box().problem)
+        return is_sent
 
     def __enter__(self):
         return self.open()
@@ -143,19 +170,42 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, a dict of str to str."""
-        self._log_batch(tags=tags)
+        self._put({"tags": {name: str(value) for name, value in tags.items()}})
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, a dict of str to anything short; of paths only the last name.
 
         A folder may be called after a person or a ward, and a run is read by others.
         """
-        self._log_batch(params={name: _without_folder(value) for name, value in params.items()})
+        self._put({"params": {name: plain(without_folder(v)) for name, v in params.items()}})
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Log the finite ones of a dict of str to number in one call."""
-        finite = {_key(name): float(value) for name, value in metrics.items() if is_finite(value)}
-        self._log_batch(metrics=finite, step=step)
+        finite = {
+            metric_name(name): float(value) for name, value in metrics.items() if is_finite(value)
+        }
+        self._put({"metrics": finite} | ({"step": int(step)} if step else {}))
+
+    def logged_metrics(self) -> set[tuple[str, int]] | None:
+        """Return names and steps of what the run has, or will have; None where nobody answers."""
+        import mlflow
+
+        found = {
+            (name, record.content.get("step", 0))
+            for record in self._box().journal.records
+            for name in record.content.get("metrics", {})
+        }
+        if self.run_id is None:
+            return found
+        client = mlflow.MlflowClient()
+        try:
+            with impatience(OPENING, retries=0):
+                for name in client.get_run(self.run_id).data.metrics:
+                    points = client.get_metric_history(self.run_id, name)
+                    found |= {(point.key, point.step) for point in points}
+        except Exception:  # what is sent next says what is wrong with the server
+            return None
+        return found
 
     def log_text(self, text: str, file: str) -> None:
         """Log a text as the artifact `file`."""
@@ -165,169 +215,111 @@ class Run:
             self.log_folder(folder, str(Path(file).parent))
 
     def log_folder(self, folder: str | os.PathLike[str], artifact_path: str = "") -> None:
-        """Log the files of a folder below the artifact path."""
-        artifact_path = "" if artifact_path == "." else artifact_path
-
-        def keep(unsent):
-            shutil.copytree(folder, unsent / "artifacts" / artifact_path, dirs_exist_ok=True)
-
-        self._send(
-            lambda: _client().log_artifacts(self.run_id, str(folder), artifact_path or None),
-            {"artifacts": artifact_path},
-            keep,
-        )
+        """Log the files of a folder below the artifact path, as they are now."""
+        root = Path(folder)
+        files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        below = "" if artifact_path == "." else Path(artifact_path).as_posix() * bool(artifact_path)
+        self._put({"files": files, "artifacts": below}, root)
 
     def log_dataset(self, table: pd.DataFrame, *, name: str, digest: str, context: str) -> None:
         """Log a DataFrame as an MLflow dataset of that name, digest and context."""
         import mlflow
-        from mlflow.entities import DatasetInput, InputTag
 
-        def send():
+        try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # three a call, on integer columns
                 data = mlflow.data.from_pandas(table, name=name, digest=digest)
-                entity = data._to_mlflow_entity()
-            tag = InputTag("mlflow.data.context", context)
-            _client().log_inputs(self.run_id, [DatasetInput(entity, [tag])])
+                dataset = data._to_mlflow_entity().to_dictionary()
+        except Exception as error:  # any failure of the bookkeeping spares the training
+            self._warn(error)
+        else:
+            self._put({"dataset": dataset, "context": context})
 
-        record = {"dataset": name, "digest": digest, "context": context, "rows": len(table)}
-        self._send(send, record)
-
-    def _log_batch(self, *, metrics=None, params=None, tags=None, step=0):
-        from mlflow.entities import Metric, Param, RunTag
-
-        if not (metrics or params or tags):
-            return
-        now = int(time.time() * 1000)
-        record = {"metrics": metrics, "params": params, "tags": tags, "step": step}
-        self._send(
-            lambda: _client().log_batch(
-                self.run_id,
-                metrics=[Metric(key, value, now, step) for key, value in (metrics or {}).items()],
-                params=[Param(key, str(value)) for key, value in (params or {}).items()],
-                tags=[RunTag(key, str(value)) for key, value in (tags or {}).items()],
-            ),
-            {key: value for key, value in record.items() if value},
-        )
-
-    def _send(self, send, record, keep=None):
-        """Send, or keep what the server does not take."""
-        if not self.is_offline:
-            try:
-                _insist(send)
-                return
-            except Exception as error:  # any failure of the bookkeeping spares the training
-                self.is_offline = not _is_refusal(error)
-                self.unsent = self.unsent or self._warn(error)
-        unsent = self.unsent or self._unsent_folder(UNSENT)
-        if keep is not None:
-            keep(unsent)
-        if record:
-            with (unsent / "journal.jsonl").open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(record, default=str) + "\n")
-
-    def _warn(self, error):
+    def _start(self):
         import mlflow
 
-        unsent = self._unsent_folder(UNSENT)
-        verb = "take this" if _is_refusal(error) else "answer"
-        reason = str(error).split("\n", 1)[0][:300]
+        active = mlflow.active_run()
+        run = mlflow.start_run(
+            run_id=self._run_id,
+            run_name=self.name,
+            nested=active is not None or self.parent_run_id is not None,
+            parent_run_id=self.parent_run_id,
+            tags=None if self._run_id else {KEY_TAG: self.key},
+        )
+        return run.info.run_id
+
+    def _end(self, status, seconds):
+        """Have MLflow forget that the run is active, even where its server does not answer."""
+        import mlflow
+
+        was_active, self.is_active = self.is_active, False
+        if was_active:
+            with suppress(Exception), impatience(seconds, retries=0):
+                mlflow.end_run(status)
+                return True
+        return False
+
+    def _header(self, uri, begin):
+        """Return what it takes to open the run later, from anywhere."""
+        from mlflow.tracking.context import registry
+
+        parent = self.parent_run_id or (active_run_id() if self._is_mine else None)
+        return {
+            "run_id": self._run_id,
+            "name": self.name,
+            "key": self.key,
+            "start_time": begin,
+            "parent_run_id": parent,
+            "parent_key": self.parent_key,
+            "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+            "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID"),
+            "tags": {} if self._run_id else registry.resolve_tags({}),
+            "uri": _lasting(uri),
+        }
+
+    def _box(self):
+        """Return the outbox; also of a run that nobody has opened."""
+        import mlflow
+
+        if self._outbox is None:
+            self._outbox = Outbox(Journal(self._header(mlflow.get_tracking_uri(), _now())))
+        return self._outbox
+
+    def _put(self, content, files=None, *, wait=True):
+        """Keep a record and have it sent."""
+        import mlflow
+
+        where = ("step", "artifacts", "context")
+        if not any(value for name, value in content.items() if name not in where):
+            return
+        outbox, uri = self._box(), mlflow.get_tracking_uri()
+        record = Record(content, _now(), uri)
+        outbox.put(record, files)
+        if record.source is not None:  # no disk has room for copies of the files
+            if not outbox.flush(LAST):
+                outbox.journal.remove([record])
+                self._warn(OSError(f"no answer, and no disk with room for {content['files']}"))
+        elif wait and is_local(uri) and not outbox.is_behind:
+            outbox.flush(LOCAL)
+        if outbox.problem:
+            self._warn(outbox.problem)
+
+    def _warn(self, error):
+        """Tell what is wrong, once."""
+        import mlflow
+
+        if self._has_warned:
+            return
+        self._has_warned = True
+        verb = "take this" if is_refusal(error) else "answer"
+        reason = str(error or "nothing yet").split("\n", 1)[0][:300]
+        folder = self._box().journal.make()
         warnings.warn(
-            f"expected MLflow at {mlflow.get_tracking_uri()} to {verb}, got {reason}; the "
-            f"training goes on, and what cannot be logged is kept in {unsent}",
+            f"expected MLflow at {_without_password(mlflow.get_tracking_uri())} to {verb}, got "
+            f"{reason}; the training goes on, and what cannot be logged is kept in {folder}: it is "
+            f"sent when MLflow answers, or afterwards by: python -m mura_skorch.send {folder}",
             stacklevel=2,
         )
-        return unsent
-
-    def _unsent_folder(self, parent):
-        name = self.run_id or f"{_key(self.name or 'run')}-{uuid.uuid4().hex[:8]}".replace("/", "_")
-        folder = Path(parent).resolve() / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:  # a folder that nobody may write to
-            folder = Path(tempfile.mkdtemp(prefix="mura_unsent-")) / name
-            folder.mkdir()
-        return folder
-
-
-def use_experiment(name: str, note: str | None = None) -> str | None:
-    """Make the experiment the active one, for workers too, and return its id; None offline.
-
-    Done before workers start: two processes that create a fresh database together fail.
-
-    Parameters
-    ----------
-    name : str
-        Made where it is missing.
-    note : str, optional
-        Its description.
-
-    Raises
-    ------
-    ValueError
-        MLflow refuses the name: an experiment of that name was deleted, for instance.
-    """
-    import mlflow
-
-    def use():
-        mlflow.set_experiment(name)
-        if note:
-            mlflow.set_experiment_tag("mlflow.note.content", note)
-
-    try:
-        _insist(use)
-        return mlflow.get_experiment_by_name(name).experiment_id
-    except Exception as error:
-        if _is_refusal(error):
-            reason = str(error).split("\n", 1)[0]
-            raise ValueError(
-                f"expected an experiment {name!r} in MLflow, got {reason}; pass another name"
-            ) from error
-        return None  # the runs themselves say what is wrong, and keep what cannot be sent
-
-
-def end_children(parent, status):
-    """End the runs that killed workers left open below a parent `Run`."""
-    import mlflow
-
-    def end():
-        children = mlflow.search_runs(
-            filter_string=f"tags.mlflow.parentRunId = '{parent.run_id}' "
-            "and attributes.status = 'RUNNING'",
-            output_format="list",
-        )
-        for child in children:
-            _client().set_terminated(child.info.run_id, status)
-
-    parent._send(end, {})
-
-
-def logged_metrics(run_id: str | None) -> set[tuple[str, int]]:
-    """Return the names and steps of all metrics that a run has, none where nobody answers."""
-    if run_id is None:
-        return set()
-    try:
-        names = _insist(lambda: _client().get_run(run_id)).data.metrics
-        histories = [
-            _insist(lambda n=name: _client().get_metric_history(run_id, n)) for name in names
-        ]
-    except Exception:  # what is sent next says what is wrong with the server
-        return set()
-    return {(point.key, point.step) for history in histories for point in history}
-
-
-def runs_link(experiment_id: str) -> str:
-    """Return the address of an experiment's curves on the tracking server or in `mlflow ui`.
-
-    Sorted by kappa: MLflow then shows the runs of a parent beside it, not folded under it.
-    """
-    import mlflow
-
-    uri = mlflow.get_tracking_uri()
-    host = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    view = "workflowType=machine_learning&compareRunsMode=CHART"
-    order = "orderByKey=metrics.%60test%2Fkappa%60&orderByAsc=false"
-    return f"{host}/#/experiments/{experiment_id}/runs?{view}&{order}"
 
 
 def status_of(error_type: type[BaseException] | None) -> str:
@@ -337,84 +329,16 @@ def status_of(error_type: type[BaseException] | None) -> str:
     return "KILLED" if issubclass(error_type, (KeyboardInterrupt, SystemExit)) else "FAILED"
 
 
-def active_run_id() -> str | None:
-    """Return the id of the run that is active in this thread, or None."""
-    mlflow = sys.modules.get("mlflow")  # who has not imported it has no run, and waits for none
-    active = None if mlflow is None else mlflow.active_run()
-    return None if active is None else active.info.run_id
+def _now():
+    return int(time.time() * 1000)
 
 
-def is_running(run_id: str) -> bool:
-    """Return whether MLflow knows the run and it has not ended."""
-    try:
-        return _insist(lambda: _client().get_run(run_id)).info.status == "RUNNING"
-    except Exception:  # the run that asks says what is wrong with the server
-        return False
+def _lasting(uri):
+    """Return an address that holds in other folders, and nothing that opens a server."""
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return None if "@" in uri else uri
 
 
-def is_finite(value: object) -> bool:
-    """Return whether a value is a number that MLflow can store as it is."""
-    return isinstance(value, Real) and math.isfinite(value)
-
-
-def _client():
-    import mlflow
-
-    return mlflow.MlflowClient()
-
-
-def _insist(send):
-    """Call `send`; where a database is new or locked by another process, again after a pause."""
-    import mlflow
-
-    n_tries = 1 if mlflow.get_tracking_uri().startswith("http") else 3
-    for left in reversed(range(n_tries)):
-        try:
-            with impatience():
-                return send()
-        except Exception as error:
-            if left == 0 or _is_refusal(error):
-                raise
-            time.sleep(random.Random().uniform(1, 3))  # apart from the global state
-    return None
-
-
-def _is_refusal(error):
-    """Return whether the server answered, and refused this one request."""
-    from mlflow.exceptions import MlflowException
-
-    codes = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
-    return isinstance(error, MlflowException) and error.error_code in codes
-
-
-@contextmanager
-def impatience():
-    """Shorten MLflow's patience for one call, where the user has not set it."""
-    _ignore_noload()
-    added = {key: value for key, value in IMPATIENT.items() if key not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            os.environ.pop(key, None)
-
-
-@cache
-def _ignore_noload():
-    """Ignore, from now on, one warning of SQLAlchemy about MLflow's own models of its tables.
-
-    Nobody outside MLflow can mend it, and as an error it would keep every run from its store.
-    """
-    warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
-
-
-def _without_folder(value):
-    """Return the last name of a path, or of a text that is one on this machine."""
-    is_text = isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value))
-    return Path(value).absolute().name if is_text or isinstance(value, Path) else value
-
-
-def _key(name):
-    """Return the name with what MLflow does not allow replaced."""
-    return re.sub(r"[^/\w.\- :]", "_", name)
+def _without_password(uri):
+    return re.sub(r"//[^/@]*@", "//", uri)

@@ -13,10 +13,12 @@ from skorch.callbacks import Callback
 
 from mura_skorch.dataset import studies_of
 from mura_skorch.inner_fits import is_for_a_score, move_to_birthplace
+from mura_skorch.loggable import is_finite
 from mura_skorch.mlmodel import save_mlmodel
+from mura_skorch.patience import impatience
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
-from mura_skorch.runs import Run, impatience, is_finite, logged_metrics, status_of
+from mura_skorch.runs import Run, status_of
 from mura_skorch.studies import is_exploded
 
 __all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
@@ -96,8 +98,10 @@ class MlflowTracker(Callback):
 
     def send_missing(self, net: Any) -> None:
         """Send the epochs that the run lacks, and from now on nothing that it has."""
-        self._logged = logged_metrics(self.run_.run_id)
-        for row in net.history:
+        logged = self.run_.logged_metrics()
+        self._logged = logged or set()
+        # Where nobody answers: all but the last epoch were sent, or kept, before the next began.
+        for row in net.history if logged is not None else net.history[-1:]:
             self._log_metrics(_metrics(row), step=row["epoch"])
 
     def _log_metrics(self, metrics, step=0):
@@ -170,10 +174,12 @@ class MlflowTracker(Callback):
                 self.run_.log_folder(folder, MODEL_ARTIFACT)
 
     def close(self, status: str, error: BaseException | None = None) -> None:
-        """End the run, unless it is the caller's own."""
+        """End the run, unless it is the caller's own; wait for what is on its way."""
         self.dataset_valid_ = None
         if self.run_ is not None and self.run_ is not self.run_id:
             self.run_.close(status, error)
+        elif isinstance(self.run_, Run):
+            self.run_.flush()
 
 
 @contextmanager
@@ -188,6 +194,8 @@ def on_record(net: Any) -> Iterator[None]:
         raise
     for tracker in trackers:
         tracker.close("KILLED" if net.interrupted_ else "FINISHED")
+        if tracker.run_ is not None:
+            net.run_id_ = tracker.run_.run_id  # a server may have been late to name it
 
 
 @contextmanager

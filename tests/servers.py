@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -80,9 +83,10 @@ class Server:
         self.process.wait()
 
 
-def tracking_server(folder, port=None):
-    """An ``mlflow server`` on SQLite with its database and artifacts in ``folder``."""
-    words = ["server", "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
+def tracking_server(folder, port=None, store=None):
+    """An ``mlflow server`` with its artifacts, and its database, if SQLite, in ``folder``."""
+    store = store or f"sqlite:///{folder}/server.db"
+    words = ["server", "--workers", "1", "--backend-store-uri", store]
     words += ["--artifacts-destination", str(folder / "artifacts")]
     return Server(words, "health", folder / "log", port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
 
@@ -91,3 +95,95 @@ def served_model(model, log, *options, **environment):
     """An ``mlflow models serve`` of the model at a URI or path."""
     words = ["models", "serve", "--model-uri", str(model), "--env-manager", "local", *options]
     return Server(words, "ping", log, **environment)
+
+
+class SlowProxy:
+    """A TCP proxy to a local port that holds every answer back for some seconds.
+
+    The server behind it has done what it was asked by then.
+    """
+
+    def __init__(self, port, seconds):
+        self.target, self.seconds = port, seconds
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.listener.close()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):  # until the listener is closed
+            while True:
+                client = self.listener.accept()[0]
+                server = socket.create_connection(("127.0.0.1", self.target))
+                for ends in ((client, server, 0), (server, client, self.seconds)):
+                    threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _pass(source, sink, seconds):
+        """Pass on what comes; what comes after a silence, some seconds later."""
+        with contextlib.suppress(OSError), source, sink:
+            last = 0.0
+            while data := source.recv(65536):
+                if time.monotonic() - last > 0.5:
+                    time.sleep(seconds)
+                sink.sendall(data)
+                last = time.monotonic()
+
+
+class Postgres:
+    """A PostgreSQL server of its own in a new folder, for ``uri``."""
+
+    def __init__(self, log):
+        self.programs = next(
+            (Path(found).parent for found in [shutil.which("initdb")] if found),
+            next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None),
+        )
+        self.log, self.port = log, free_port()
+        self.uri = f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/postgres"
+        # It refuses to be run by root.
+        self.user = {"user": "postgres"} if os.getuid() == 0 else {}
+
+    def __enter__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        if self.user:
+            shutil.chown(self.folder, "postgres")
+        words = ["-D", self.folder / "data", "-U", "postgres", "--auth=trust", "--no-sync"]
+        with self.log.open("a") as log:
+            subprocess.run(
+                [self.programs / "initdb", *words], check=True, stdout=log, stderr=log,
+                cwd=self.folder, **self.user,
+            )  # fmt: skip
+        self.start()
+        return self
+
+    def start(self):
+        words = ["-D", self.folder / "data", "-p", str(self.port), "-k", self.folder]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [self.programs / "postgres", *words, "-h", "127.0.0.1"],
+                stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **self.user,
+            )  # fmt: skip
+        import psycopg2
+
+        for _ in range(PATIENCE * 20):
+            # Its port is open while it still recovers, and refuses.
+            with contextlib.suppress(psycopg2.OperationalError):
+                psycopg2.connect(self.uri.replace("+psycopg2", "")).close()
+                return
+            time.sleep(0.05)
+        raise TimeoutError(self.log.read_text()[-4000:])
+
+    def kill(self):
+        """End it with all its children at once, as a machine that goes away."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, 9)
+        self.process.wait()
+
+    def __exit__(self, *error):
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
