@@ -115,10 +115,14 @@ class PersistentNet(StudySteps):
                 if key.startswith(f"{part}.")
             }
             own = getattr(self, part + "_")
-            remedy = f"pass the {part} that the model was saved with"
-            what = f"the {type(own).__name__}"
-            check_fit(own.state_dict(), state, what=what, source=folder, remedy=remedy)
-            own.load_state_dict(state)
+            if part == "module":
+                remedy = "pass the module that the model was saved with"
+                what = f"the {type(own).__name__}"
+                check_fit(own.state_dict(), state, what=what, source=folder, remedy=remedy)
+            try:
+                own.load_state_dict(state)
+            except (RuntimeError, TypeError) as error:
+                raise _unfit(folder, error) from error
 
     def _class_names(self):
         """Return the names of the classes that a saved model needs, by parameter."""

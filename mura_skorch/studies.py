@@ -485,9 +485,7 @@ def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: boo
                 f"expected a {column} in every row, got {absent.sum():,} without, first "
                 f"{_row(studies, int(absent.argmax()))}. Fill them in or drop the rows."
             )
-    wrong = [
-        value for value in studies["study_type"].unique().tolist() if not isinstance(value, str)
-    ]
+    wrong = [value for value in studies["study_type"].tolist() if not isinstance(value, str)]
     if wrong:
         raise TypeError(
             f"expected study_type as str, got {wrong[0]!r} ({type(wrong[0]).__name__}). "
@@ -536,7 +534,10 @@ def _drawn_once(studies: pd.DataFrame, y: ArrayLike | None) -> pd.DataFrame:
     label = studies.get("label") if y is None else _as_array(y).ravel()
     if label is not None and len(label) == len(rows):  # another length is refused with the labels
         rows = rows.assign(label=np.asarray(label))
-    return studies[~rows.duplicated().to_numpy()]
+    try:
+        return studies[~rows.duplicated().to_numpy()]
+    except TypeError:  # lists or dicts, which are refused with their column
+        return studies
 
 
 def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
@@ -544,7 +545,13 @@ def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
     remedy = 'Drop them: studies.drop_duplicates("study")'
     if "study" in studies:
         keys = studies["study"]
-        repeated = keys[keys.notna() & keys.duplicated()]
+        try:
+            repeated = keys[keys.notna() & keys.duplicated()]
+        except TypeError as error:
+            raise TypeError(
+                f"expected study as texts or numbers, got others ({error}). Convert them: "
+                'studies.assign(study=studies["study"].astype(str))'
+            ) from error
     if by_views and repeated.empty:
         keys = studies["views"]
         repeated = keys[keys.duplicated()]
