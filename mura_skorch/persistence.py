@@ -89,8 +89,8 @@ class PersistentNet(StudySteps):
         for part, name in net._class_names().items():
             if name != config["classes"][part]:
                 raise ValueError(
-                    f"expected {part} {config['classes'][part]}, with which the model in {folder} "
-                    f"was saved, got {name}; pass {part}=THAT_CLASS to load"
+                    f"expected {part} {printable(config['classes'][part])}, with which the model "
+                    f"in {printable(folder)} was saved, got {name}; pass {part}=THAT_CLASS to load"
                 )
         start, net.module__weights = net.module__weights, None
         try:

@@ -8,6 +8,7 @@ import csv
 import html.parser
 import io
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "image1.png"
 
 
+def heard(caught):
+    """Return the warnings but for those that this package silences outside of a test."""
+    return [w for w in caught if not re.search("TiffImagePlugin|pydicom", w.filename)]
+
+
 @cases(0.32)
 @given(data=damaged(PICTURES))
 def test_damaged_picture_is_a_view_or_a_clear_error(place, data):
@@ -57,7 +63,7 @@ def test_damaged_picture_is_a_view_or_a_clear_error(place, data):
         warnings.simplefilter("always")
         right_or_told(lambda: check_views([place]))
         view = right_or_told(lambda: read_view(place))
-    assert len([w for w in caught if "TiffImagePlugin" not in w.filename]) < 10
+    assert len(heard(caught)) < 10
     if view is not None:
         assert view.dtype == np.uint8
         assert view.ndim == 2
@@ -98,7 +104,7 @@ def test_damaged_dicom_is_a_view_or_a_clear_error(place, dicoms, data):
         right_or_told(lambda: check_views([file]))
         view = right_or_told(lambda: read_view(file))
         studies = right_or_told(lambda: read_dicom_studies(file.parent))
-    assert len(caught) < 10
+    assert len(heard(caught)) < 10
     if view is not None:
         assert view.dtype == np.uint8
         assert view.ndim == 2

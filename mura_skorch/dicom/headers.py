@@ -1,5 +1,6 @@
 """DICOM headers: an open file goes in, its fields come out, or an error if it is no image."""
 
+import warnings
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -8,6 +9,8 @@ from mura_skorch.dicom.deflated import inflated
 
 __all__ = ["check_image", "import_pydicom", "number", "read_header"]
 
+# A damaged header may raise thousands, and they quote what should be read by nobody.
+warnings.filterwarnings("ignore", module=r"pydicom\.")
 _INSTALL = "Install what reads DICOM: pip install 'mura_skorch[dicom]'"
 
 
