@@ -29,6 +29,7 @@ from mura_skorch.report import write_report
 from mura_skorch.runs import Run, end_children, runs_link, use_experiment
 from mura_skorch.score_tables import format_scores
 from mura_skorch.splits import check_apart
+from mura_skorch.texts import printable
 
 POOLED = "all"
 PHANTOMS = Path("phantoms")
@@ -71,7 +72,7 @@ def main(argv=None):
                 rounds, past = (-(-n // args.jobs) for n in (len(names) - n_done, n_done))
                 left = format_seconds((time.time() - begin) / past * rounds)
                 state = f"{n_done} of {len(names)} models, about {left} left"
-                print(f"{name:<12} {why or 'done'}; {state}", flush=True)
+                print(f"{printable(name):<12} {why or 'done'}; {state}", flush=True)
         except (KeyboardInterrupt, TerminatedWorkerError) as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             end_children(parent, "KILLED" if interrupted else "FAILED")

@@ -244,7 +244,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
             config = read_json(file)
             names = [row["folder"] for row in config["members"]]
             rule, saved, found = (config[k] for k in ("threshold", "operating_point", "format"))
-            if not names or any(Path(name).name != name for name in names):
+            if not names or any(Path(name).name != name or name in ("", "..") for name in names):
                 raise ValueError(f"its members are {names!r:.200}, not names of folders in it")
             check_operating_point(saved)
             check_rule(rule)

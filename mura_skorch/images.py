@@ -1,5 +1,6 @@
 """Views: the path of an image file goes in, one greyscale uint8 array (H, W) comes out."""
 
+import errno
 import os
 import warnings
 from collections.abc import Iterable
@@ -197,7 +198,10 @@ def _check_end(file: BinaryIO) -> None:
 
 def _open_image(file: BinaryIO) -> ImageFile.ImageFile:
     """Read the header; Pillow only warns of sizes between its limit and twice its limit."""
-    image = Image.open(file, formats=FORMATS)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except MemoryError as error:  # Pillow believes what a part of a JPEG 2000 says of its length
+        raise ValueError("its header tells of more bytes than memory holds") from error
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
@@ -259,7 +263,8 @@ def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
         return ImportError(f"{name}: {reason}")
     if os.path.isdir(path):  # before OSError: Windows calls a folder a lack of permission
         return ValueError(f"{name}: expected an image file, got a folder. Pass the files in it.")
-    if isinstance(error, OSError) and error.errno is not None:
+    # EINVAL: a damaged header tells of a place before the file's start.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return OSError(error.errno, error.strerror, os.fspath(path))
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ValueError(

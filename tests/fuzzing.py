@@ -72,6 +72,14 @@ def damaged(draw, files):
     return bytes(data)
 
 
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+def png_chunk(kind, body):
+    """Return a chunk of a PNG file."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def with_checksums(data):
     """Return a PNG whose chunks are right again by their checksums, so that they are looked at."""
     out, place = bytearray(data[:8]), 8
