@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -333,12 +334,10 @@ def _check_links(root: Path, links: list[str]) -> None:
 
 def _check_names(root: Path, found: dict[str, list[str]]) -> None:
     """Raise where a name is in another encoding, which no table, page or run could hold."""
-    wrong = [
-        f"{study}/{name}"
-        for study, names in found.items()
-        for name in ("", *names)
-        if not (study + name).isascii() and re.search("[\ud800-\udfff]", study + name)
-    ]
+    if "".join(chain(found, *found.values())).isascii():
+        return
+    paths = (f"{study}/{name}" for study, names in found.items() for name in ("", *names))
+    wrong = [path for path in paths if re.search("[\ud800-\udfff]", path)]
     if wrong:
         raise ValueError(
             f"{printable(root)}: expected names in UTF-8, got {len(wrong):,} in another encoding: "
@@ -432,7 +431,7 @@ def _read_csv(
                     continue
                 if labelled and row[1].strip() not in ("0", "1"):
                     raise ValueError(f"{where} label 0 or 1, got {shorten(row[1], _LONGEST_ROW)!r}")
-                yield "/".join(key), int(row[1]) if labelled else None
+                yield "/".join(key), int(row[1].strip()) if labelled else None
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{printable(file)}: expected a CSV file in UTF-8, got {error}"

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import TinyNet, tiny_classifier
+from dicom_files import SECRET, write_dicom
 from fuzzing import PNG_START, png_chunk
 from PIL import Image
 from safetensors.torch import save_file
@@ -25,12 +26,14 @@ from test_fuzz import Texts, untrained
 from torchvision.models import densenet121, resnet18
 
 from mura_skorch import MuraClassifier, StudyDenseNet, read_studies
+from mura_skorch.dicom import read_dicom_studies
 from mura_skorch.ensemble import MuraEnsemble, load_model
 from mura_skorch.exploration import explore_studies, write_exploration
 from mura_skorch.images import check_views, read_view
 from mura_skorch.labels import join_labels
 from mura_skorch.report import write_report
 from mura_skorch.score_tables import format_scores
+from mura_skorch.studies import check_studies
 from mura_skorch.texts import printable
 from mura_skorch.training_state import StateFile
 
@@ -255,6 +258,27 @@ def save_bytes(name):
     return buffer.getvalue()
 
 
+def test_damaged_dicom_header_puts_no_name_into_messages_and_logs(caplog):
+    path = write_dicom(Path("clinic/v.dcm"), np.zeros((8, 8), np.uint8))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\x08\x00\x60\x00CS") + 6
+    data[place : place + 2] = struct.pack("<H", 200)  # Modality runs into all that follows
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="expected DICOM files of modality") as told:
+        read_dicom_studies("clinic")
+    with pytest.raises(ValueError, match="v.dcm") as of_view:
+        read_view(path)
+    assert SECRET not in f"{told.value} {of_view.value} {caplog.text}"
+
+
+def test_tiff_that_points_before_its_start_is_a_damaged_file():
+    data = bytearray(save_bytes("TIFF"))
+    data[:8] = struct.pack("<2sHI", b"II", 43, 8)  # as if of 8-byte places
+    Path("v").write_bytes(bytes(data))
+    with pytest.raises(ValueError, match="v: expected a readable image"):
+        read_view("v")
+
+
 def test_absurd_length_in_a_jpeg_2000_is_a_damaged_file():
     data = save_bytes("JPEG2000")
     place = data.index(b"ihdr") - 4
@@ -367,6 +391,25 @@ def test_endless_note_takes_its_first_thousand_characters(root):
     note = read_studies(root)["note"][0]
     assert note.startswith("a\\x1b[2J")
     assert len(note) < 4000
+
+
+def test_label_followed_by_a_control_character_is_that_label(root):
+    (root / "train_labeled_studies.csv").write_text(f"{KEYS[0]}/,1\x1c\n")
+    assert read_studies(root)["label"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("wrong", [{"study": [["a"]]}, {"study_type": [np.array(["a"])]}])
+def test_cells_that_cannot_be_compared_are_named(wrong):
+    row = {"study_type": ["XR_HAND"], "views": [("a.png",)], **wrong}
+    with pytest.raises(TypeError, match=f"expected {next(iter(wrong))} as"):
+        check_studies(pd.DataFrame(row))
+
+
+@pytest.mark.parametrize("y", [[0, []], [1, b"\x80"], ["", b"\x80"]])
+def test_labels_that_are_no_array_are_refused(y):
+    table = pd.DataFrame({"study_type": ["a", "a"], "views": [("a",), ("b",)]})
+    with pytest.raises(ValueError, match="expected y"):
+        check_studies(table, y)
 
 
 def test_number_of_thousands_of_digits_in_a_csv_is_a_row_like_others(root):

@@ -1,5 +1,6 @@
 """DICOM headers: an open file goes in, its fields come out, or an error if it is no image."""
 
+import logging
 import warnings
 from typing import Any, BinaryIO
 
@@ -21,6 +22,9 @@ def import_pydicom() -> Any:
         import pydicom.pixels.utils
     except ImportError as error:
         raise ImportError(f"expected the package pydicom, got none. {_INSTALL}") from error
+    log = logging.getLogger("pydicom")
+    if log.level == logging.WARNING:  # as pydicom sets it: its warnings go there, too
+        log.setLevel(logging.ERROR)
     return pydicom
 
 
