@@ -58,4 +58,4 @@ audit: $(READY)
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info docs/_build docs/gallery phantoms .mypy_cache .pytest_cache \
-	  .ruff_cache .import_linter_cache
+	  .ruff_cache .import_linter_cache .hypothesis

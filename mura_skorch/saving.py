@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mura_skorch._version import __version__
-from mura_skorch.texts import printable
+from mura_skorch.texts import printable, shorten
 from mura_skorch.weights import MODEL_FILE
 from mura_skorch.whole_files import write_whole
 
@@ -40,6 +40,7 @@ OF_A_MACHINE = ("device", "dataset__cache", "state_file")
 CONFIG_FILE = "model.json"
 # Raised when a folder written by this version cannot be read by the one before.
 FORMAT = 1
+LONGEST_REASON = 300  # characters: readers quote what they cannot read
 
 
 def note_of(source):
@@ -115,7 +116,7 @@ def read_model(folder):
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(
             f"expected a model saved by MuraClassifier.save, got a damaged or foreign one in "
-            f"{printable(folder)} ({printable(error)}); save it again"
+            f"{printable(folder)} ({shorten(printable(error), LONGEST_REASON)}); save it again"
         ) from error
     if found != FORMAT:
         raise ValueError(

@@ -20,13 +20,14 @@ from skorch.history import History
 
 from mura_skorch._version import __version__
 from mura_skorch.packing import pack, unpack
-from mura_skorch.texts import printable
+from mura_skorch.texts import printable, shorten
 from mura_skorch.whole_files import write_whole
 
 __all__ = ["DAMAGED", "StateFile", "damaged_state", "restore_state", "state_of"]
 
 # Raised when a state written by this version cannot be taken up by the one before.
 FORMAT = 1
+LONGEST_REASON = 300  # characters: readers quote what they cannot read
 HEADER = "mura_skorch_training_state"
 # What the callbacks of skorch keep of single batches, until the epoch's end.
 OF_BATCHES = ("y_trues_", "y_preds_")
@@ -194,7 +195,8 @@ def damaged_state(path, error):
     """Return the error to raise of a state that is not what was written."""
     return ValueError(
         f"expected the state of a fit, got a damaged or foreign file in {printable(path)} "
-        f"({printable(repr(error))}); move it elsewhere to train from the start"
+        f"({shorten(printable(repr(error)), LONGEST_REASON)}); move it elsewhere to train from the "
+        "start"
     )
 
 

@@ -19,6 +19,7 @@ PUBLISHED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 MODEL_FILE = "model.safetensors"
 SAVED_PREFIX = "module.network."
 SECONDS_TO_ANSWER = 10
+LONGEST_REASON = 300  # characters: readers quote what they cannot read
 LONGEST_NAME = 100  # characters of a tensor's name in a message
 
 
@@ -114,7 +115,7 @@ def _check_size(path):
 
 
 def _not_a_state_dict(path, reason):
-    first_line = printable(str(reason).split("\n", 1)[0])
+    first_line = shorten(printable(str(reason).split("\n", 1)[0]), LONGEST_REASON)
     return ValueError(
         f"expected a state dict of tensors (.pth saved by torch.save, or .safetensors), got "
         f"{printable(path)}: {first_line}; pass another file, or None for a random start"

@@ -398,11 +398,10 @@ def test_label_followed_by_a_control_character_is_that_label(root):
     assert read_studies(root)["label"].tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("wrong", [{"study": [["a"]]}, {"study_type": [np.array(["a"])]}])
-def test_cells_that_cannot_be_compared_are_named(wrong):
-    row = {"study_type": ["XR_HAND"], "views": [("a.png",)], **wrong}
-    with pytest.raises(TypeError, match=f"expected {next(iter(wrong))} as"):
-        check_studies(pd.DataFrame(row))
+def test_cells_that_cannot_be_compared_are_named():
+    table = pd.DataFrame({"study_type": [{}, {}], "views": [("a.png",), ("b.png",)]})
+    with pytest.raises(TypeError, match="expected study_type as str, got {}"):
+        check_studies(table)
 
 
 @pytest.mark.parametrize("y", [[0, []], [1, b"\x80"], ["", b"\x80"]])
