@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-faults lint bench dist docs clean
+.PHONY: help demo test test-faults lint bench dist docs audit clean
 
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
 	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
 	@echo "make docs   install, run the tutorial, and build the pages into docs/_build/html"
+	@echo "make audit  install, then look all packages up among known vulnerabilities; needs a network"
 	@echo "make clean  remove $(VENV), caches and drawn phantoms; never runs or results"
 
 # The version, too: an editable install keeps the one it was made with.
@@ -53,6 +54,13 @@ docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
+# In an environment of its own: what looks at the packages is none of them.
+audit: $(READY)
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --path $$($(BIN)/python -c 'import sysconfig; \
+	  print(sysconfig.get_path("purelib"))') --skip-editable
+
 clean:
 	rm -rf $(VENV) dist build *.egg-info docs/_build docs/gallery phantoms .mypy_cache .pytest_cache \
-	  .ruff_cache .import_linter_cache
+	  .ruff_cache .import_linter_cache .hypothesis

@@ -17,6 +17,7 @@ import pandas as pd
 
 from mura_skorch.comparison import compare_models, match_predictions
 from mura_skorch.predictions import join_notes
+from mura_skorch.texts import printable
 from mura_skorch.tracking import fetch_predictions
 
 
@@ -52,7 +53,7 @@ def main(argv=None):
     if "patient" not in both:
         print("No patients are known: each study counts as its own, and intervals are too narrow.")
     for row in found[found["undefined"] != ""].itertuples():
-        print(f"{row.study_type}: {row.undefined}")
+        print(f"{printable(row.study_type)}: {row.undefined}")
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         runs = {"run_a": args.run_a, "run_b": args.run_b}
@@ -77,6 +78,7 @@ def as_text(found):
         table[f"{title} B - A"] = [text.replace("+nan", "n/a") for text in differences]
     table["A only"], table["B only"] = found["only_a_right"], found["only_b_right"]
     table["McNemar p"] = found["mcnemar_p"].map(lambda p: "n/a" if pd.isna(p) else f"{p:.2g}")
+    table["study type"] = table["study type"].map(printable)
     return table.to_string(index=False).replace(" nan", " n/a")
 
 

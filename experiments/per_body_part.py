@@ -46,6 +46,7 @@ from mura_skorch.report import write_report
 from mura_skorch.runs import Run
 from mura_skorch.score_tables import format_scores
 from mura_skorch.splits import check_apart
+from mura_skorch.texts import printable
 from mura_skorch.training_state import run_id_of
 
 POOLED = "all"
@@ -108,7 +109,7 @@ def run(args, studies, experiment_id, is_resumed):
                 rounds, past = (-(-n // args.jobs) for n in (len(names) - n_done, n_done))
                 left = format_seconds((time.time() - begin) / past * rounds)
                 state = f"{n_done} of {len(names)} models, about {left} left"
-                print(f"{name:<12} {why or 'done'}; {state}", flush=True)
+                print(f"{printable(name):<12} {why or 'done'}; {state}", flush=True)
         except (KeyboardInterrupt, SystemExit, TerminatedWorkerError) as error:
             code, parent.status, why = {
                 KeyboardInterrupt: (130, "KILLED", "stopped by Ctrl-C"),

@@ -14,6 +14,7 @@ from mura_skorch.images import read_view
 from mura_skorch.page import bytes_uri
 from mura_skorch.plots.views import map_limit, overlay_map
 from mura_skorch.predictions import scored_rows
+from mura_skorch.texts import printable
 
 __all__ = ["Case", "CaseView", "review_cases"]
 
@@ -164,7 +165,7 @@ def _read(path):
     try:
         return read_view(path)
     except (OSError, ValueError) as error:
-        return str(error).replace(str(path), Path(path).name)
+        return str(error).replace(printable(path), printable(Path(path).name))
 
 
 def _ask(clf, chosen, paths, views):

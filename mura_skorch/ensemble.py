@@ -17,8 +17,9 @@ from mura_skorch.classifier import MuraClassifier
 from mura_skorch.decisions import OperatingPointMixin
 from mura_skorch.operating_point import check_rule
 from mura_skorch.predictions import join_notes
-from mura_skorch.saving import CONFIG_FILE, write_text
+from mura_skorch.saving import CONFIG_FILE, check_operating_point, read_json, write_text
 from mura_skorch.studies import check_studies
+from mura_skorch.texts import printable
 from mura_skorch.tracking import ModelSource, fetch_model
 
 __all__ = ["MuraEnsemble", "best_valid_loss", "load_model"]
@@ -240,13 +241,17 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
                 f"{ENSEMBLE_FILE}; check the path, or open a single classifier with load_model"
             )
         try:
-            config = json.loads(file.read_text(encoding="utf-8"))
+            config = read_json(file)
             names = [row["folder"] for row in config["members"]]
             rule, saved, found = (config[k] for k in ("threshold", "operating_point", "format"))
-        except (ValueError, KeyError, TypeError) as error:
+            if not names or any(Path(name).name != name or name in ("", "..") for name in names):
+                raise ValueError(f"its members are {names!r:.200}, not names of folders in it")
+            check_operating_point(saved)
+            check_rule(rule)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"expected an ensemble saved by MuraEnsemble.save, got a damaged or foreign file "
-                f"{file} ({error!r}); save it again"
+                f"{printable(file)} ({printable(repr(error))}); save it again"
             ) from error
         if found != FORMAT:
             raise ValueError(

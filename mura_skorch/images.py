@@ -1,6 +1,8 @@
 """Views: the path of an image file goes in, one greyscale uint8 array (H, W) comes out."""
 
+import errno
 import os
+import warnings
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,19 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from mura_skorch.dicom.files import check_dicom, dicom_mode, is_dicom, read_dicom_view
+from mura_skorch.texts import printable
 
+__all__ = ["check_views", "decode_view", "image_format", "read_view"]
+
+# Pillow knows many more formats, some of which start other programs (EPS) or are read by code that
+# hardly anybody looks at.
+FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "PPM", "WEBP", "GIF")
+# Each scan of a progressive JPEG costs a pass over all pixels and may be a few bytes long; writers
+# make about ten.
+MAX_SCANS = 100
+START_OF_SCAN = b"\xff\xda"
+# Pillow warns of each damaged field of a TIFF's or EXIF's header, of which there may be thousands.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 # Bytes that close a complete file, looked for in its tail; some writers pad a few bytes after them.
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL = 64
@@ -27,8 +41,8 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path : str or path-like
-        An image file that Pillow can read, or a DICOM file, known by its content or its suffix.
-        Of a file with several frames, the first is read.
+        A PNG, JPEG, JPEG 2000, TIFF, BMP, PNM, WebP or GIF file, or a DICOM file, known by its
+        content or its suffix. Of a file with several frames, the first is read.
 
     Returns
     -------
@@ -96,15 +110,17 @@ def decode_view(file: BinaryIO) -> np.ndarray:
     with _open_image(file) as image:
         if image.format == "PNG":
             _check_sums(file)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(file)
         return _to_grey(image)
 
 
 def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) -> None:
     """Find bad image files without decoding the good ones, before an epoch is spent on them.
 
-    Each path must be a file with a header that Pillow knows. A PNG or JPEG without its end mark is
-    decoded, to see whether it is truncated. Pixels of the other files are not looked at. Of DICOM
-    files, the header is checked, and whether all pixels are there.
+    Each path must be a file with a header of a format that is read. A PNG or JPEG without its end
+    mark is decoded, to see whether it is truncated. Pixels of the other files are not looked at. Of
+    DICOM files, the header is checked, and whether all pixels are there.
 
     Parameters
     ----------
@@ -152,7 +168,7 @@ def image_format(path: str | os.PathLike[str]) -> tuple[str | None, str]:
     with open(path, "rb") as file:
         if is_dicom(file):
             return "DICOM", dicom_mode(file)
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             return image.format, image.mode
 
 
@@ -203,11 +219,23 @@ def _check_sums(file: BinaryIO) -> None:
 
 def _open_image(file: BinaryIO) -> ImageFile.ImageFile:
     """Read the header; Pillow only warns of sizes between its limit and twice its limit."""
-    image = Image.open(file)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except MemoryError as error:  # Pillow believes what a part of a JPEG 2000 says of its length
+        raise ValueError("its header tells of more bytes than memory holds") from error
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     return image
+
+
+def _check_scans(file: BinaryIO) -> None:
+    position = file.tell()
+    file.seek(0)
+    n_scans = file.read().count(START_OF_SCAN)
+    file.seek(position)
+    if n_scans > MAX_SCANS:
+        raise ValueError(f"{n_scans:,} scans, more than {MAX_SCANS}")
 
 
 def _to_grey(image: ImageFile.ImageFile) -> np.ndarray:
@@ -246,28 +274,30 @@ def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
     """Turn what Python or Pillow raised into an error that names the file."""
     if isinstance(error, MemoryError):
         raise error
+    name, reason = printable(os.fspath(path)), printable(" ".join(str(error).split()))
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return FileNotFoundError(
-            f"{path}: expected an image file, got no such file. "
+            f"{name}: expected an image file, got no such file. "
             "Check the path, or copy the file again."
         )
     if isinstance(error, ImportError):
-        return ImportError(f"{path}: {error}")
+        return ImportError(f"{name}: {reason}")
     if os.path.isdir(path):  # before OSError: Windows calls a folder a lack of permission
-        return ValueError(f"{path}: expected an image file, got a folder. Pass the files in it.")
-    if isinstance(error, OSError) and error.errno is not None:
+        return ValueError(f"{name}: expected an image file, got a folder. Pass the files in it.")
+    # EINVAL: a damaged header tells of a place before the file's start.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return OSError(error.errno, error.strerror, os.fspath(path))
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ValueError(
-            f"{path}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, got more ({error}). "
+            f"{name}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, got more ({reason}). "
             "Shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file."
         )
     if isinstance(error, Image.UnidentifiedImageError):
         got = "a file that is no image Pillow knows" if os.path.getsize(path) else "zero bytes"
     else:
-        got = f"a truncated or damaged file ({error or type(error).__name__})"
+        got = f"a truncated or damaged file ({reason or type(error).__name__})"
     return ValueError(
-        f"{path}: expected a readable image, got {got}. "
+        f"{name}: expected a readable image, got {got}. "
         "Copy the file again, or drop its study from the table."
     )
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from mura_skorch.places import leaving
 from mura_skorch.predictions import check_kept
+from mura_skorch.texts import printable, shorten
 
 __all__ = ["join_labels"]
 
 N_NAMED = 5
+LONGEST_NAME = 200  # characters of a name in a message
 IDENTITY = ("split", "study_type", "patient")
 FORM: dict[str, Any] = {
     **{"encoding": "utf-8-sig", "skipinitialspace": True},
@@ -24,6 +27,7 @@ def join_labels(
     *,
     keep: Iterable[str] = (),
     others: Iterable[str] = (),
+    allow_outside: bool = False,
 ) -> pd.DataFrame:
     r"""Return the studies with the labels, and the further columns asked for, of a CSV file.
 
@@ -42,6 +46,9 @@ def join_labels(
     others : iterable of str, default=()
         Keys of studies that the file may name, too, such as those of other splits. Their rows
         are left out.
+    allow_outside : bool, default=False
+        Take keys that stand behind an absolute path or one with a ``..``. No key is ever opened as
+        a path.
 
     Returns
     -------
@@ -53,7 +60,8 @@ def join_labels(
     FileNotFoundError
         There is no such file.
     ValueError
-        A row names no study of the table, or one that another row names; a study has no row; a
+        A row names no study of the table, or one that another row names, or is an absolute path
+        or one with ``..``; a study has no row; a
         label is not 0, 1 or empty; a column to keep is missing, contradicts the table's own, or
         has a name with another meaning; the file is no CSV.
 
@@ -73,9 +81,13 @@ def join_labels(
     table = _read(file)
     if missing := [name for name in keep if name not in table and name not in studies]:
         raise ValueError(
-            f"{file}: expected columns {', '.join(missing)}, got {', '.join(map(str, table))}; "
+            f"{printable(file)}: expected columns {', '.join(missing)}, got {_some(table)}; "
             "check the names"
         )
+    if not allow_outside:
+        remedy = ", absolute or with ..; write them from the root on, or pass allow_outside=True"
+        rows = table["study"][table["study"].fillna("").map(leaving)]
+        _refuse(file, "keys below the root", "others", rows, remedy)
     keys = studies["study"].astype(str)
     own, known = set(keys), {*keys, *map(str, others)}
     found = table["study"].map(lambda text: _key(text, known))
@@ -117,13 +129,14 @@ def _read(file):
         raise FileNotFoundError(
             f"{file}: expected a CSV file of labels, got no such file; check the path"
         ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (ValueError, IndexError, OverflowError) as error:  # pandas has many for a damaged file
         raise ValueError(
-            f"{file}: expected a CSV file in UTF-8, got {str(error).strip()}; save it again as one"
+            f"{printable(file)}: expected a CSV file in UTF-8, got "
+            f"{printable(str(error).strip())}; save it again as one"
         ) from error
     if missing := {"study", "label"} - set(table):
         raise ValueError(
-            f"{file}: expected the columns study and label, got {', '.join(map(str, table))}: no "
+            f"{printable(file)}: expected the columns study and label, got {_some(table)}: no "
             f"{' and no '.join(sorted(missing))}; name the columns so in the first line"
         )
     labels = pd.to_numeric(table["label"], errors="coerce")
@@ -131,8 +144,8 @@ def _read(file):
     if wrong.any():
         row = table[wrong].iloc[0]
         raise ValueError(
-            f"{file}: expected labels 0 (normal), 1 (abnormal) or empty, got {row['label']} for "
-            f"{row['study']}; correct the file"
+            f"{printable(file)}: expected labels 0 (normal), 1 (abnormal) or empty, got "
+            f"{_some([row['label']])} for {_some([row['study']])}; correct the file"
         )
     return table.assign(label=labels)
 
@@ -146,8 +159,14 @@ def _key(text, known):
 
 def _refuse(file, expected, kind, keys, remedy=""):
     if len(keys):
-        named = ", ".join(map(str, keys[:N_NAMED])) + (", ..." if len(keys) > N_NAMED else "")
         raise ValueError(
-            f"{file}: expected {expected}, got {len(keys):,} {kind}: {named}"
+            f"{printable(file)}: expected {expected}, got {len(keys):,} {kind}: "
+            f"{_some(keys[:N_NAMED])}{', ...' if len(keys) > N_NAMED else ''}"
             f"{remedy or '; correct the file'}"
         )
+
+
+def _some(names):
+    """Return names as a text, as far as a message has room."""
+    names = [shorten(printable(name), LONGEST_NAME) for name in names]
+    return shorten(", ".join(names), 5 * LONGEST_NAME)

@@ -79,11 +79,15 @@ def model_card(scores, *, about=None, note=None):
 
 
 def to_markdown(card, title):
-    """Return the card as a Markdown text."""
-    parts = [f"# Model card: {title}"]
+    """Return the card as a Markdown text, in which no text becomes HTML or a line of its own."""
+    parts = [f"# Model card: {_line(title)}"]
     for heading, paragraphs in card.items():
-        parts += [f"## {heading}", "\n".join(f"- {paragraph}" for paragraph in paragraphs)]
+        parts += [f"## {heading}", "\n".join(f"- {_line(text)}" for text in paragraphs)]
     return "\n\n".join(parts) + "\n"
+
+
+def _line(text):
+    return " ".join(text.split()).replace("<", "&lt;")
 
 
 def _interval(row, metric):

@@ -6,9 +6,11 @@ from typing import Any, Self
 import numpy as np
 from skorch.history import History
 
-from mura_skorch.saving import read_model, write_model
+from mura_skorch.saving import OF_A_MACHINE, read_model, write_model
 from mura_skorch.steps import StudySteps
+from mura_skorch.texts import printable
 from mura_skorch.tracking import ModelSource, fetch_model
+from mura_skorch.weights import check_fit
 
 __all__ = ["PersistentNet"]
 
@@ -35,7 +37,7 @@ class PersistentNet(StudySteps):
             key: _plain(value)
             for key, value in self.get_params(deep=False).items()
             if isinstance(value, bool | int | float | str | os.PathLike | None | np.generic)
-            and key not in ("device", "dataset__cache")  # of this machine
+            and key not in OF_A_MACHINE
             and not key.startswith("callbacks")
         }
         config = {
@@ -80,15 +82,22 @@ class PersistentNet(StudySteps):
     @classmethod
     def _load(cls, folder, params):
         _, config = read_model(folder)
-        net = cls(**{**config["params"], **params})
+        saved = {k: v for k, v in config["params"].items() if k not in OF_A_MACHINE}
+        try:
+            net = cls(**{**saved, **params})
+        except TypeError as error:
+            raise _unfit(folder, error) from error
         for part, name in net._class_names().items():
             if name != config["classes"][part]:
                 raise ValueError(
-                    f"expected {part} {config['classes'][part]}, with which the model in {folder} "
-                    f"was saved, got {name}; pass {part}=THAT_CLASS to load"
+                    f"expected {part} {printable(config['classes'][part])}, with which the model "
+                    f"in {printable(folder)} was saved, got {name}; pass {part}=THAT_CLASS to load"
                 )
         start, net.module__weights = net.module__weights, None
-        net.initialize()
+        try:
+            net.initialize()
+        except (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:
+            raise _unfit(folder, error) from error
         net.module__weights = start
         net.load_weights(folder)
         net.study_types_, net.note_ = config["study_types"], config["note"]
@@ -107,12 +116,28 @@ class PersistentNet(StudySteps):
                 for key, value in tensors.items()
                 if key.startswith(f"{part}.")
             }
-            getattr(self, part + "_").load_state_dict(state)
+            own = getattr(self, part + "_")
+            if part == "module":
+                remedy = "pass the module that the model was saved with"
+                what = f"the {type(own).__name__}"
+                check_fit(own.state_dict(), state, what=what, source=folder, remedy=remedy)
+            try:
+                own.load_state_dict(state)
+            except (RuntimeError, TypeError) as error:
+                raise _unfit(folder, error) from error
 
     def _class_names(self):
         """Return the names of the classes that a saved model needs, by parameter."""
         parts = {part: getattr(self, part) for part in ("module", "criterion", "dataset")}
         return {part: getattr(item, "__qualname__", repr(item)) for part, item in parts.items()}
+
+
+def _unfit(folder, error):
+    """Return the error of a model whose parameters build nothing."""
+    return ValueError(
+        f"expected parameters that build the model, got others in {printable(folder)} or from the "
+        f"caller ({printable(error)}); save the model again, or correct what is passed to load"
+    )
 
 
 def _plain(value):

@@ -14,7 +14,13 @@ from mura_skorch.fingerprint import differences, fingerprint_of
 from mura_skorch.interruptions import Interruptions
 from mura_skorch.persistence import PersistentNet
 from mura_skorch.tracking import MlflowTracker
-from mura_skorch.training_state import StateFile, restore_state, state_of
+from mura_skorch.training_state import (
+    DAMAGED,
+    StateFile,
+    damaged_state,
+    restore_state,
+    state_of,
+)
 
 __all__ = ["ResumableNet", "StateKeeper"]
 
@@ -103,7 +109,10 @@ class ResumableNet(PersistentNet):
                 f"expected to go on with the fit that {self.state_file} is of, got another one: "
                 f"{different}. Pass what it was begun with, or another state_file to train anew"
             )
-        restore_state(self, found, self.state_.tensors())
+        try:
+            restore_state(self, found, self.state_.tensors())
+        except DAMAGED as error:
+            raise damaged_state(self.state_file, error) from error
         if found["is_finished"]:
             self.run_id_ = found["run_id"]
             return

@@ -3,21 +3,44 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mura_skorch._version import __version__
+from mura_skorch.texts import printable, shorten
 from mura_skorch.weights import MODEL_FILE
 from mura_skorch.whole_files import write_whole
 
-__all__ = ["note_of", "read_model", "write_model", "write_text"]
+__all__ = [
+    "OF_A_MACHINE",
+    "check_operating_point",
+    "note_of",
+    "read_json",
+    "read_model",
+    "write_model",
+    "write_text",
+]
 
-CONFIG_KEYS = ("format", "study_types", "note", "classes", "params", "history")
+CLASSES = ("module", "criterion", "dataset")
+PLAIN = (bool, int, float, str, type(None))
+# What each key of the configuration holds.
+CONFIG_TYPES: dict[str, Any] = {
+    **{"format": int, "study_types": list, "note": (str, type(None))},
+    **{"classes": dict, "params": dict, "history": list},
+}
+LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
+    **{"operating_point": (dict, type(None)), "seed": (int, type(None))},
+    "run_id": (str, type(None)),
+}
+# Parameters of the machine that a model was saved on, which no other takes from a file.
+OF_A_MACHINE = ("device", "dataset__cache", "state_file")
 
 CONFIG_FILE = "model.json"
 # Raised when a folder written by this version cannot be read by the one before.
 FORMAT = 1
+LONGEST_REASON = 300  # characters: readers quote what they cannot read
 
 
 def note_of(source):
@@ -25,7 +48,7 @@ def note_of(source):
     file = Path(source) / CONFIG_FILE if isinstance(source, str | os.PathLike) else None
     if file is None or not file.is_file():
         return None
-    return json.loads(file.read_text(encoding="utf-8")).get("note")
+    return read_json(file).get("note")
 
 
 def write_model(folder, tensors, config):
@@ -84,15 +107,16 @@ def read_model(folder):
                 "an ensemble is opened by MuraEnsemble.load, either by ensemble.load_model"
             )
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        if lacking := [key for key in CONFIG_KEYS if key not in config]:
+        config = read_json(folder / CONFIG_FILE)
+        if lacking := [key for key in CONFIG_TYPES if key not in config]:
             raise ValueError(f"{CONFIG_FILE} lacks {', '.join(lacking)}")
         found = config["format"]
+        _check_config(config)
         tensors = load_file(folder / MODEL_FILE)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(
             f"expected a model saved by MuraClassifier.save, got a damaged or foreign one in "
-            f"{folder} ({error}); save it again"
+            f"{printable(folder)} ({shorten(printable(error), LONGEST_REASON)}); save it again"
         ) from error
     if found != FORMAT:
         raise ValueError(
@@ -100,6 +124,48 @@ def read_model(folder):
             f"mura_skorch {config.get('mura_skorch')}; this is {__version__}: install that version"
         )
     return tensors, config
+
+
+def read_json(file):
+    """Return the dict of a JSON file; ValueError if it holds anything else."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"expected JSON in {printable(file)}, got a damaged or foreign file "
+            f"({printable(error)})"
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"expected JSON with names in {printable(file)}, got a {type(found).__name__}"
+        )
+    return found
+
+
+def check_operating_point(found):
+    """Raise ValueError where an operating point is neither None nor one that was saved."""
+    if found is None:
+        return
+    for key in ("temperature", "threshold"):
+        value = found.get(key)
+        if type(value) not in (int, float) or not 0 <= value < float("inf"):
+            raise ValueError(f"its {key} is {value!r:.100}")
+
+
+def _check_config(config):
+    """Raise ValueError where a value is of another kind than what is saved."""
+    for key, kind in (CONFIG_TYPES | LATER_TYPES).items():
+        if key in config and not isinstance(config[key], kind):
+            raise ValueError(f"{key} in {CONFIG_FILE} is a {type(config[key]).__name__}")
+    parts = {
+        "study_types": [isinstance(name, str) for name in config["study_types"]],
+        "classes": [isinstance(config["classes"].get(p), str) for p in CLASSES],
+        "params": [isinstance(value, PLAIN) for value in config["params"].values()],
+        "history": [isinstance(row, dict) for row in config["history"]],
+    }
+    if wrong := [key for key, are_right in parts.items() if not all(are_right)]:
+        raise ValueError(f"{', '.join(wrong)} in {CONFIG_FILE} hold what is never saved there")
+    check_operating_point(config.get("operating_point"))
 
 
 def _plain(value):

@@ -7,7 +7,7 @@ import pandas as pd
 from mura_skorch.metrics import OVERALL
 from mura_skorch.published import FOOTNOTE
 from mura_skorch.shortcuts import WORDS, is_constant
-from mura_skorch.texts import LINE_WIDTH, interval_text, number_text, shorten
+from mura_skorch.texts import LINE_WIDTH, interval_text, number_text, printable, shorten
 
 __all__ = [
     "decision_table",
@@ -70,7 +70,7 @@ def format_scores(scores):
     -------------------------------------------------------------------------
     overall           4  .500 (-.349, 1.000)  1.000         .500        1.000
     """
-    columns = score_texts(scores)
+    columns = {name: list(map(printable, texts)) for name, texts in score_texts(scores).items()}
     rows = list(zip(*columns.values(), strict=True))
     # A status has no columns to align with: it may run to the end of the line.
     plain = [row for row in rows if row[3]]

@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mura_skorch.arrays import as_table
+from mura_skorch.places import leaving, outside
+from mura_skorch.texts import printable, shorten
+
+__all__ = ["check_studies", "explode_views", "is_exploded", "read_studies"]
 
 SPLITS = ("train", "valid", "test")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
@@ -20,9 +25,12 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pg
 _LAYOUT = "<root>/train/<study type>/<patient>/study1_positive/image1.png"
 _LABELS = {"positive": 1, "negative": 0}
 _N_NAMED = 5
+_LONGEST_NOTE, _LONGEST_ROW = 1000, 200  # characters
 
 
-def read_studies(root: str | os.PathLike[str], *, use_csv: bool = True) -> pd.DataFrame:
+def read_studies(
+    root: str | os.PathLike[str], *, use_csv: bool = True, allow_outside: bool = False
+) -> pd.DataFrame:
     """Read a folder in MURA's layout, version 1.0 or 1.1, as a table of studies.
 
     Parameters
@@ -32,6 +40,9 @@ def read_studies(root: str | os.PathLike[str], *, use_csv: bool = True) -> pd.Da
     use_csv : bool, default=True
         Compare the folders with the CSV files in the root, which must agree where they exist, and
         take labels from there too. False takes the folders as they are, labels from their names.
+    allow_outside : bool, default=False
+        Follow links that leave the root, and take rows of CSV files whose paths are absolute or
+        have a ``..``. The root itself may be a link, and links within it are always followed.
 
     Returns
     -------
@@ -51,13 +62,15 @@ def read_studies(root: str | os.PathLike[str], *, use_csv: bool = True) -> pd.Da
         If the root is a file.
     ValueError
         If the folder holds no study or is not the root; if folders and CSV files disagree; if a
-        study has no image, two labels or two rows; if a row of a CSV file cannot be understood.
+        study has no image, two labels or two rows; if a row of a CSV file cannot be understood; if
+        a link or a row leaves the root; if a name is not in UTF-8.
 
     Notes
     -----
     The CSV files are ``<split>_image_paths.csv`` and ``<split>_labeled_studies.csv`` (v1.1) and
     ``<split>.csv`` (v1.0). Their paths are matched by their last components, so that the root may
-    have any name. Names that start with a dot are never images; other files are ignored.
+    have any name. Names that start with a dot are never images; other files are ignored. No row of
+    a CSV file is ever opened as a path.
 
     Examples
     --------
@@ -71,16 +84,22 @@ def read_studies(root: str | os.PathLike[str], *, use_csv: bool = True) -> pd.Da
     0  valid/XR_WRIST/patient1/study1_positive      1
     """
     folder = _find_root(Path(root).expanduser().resolve())
-    found = dict(_walk(folder))
+    links: list[str] = []
+    found = dict(_walk(folder, links))
+    _check_names(folder, found)
+    if not allow_outside:
+        _check_links(folder, links)
     labels: dict[str, int | None] = {study: _folder_label(study) for study in found}
     problems = _folder_problems(found)
     if use_csv:
         for split in SPLITS:
-            problems |= _join_csv(folder, split, found, labels)
+            problems |= _join_csv(folder, split, found, labels, allow_outside=allow_outside)
     if any(problems.values()):
         raise ValueError(_problem_report(folder, problems, use_csv=use_csv))
     if not found:
-        raise ValueError(f"{folder}: expected studies as in {_LAYOUT}, got no study folder")
+        raise ValueError(
+            f"{printable(folder)}: expected studies as in {_LAYOUT}, got no study folder"
+        )
 
     keys = [study.split("/") for study in found]
     studies = pd.DataFrame(
@@ -98,7 +117,8 @@ def read_studies(root: str | os.PathLike[str], *, use_csv: bool = True) -> pd.Da
     )
     note = folder / "NOTE.txt"
     if note.is_file():
-        studies["note"] = note.read_text("utf-8-sig", errors="replace").partition("\n")[0].strip()
+        with open(note, encoding="utf-8-sig", errors="replace") as lines:
+            studies["note"] = printable(lines.readline(_LONGEST_NOTE).strip())
     return studies
 
 
@@ -219,14 +239,15 @@ def is_exploded(studies: pd.DataFrame) -> bool:
 
 def _find_root(path: Path) -> Path:
     """Return the folder that holds the splits: the path or its only child that does."""
+    shown = printable(path)
     if not path.exists():
         raise FileNotFoundError(
-            f"{path}: expected the folder that holds train and valid, got no such folder. "
+            f"{shown}: expected the folder that holds train and valid, got no such folder. "
             "Check the path."
         )
     if not path.is_dir():
         raise NotADirectoryError(
-            f"{path}: expected the folder that holds train and valid, got a file. "
+            f"{shown}: expected the folder that holds train and valid, got a file. "
             "Pass the folder; an archive must be unpacked first."
         )
     if _is_root(path):
@@ -235,7 +256,7 @@ def _find_root(path: Path) -> Path:
     roots = [child for child in children if _is_root(child)]
     if len(roots) == 1:
         return roots[0]
-    expected = f"{path}: expected a folder that holds train and valid, got"
+    expected = f"{shown}: expected a folder that holds train and valid, got"
     if roots:
         raise ValueError(
             f"{expected} one that holds several of them: {_some(map(str, roots))}. Choose one."
@@ -244,11 +265,14 @@ def _find_root(path: Path) -> Path:
     grandchildren = (child / name for child in children[:100] for name in _subfolders(child)[:100])
     roots = [folder for folder in grandchildren if _is_root(folder)]
     if roots:
-        raise ValueError(f"{expected} one too high. Pass {' or '.join(map(str, roots[:_N_NAMED]))}")
+        raise ValueError(
+            f"{expected} one too high. Pass {printable(' or '.join(map(str, roots[:_N_NAMED])))}"
+        )
     for ancestor in (path, *path.parents)[:4]:
         if ancestor.name in SPLITS:
             raise ValueError(
-                f"{expected} a folder inside its {ancestor.name}. Pass {ancestor.parent} and "
+                f"{expected} a folder inside its {ancestor.name}. Pass "
+                f"{printable(ancestor.parent)} and "
                 'select rows of the table, e.g. studies[studies.study_type == "XR_WRIST"]'
             )
     names = sorted(os.listdir(path), key=_natural)
@@ -262,36 +286,74 @@ def _is_root(folder: Path) -> bool:
     return any((folder / split).is_dir() for split in SPLITS)
 
 
-def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield each study's key with the names of its images, in the order of the table."""
+def _walk(root: Path, links: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each study's key with the names of its images, in the order of the table.
+
+    Links to folders and to images that are met on the way are noted.
+    """
     for split in SPLITS:
-        for study_type in _subfolders(root / split):
-            for patient in _subfolders(root / split / study_type):
+        for study_type in _subfolders(root / split, links):
+            for patient in _subfolders(root / split / study_type, links):
                 key = f"{split}/{study_type}/{patient}"
                 folder = os.path.join(root, split, study_type, patient)
-                for study in _subfolders(folder):
-                    yield f"{key}/{study}", _images(os.path.join(folder, study))
+                for study in _subfolders(folder, links):
+                    yield f"{key}/{study}", _images(os.path.join(folder, study), links)
 
 
-def _subfolders(folder: str | Path) -> list[str]:
+def _subfolders(folder: str | Path, links: list[str] | None = None) -> list[str]:
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.name[0] != "." and e.is_dir()]
-    return sorted(names, key=_natural)
+        found = [e for e in entries if e.name[0] != "." and e.is_dir()]
+    return _sorted_names(found, links)
 
 
-def _images(folder: str) -> list[str]:
+def _images(folder: str, links: list[str]) -> list[str]:
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.name[0] != "." and e.is_file()]
-    names = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    return sorted(names, key=_natural)
+        found = [e for e in entries if e.name[0] != "." and e.is_file()]
+    return _sorted_names([e for e in found if e.name.lower().endswith(IMAGE_SUFFIXES)], links)
+
+
+def _sorted_names(entries: list[os.DirEntry[str]], links: list[str] | None) -> list[str]:
+    if links is not None:
+        # Of what the folder itself tells: nothing else is asked of the disk.
+        links += [e.path for e in entries if e.is_symlink()]
+    return sorted([e.name for e in entries], key=_natural)
+
+
+def _check_links(root: Path, links: list[str]) -> None:
+    """Raise where a link leaves the root, be it a split, a folder, an image, a CSV or the note."""
+    suffixes = ("", "_image_paths.csv", "_labeled_studies.csv", ".csv")
+    names = [f"{split}{suffix}" for split in SPLITS for suffix in suffixes]
+    first = [os.path.join(root, name) for name in (*names, "NOTE.txt")]
+    if found := outside(root, [*filter(os.path.islink, first), *links]):
+        raise ValueError(
+            f"{printable(root)}: expected links that stay within the folder, got {len(found):,} "
+            f"that leave it: {_some(found)}. Copy what they lead to, or pass allow_outside=True "
+            "if you trust who made them."
+        )
+
+
+def _check_names(root: Path, found: dict[str, list[str]]) -> None:
+    """Raise where a name is in another encoding, which no table, page or run could hold."""
+    if "".join(chain(found, *found.values())).isascii():
+        return
+    paths = (f"{study}/{name}" for study, names in found.items() for name in ("", *names))
+    wrong = [path for path in paths if re.search("[\ud800-\udfff]", path)]
+    if wrong:
+        raise ValueError(
+            f"{printable(root)}: expected names in UTF-8, got {len(wrong):,} in another encoding: "
+            f"{_some(wrong)}. Rename them, as convmv does."
+        )
 
 
 def _natural(name: str) -> tuple[Any, ...]:
     """Order image2 before image10; the name itself settles image1 against image01."""
-    parts = re.split(r"(\d+)", name)
-    return (*(int(p) if i % 2 else p for i, p in enumerate(parts)), name)
+    parts = re.split(r"([0-9]+)", name)
+    # Digits of any number: Python refuses to read more than 4,300 of them.
+    numbers = (p.lstrip("0") for p in parts[1::2])
+    parts[1::2] = [(len(n), n) for n in numbers]
+    return (*parts, name)
 
 
 def _folder_label(study: str) -> int | None:
@@ -302,7 +364,12 @@ def _folder_label(study: str) -> int | None:
 
 
 def _join_csv(
-    root: Path, split: str, found: dict[str, list[str]], labels: dict[str, int | None]
+    root: Path,
+    split: str,
+    found: dict[str, list[str]],
+    labels: dict[str, int | None],
+    *,
+    allow_outside: bool,
 ) -> dict[str, set[str]]:
     """Fill in labels that folders do not tell; return where CSV files and folders disagree."""
     problems: dict[str, set[str]] = {}
@@ -317,7 +384,9 @@ def _join_csv(
         if not file.is_file():
             continue
         by_study = present is studies
-        rows = list(_read_csv(file, split, depth=4 if by_study else 5, labelled=labelled))
+        depth = 4 if by_study else 5
+        read = _read_csv(file, split, depth=depth, labelled=labelled, allow_outside=allow_outside)
+        rows = list(read)
         counts = Counter(key for key, _ in rows)
         problems[f"listed in {file.name}, not in the folder"] = counts.keys() - present
         problems[f"in the folder, not listed in {file.name}"] = present - counts.keys()
@@ -335,7 +404,7 @@ def _join_csv(
 
 
 def _read_csv(
-    file: Path, split: str, *, depth: int, labelled: bool
+    file: Path, split: str, *, depth: int, labelled: bool, allow_outside: bool
 ) -> Iterator[tuple[str, int | None]]:
     """Yield the last components of each row's path, joined by slashes, and its label."""
     form = "/".join(("...", split, "<study type>", "<patient>", "<study>", "<image>")[: depth + 1])
@@ -346,20 +415,29 @@ def _read_csv(
             for row in reader:
                 if not "".join(row).strip():
                     continue
-                where = f"{file}, row {reader.line_num}: expected"
+                where = f"{printable(file)}, row {reader.line_num}: expected"
+                got = f"got {shorten(','.join(row), _LONGEST_ROW)!r}"
                 if len(row) != 1 + labelled:
-                    raise ValueError(f"{where} {columns}, got {','.join(row)!r}")
+                    raise ValueError(f"{where} {columns}, {got}")
                 parts = [p for p in re.split(r"[\\/]", row[0].strip()) if p not in ("", ".")]
                 key = parts[-depth:]
-                if len(key) < depth or key[0] != split or ".." in parts:
-                    raise ValueError(f"{where} {columns}, got {','.join(row)!r}")
+                if len(key) < depth or key[0] != split or ".." in key:
+                    raise ValueError(f"{where} {columns}, {got}")
+                if not allow_outside and leaving(row[0]):
+                    raise ValueError(
+                        f"{where} {columns}, below the root, {got}, an "
+                        "absolute path or one with ..; write it relative to the root, or pass "
+                        "allow_outside=True if you trust the file"
+                    )
                 if any(part[0] == "." for part in key):
                     continue
                 if labelled and row[1].strip() not in ("0", "1"):
-                    raise ValueError(f"{where} label 0 or 1, got {row[1]!r}")
-                yield "/".join(key), int(row[1]) if labelled else None
+                    raise ValueError(f"{where} label 0 or 1, got {shorten(row[1], _LONGEST_ROW)!r}")
+                yield "/".join(key), int(row[1].strip()) if labelled else None
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file}: expected a CSV file in UTF-8, got {error}") from error
+            raise ValueError(
+                f"{printable(file)}: expected a CSV file in UTF-8, got {error}"
+            ) from error
 
 
 def _folder_problems(found: dict[str, list[str]]) -> dict[str, set[str]]:
@@ -383,7 +461,7 @@ def _problem_report(root: Path, problems: dict[str, set[str]], *, use_csv: bool)
             " To take the folders as they are, with labels from their names: "
             "read_studies(root, use_csv=False)."
         )
-    return "\n".join([f"{root}: expected complete studies, got", *lines, remedy])
+    return "\n".join([f"{printable(root)}: expected complete studies, got", *lines, remedy])
 
 
 # ------------------------------------------------------------------- the table
@@ -408,9 +486,7 @@ def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: boo
                 f"expected a {column} in every row, got {absent.sum():,} without, first "
                 f"{_row(studies, int(absent.argmax()))}. Fill them in or drop the rows."
             )
-    wrong = [
-        value for value in studies["study_type"].unique().tolist() if not isinstance(value, str)
-    ]
+    wrong = [value for value in studies["study_type"].tolist() if not isinstance(value, str)]
     if wrong:
         raise TypeError(
             f"expected study_type as str, got {wrong[0]!r} ({type(wrong[0]).__name__}). "
@@ -456,10 +532,13 @@ def _views_error(cell: Any, row: str) -> Exception:
 def _drawn_once(studies: pd.DataFrame, y: ArrayLike | None) -> pd.DataFrame:
     """Return the table without rows that repeat an earlier one, label included."""
     rows = studies[studies.columns.intersection(["study", "study_type", "patient", "views"])]
-    label = studies.get("label") if y is None else np.asarray(y).ravel()
+    label = studies.get("label") if y is None else _as_array(y).ravel()
     if label is not None and len(label) == len(rows):  # another length is refused with the labels
         rows = rows.assign(label=np.asarray(label))
-    return studies[~rows.duplicated().to_numpy()]
+    try:
+        return studies[~rows.duplicated().to_numpy()]
+    except TypeError:  # lists or dicts, which are refused with their column
+        return studies
 
 
 def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
@@ -467,7 +546,13 @@ def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
     remedy = 'Drop them: studies.drop_duplicates("study")'
     if "study" in studies:
         keys = studies["study"]
-        repeated = keys[keys.notna() & keys.duplicated()]
+        try:
+            repeated = keys[keys.notna() & keys.duplicated()]
+        except TypeError as error:
+            raise TypeError(
+                f"expected study as texts or numbers, got others ({error}). Convert them: "
+                'studies.assign(study=studies["study"].astype(str))'
+            ) from error
     if by_views and repeated.empty:
         keys = studies["views"]
         repeated = keys[keys.duplicated()]
@@ -484,7 +569,7 @@ def _check_labels(studies: pd.DataFrame, y: ArrayLike | None, *, for_fit: bool) 
     name = "label" if y is None else "y"
     values = studies["label"] if y is None else y
     if not isinstance(values, pd.Series):
-        array = np.asarray(values)
+        array = _as_array(values)
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         if array.ndim != 1:
@@ -519,6 +604,16 @@ def _check_labels(studies: pd.DataFrame, y: ArrayLike | None, *, for_fit: bool) 
     return labels
 
 
+def _as_array(y: ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(y)
+    except ValueError as error:  # rows of several lengths, or bytes among texts
+        raise ValueError(
+            f"expected y of shape (n_studies,), got what is no array ({error}). Give 0 or 1 for "
+            "each study."
+        ) from error
+
+
 def _is_label(value: Any) -> bool:
     return isinstance(value, int | float | np.generic) and value in (0, 1)
 
@@ -533,4 +628,5 @@ def _row(studies: pd.DataFrame, row: int) -> str:
 
 def _some(names: Iterable[str], n_named: int = _N_NAMED) -> str:
     names = list(names)
-    return ", ".join(names[:n_named]) + (", ..." if len(names) > n_named else "")
+    named = [printable(shorten(name, _LONGEST_ROW)) for name in names[:n_named]]
+    return ", ".join(named) + (", ..." if len(names) > n_named else "")

@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-__all__ = ["interval_text", "number_text", "shorten"]
+__all__ = ["interval_text", "number_text", "printable", "shorten"]
 
 LINE_WIDTH = 100  # characters a terminal is taken to have
 
@@ -31,6 +31,34 @@ def shorten(text, width):
     'XR_METACA…'
     """
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def printable(text, keep=""):
+    r"""Text without characters that a terminal obeys: each stands as Python writes it.
+
+    Parameters
+    ----------
+    text : str or path
+        Any text, such as the name of a folder.
+    keep : str, default=""
+        Characters to leave as they are, such as line breaks.
+
+    Returns
+    -------
+    str
+        The text itself if all of it can be printed.
+
+    Examples
+    --------
+    >>> printable("XR_HAND\x1b[2J")
+    'XR_HAND\\x1b[2J'
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def number_text(value: float) -> str:

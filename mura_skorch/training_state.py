@@ -20,16 +20,26 @@ from skorch.history import History
 
 from mura_skorch._version import __version__
 from mura_skorch.packing import pack, unpack
+from mura_skorch.texts import printable, shorten
 from mura_skorch.whole_files import write_whole
 
-__all__ = ["StateFile", "restore_state", "run_id_of", "state_of"]
+__all__ = [
+    *("DAMAGED", "StateFile", "damaged_state"),
+    *("restore_state", "run_id_of", "state_of"),
+]
 
 # Raised when a state written by this version cannot be taken up by the one before.
 FORMAT = 1
+LONGEST_REASON = 300  # characters: readers quote what they cannot read
 HEADER = "mura_skorch_training_state"
 # What the callbacks of skorch keep of single batches, until the epoch's end.
 OF_BATCHES = ("y_trues_", "y_preds_")
 PARTS = ("module", "criterion")
+KEYS = (
+    *("n_epochs", "is_finished", "has_stopped", "fingerprint", "run_id", "seed", "study_types"),
+    *("operating_point", "history", "optimizer", "random", "callbacks", *PARTS),
+)
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError)
 
 
 class StateFile:
@@ -100,11 +110,10 @@ class StateFile:
                 about = json.loads((file.metadata() or {})[HEADER])
                 version = about["format"], about["mura_skorch"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"expected the state of a fit, got a damaged or foreign file in {self.path} "
-                f"({error!r}); move it elsewhere to train from the start"
-            ) from error
+            if version[0] == FORMAT and (lacking := [key for key in KEYS if key not in about]):
+                raise ValueError(f"it lacks {', '.join(lacking)}")
+        except (SafetensorError, RecursionError, *DAMAGED) as error:
+            raise damaged_state(self.path, error) from error
         if version[0] != FORMAT:
             raise ValueError(
                 f"expected a state of format {FORMAT}, got format {version[0]} in {self.path}, "
@@ -194,6 +203,15 @@ def restore_state(net: Any, info: dict[str, Any], tensors: dict[str, torch.Tenso
     _restore_random_states(net, unpack(info["random"], tensors))
 
 
+def damaged_state(path, error):
+    """Return the error to raise of a state that is not what was written."""
+    return ValueError(
+        f"expected the state of a fit, got a damaged or foreign file in {printable(path)} "
+        f"({shorten(printable(repr(error)), LONGEST_REASON)}); move it elsewhere to train from the "
+        "start"
+    )
+
+
 def _apart(tensors):
     """Return tensors of which no two share memory, as tied weights do; safetensors refuses them."""
     places: set[int] = set()
@@ -259,6 +277,8 @@ def _restore_callback(callback, states):
         callback.load_state_dict(states["state_dict"])
         return
     for name, state in states.items():
+        if not name.endswith("_") or name.startswith("_"):
+            raise ValueError(f"{name!r:.100} is nothing that is kept of a callback")
         if "value" in state:
             setattr(callback, name, state["value"])
         else:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,13 +10,17 @@ import torch
 from safetensors.torch import load_file
 from torchvision.models import DenseNet169_Weights
 
-__all__ = ["load_weights"]
+from mura_skorch.texts import printable, shorten
+
+__all__ = ["check_fit", "load_weights"]
 
 # How the published DenseNet files name their layers; torchvision renames them on load, as here.
 PUBLISHED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 MODEL_FILE = "model.safetensors"
 SAVED_PREFIX = "module.network."
 SECONDS_TO_ANSWER = 10
+LONGEST_REASON = 300  # characters: readers quote what they cannot read
+LONGEST_NAME = 100  # characters of a tensor's name in a message
 
 
 def load_weights(network, weights):
@@ -48,7 +53,11 @@ def load_weights(network, weights):
         state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
         own = network.state_dict()
         state |= {key: own[key] for key in ("classifier.weight", "classifier.bias")}
-    _check_fit(network, state, weights)
+    # Files older than torch 0.4.1 lack the counters; torch fills them in.
+    own = network.state_dict()
+    needed = {key for key in own if not key.endswith("num_batches_tracked")}
+    remedy = "pass weights of this architecture, or None"
+    check_fit(own, state, needed=needed, what="a DenseNet-169", source=weights, remedy=remedy)
     network.load_state_dict(state)
 
 
@@ -83,43 +92,73 @@ def _read_file(path):
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _check_size(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a malformed file can raise nearly anything
         raise _not_a_state_dict(path, error) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and torch.is_tensor(value) and value.layout == torch.strided
+        for key, value in state.items()
+    ):
         raise _not_a_state_dict(path, f"it holds a {type(state).__name__}, not tensors by name")
     return state
 
 
+def _check_size(path):
+    """Refuse a file that unfolds to more than its size: torch itself compresses nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            n_bytes = sum(entry.file_size for entry in file.infolist())
+        if n_bytes > path.stat().st_size:
+            raise ValueError(f"its parts unfold to {n_bytes:,} bytes")
+
+
 def _not_a_state_dict(path, reason):
-    first_line = str(reason).split("\n", 1)[0]
+    first_line = shorten(printable(str(reason).split("\n", 1)[0]), LONGEST_REASON)
     return ValueError(
         f"expected a state dict of tensors (.pth saved by torch.save, or .safetensors), got "
-        f"{path}: {first_line}; pass another file, or None for a random start"
+        f"{printable(path)}: {first_line}; pass another file, or None for a random start"
     )
 
 
-def _check_fit(network, state, weights):
-    expected = network.state_dict()
-    # Files older than torch 0.4.1 lack the counters; torch fills them in.
-    needed = {key for key in expected if not key.endswith("num_batches_tracked")}
+def check_fit(expected, state, *, what, source, remedy, needed=None):
+    """Raise ValueError, with names, where tensors are not exactly those of a network.
+
+    Parameters
+    ----------
+    expected, state : dict of str to Tensor
+        The network's own, and those found.
+    what : str
+        What the network is called.
+    source : str or path
+        Where the tensors were found.
+    remedy : str
+        What to do about it.
+    needed : set of str, optional
+        Names that may not be missing; all of `expected`, if None.
+    """
+    needed = set(expected) if needed is None else needed
     missing = sorted(needed - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
     misshapen = sorted(
-        key for key in needed & state.keys() if state[key].shape != expected[key].shape
+        key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape
     )
     found = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     if any(found.values()):
         detail = "; ".join(
-            f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            for what, keys in found.items()
+            f"{len(keys)} {kind} ({', '.join(_names(keys[:3]))}{', ...' if len(keys) > 3 else ''})"
+            for kind, keys in found.items()
             if keys
         )
         raise ValueError(
-            f"expected all {len(needed)} tensors of a DenseNet-169, got {weights}: {detail}; "
-            "a partial match is refused: pass weights of this architecture, or None"
+            f"expected all {len(needed)} tensors of {what}, got {printable(source)}: {detail}; "
+            f"a partial match is refused: {remedy}"
         )
+
+
+def _names(keys):
+    return [shorten(printable(key), LONGEST_NAME) for key in keys]
 
 
 def _published(entry):

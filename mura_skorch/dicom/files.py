@@ -179,6 +179,8 @@ def read_dicom_fields(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     fields = {name: str(found.get(name) or "").strip() for name in (*IDENTITY, *KIND)}
     if not fields["BodyPartExamined"] and (regions := found.get("AnatomicRegionSequence")):
         fields["BodyPartExamined"] = str(regions[0].get("CodeMeaning") or "").strip()
+    # A damaged length makes a field of those that follow, names among them, which nobody may see.
+    fields = {name: value if value.isprintable() else "" for name, value in fields.items()}
     return fields | {name: number(found, name) for name in NUMBERS}
 
 

@@ -1,5 +1,7 @@
 """DICOM headers: an open file goes in, its fields come out, or an error if it is no image."""
 
+import logging
+import warnings
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -8,6 +10,8 @@ from mura_skorch.dicom.deflated import inflated
 
 __all__ = ["check_image", "import_pydicom", "number", "read_header"]
 
+# A damaged header may raise thousands, and they quote what should be read by nobody.
+warnings.filterwarnings("ignore", module=r"pydicom\.")
 _INSTALL = "Install what reads DICOM: pip install 'mura_skorch[dicom]'"
 
 
@@ -18,6 +22,9 @@ def import_pydicom() -> Any:
         import pydicom.pixels.utils
     except ImportError as error:
         raise ImportError(f"expected the package pydicom, got none. {_INSTALL}") from error
+    log = logging.getLogger("pydicom")
+    if log.level == logging.WARNING:  # as pydicom sets it: its warnings go there, too
+        log.setLevel(logging.ERROR)
     return pydicom
 
 

@@ -1,7 +1,6 @@
 """Image files: a study table goes in; one row per view with size, mode and problem comes out."""
 
 import hashlib
-import os
 from typing import Any
 
 import pandas as pd
@@ -9,6 +8,7 @@ from joblib import Parallel, delayed
 
 from mura_skorch.images import image_format, read_view
 from mura_skorch.progress import progress_bar
+from mura_skorch.texts import printable
 
 __all__ = ["find_duplicates", "read_image_files"]
 
@@ -119,7 +119,7 @@ def _look_at(path):
         view = read_view(path)
         kind = image_format(path)
     except (OSError, ValueError) as error:
-        return (*[None] * 5, str(error).removeprefix(f"{os.fspath(path)}: "))
+        return (*[None] * 5, str(error).removeprefix(f"{printable(path)}: "))
     pixels = hashlib.blake2b(view.tobytes(), digest_size=16)
     pixels.update(repr(view.shape).encode())
     height, width = view.shape

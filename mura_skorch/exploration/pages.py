@@ -11,7 +11,7 @@ from mura_skorch.metrics import OVERALL
 from mura_skorch.page import render_page
 from mura_skorch.plots import DatasetDisplay
 from mura_skorch.published import resembles_mura
-from mura_skorch.texts import LINE_WIDTH, shorten
+from mura_skorch.texts import LINE_WIDTH, printable, shorten
 
 __all__ = ["format_table", "summary_tables", "write_exploration"]
 
@@ -162,7 +162,7 @@ def format_table(table: pd.DataFrame) -> str:
     for position, (name, column) in enumerate(table.items()):
         last = position == table.shape[1] - 1
         most = LINE_WIDTH if last else STUDY_WIDTH if name == "study" else NAME_WIDTH
-        cells = [str(name), *(shorten(cell, most) for cell in column)]
+        cells = [str(name), *(shorten(printable(cell), most) for cell in column)]
         width = max(map(len, cells))
         right = all(cell[:1] in set("0123456789.-") or cell in ("", "n/a") for cell in cells[1:])
         columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in cells])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mura_skorch.metrics import OVERALL
-from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, ORANGE, SERIES, VERMILLION
+from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, ORANGE, SERIES, VERMILLION, plain_texts
 from mura_skorch.texts import shorten
 
 NAME_WIDTH = 16  # characters of a study type that are shown
@@ -70,6 +70,7 @@ class DatasetDisplay:
         self.images = images
         self.note = note
 
+    @plain_texts
     def plot(self) -> Self:
         """Draw the display into a figure of its own.
 

@@ -11,7 +11,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mura_skorch.metrics import study_scores
-from mura_skorch.plots.style import BLUE, GREEN, GREY, LINE_GREY, ORANGE, PURPLE, VERMILLION
+from mura_skorch.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LINE_GREY,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    plain_texts,
+)
 from mura_skorch.published import FOOTNOTE
 from mura_skorch.score_tables import needs_footnote, score_texts
 from mura_skorch.texts import shorten
@@ -150,6 +159,7 @@ class KappaDisplay:
         )
         return cls(scores, note=note).plot(ax=ax)
 
+    @plain_texts
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the display.
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.calibration import CalibrationDisplay
 
 from mura_skorch.metrics import ECE_BINS
-from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, VERMILLION
+from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, VERMILLION, plain_texts
 
 __all__ = ["ReliabilityDisplay"]
 
@@ -51,6 +51,7 @@ class ReliabilityDisplay:
         self.y_score = y_score
         self.note = note
 
+    @plain_texts
     def plot(self) -> Self:
         """Draw the display on a figure of 4.6 by 5 inches.
 

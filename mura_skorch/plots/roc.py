@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import RocCurveDisplay, roc_auc_score, roc_curve
 
-from mura_skorch.plots.style import BLUE, LINE_GREY, ORANGE, VERMILLION
+from mura_skorch.plots.style import BLUE, LINE_GREY, ORANGE, VERMILLION, plain_texts
 from mura_skorch.published import OVERALL_MODEL
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class RocDisplay:
         display = cls(y_true, y_score, published=published, threshold=threshold, note=note)
         return display.plot(ax)
 
+    @plain_texts
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the display.
 

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from mura_skorch.plots.style import GREY, SERIES, VERMILLION
+from mura_skorch.plots.style import GREY, SERIES, VERMILLION, plain_texts
 
 __all__ = ["TrainingDisplay"]
 
@@ -41,6 +41,7 @@ class TrainingDisplay:
         self.epochs = epochs
         self.note = note
 
+    @plain_texts
     def plot(self) -> Self:
         """Draw the display on a figure of 10 by 3.6 inches.
 

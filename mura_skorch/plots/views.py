@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mura_skorch.localization import peak_of, resize_map
-from mura_skorch.plots.style import VERMILLION
+from mura_skorch.plots.style import VERMILLION, plain_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +85,7 @@ class MapDisplay:
         self.note = note
         self.limit = limit
 
+    @plain_texts
     def plot(self, axes: "Sequence[Axes] | None" = None) -> Self:
         """Draw the display.
 

@@ -5,13 +5,9 @@ import io
 from PIL import Image
 
 from mura_skorch.dicom.headers import number, read_header
+from mura_skorch.images import MAX_SCANS, START_OF_SCAN
 
 __all__ = ["count_pixels"]
-
-# Each scan of a progressive JPEG costs a pass over all pixels and may be a few bytes long; writers
-# make about ten.
-MAX_SCANS = 100
-START_OF_SCAN = b"\xff\xda"
 
 
 def count_pixels(data: bytes, kind: str) -> int:
