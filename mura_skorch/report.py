@@ -27,6 +27,7 @@ from mura_skorch.score_tables import (
     undefined_table,
 )
 from mura_skorch.texts import number_text
+from mura_skorch.whole_files import whole_folder
 
 __all__ = ["read_report", "write_report"]
 
@@ -80,56 +81,66 @@ def write_report(
     -------
     DataFrame
         The scores at study level.
+
+    Raises
+    ------
+    OSError
+        The disk is full; what was in the folder before is whole.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if "label" not in predictions:  # readers alone
-        predictions = predictions.assign(label=pd.array([pd.NA] * len(predictions), dtype="Int8"))
-    epochs = _epochs(histories or {})
-    facts = provenance(predictions)
-    facts = {name: fact for name, fact in facts.items() if name not in (about or {})}
-    settings: dict[str, Any] = {
-        **{"title": title, "about": {**(about or {}), **facts}},
-        **{"published": published, "failed": failed or {}},
-        **{"readers": list(readers), "gold": gold, "by": list(by), "alerts": list(alerts)},
-    }
-    inputs = {"predictions": predictions, "view_predictions": view_predictions, "epochs": epochs}
-    note = join_notes(predictions)
-    _write(folder, inputs, note)
-    kept = settings | {"types": {name: _types(table) for name, table in inputs.items()}}
-    (folder / "report.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
-    shown = settings.pop("about")
-    del settings["title"]
-    found = evaluate(predictions, view_predictions, **settings)
-    _write(folder, _tables(found), note)
-    figures = _figures(found, predictions, epochs, published=published, note=note)
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=150)
-    card = model_card(found.studies, about=shown, note=note)
-    (folder / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
-    texts = score_texts(found.studies)
-    scored = scored_rows(predictions)
-    page = render_page(
-        "report.html.jinja",
-        **{
-            "title": title,
-            "note": note,
-            "about": pd.DataFrame(shown.items(), columns=["item", "value"]),
-        },
-        **{"found": found, "figures": figures, "cases": cases, "card": card},
-        summary=pd.DataFrame(texts),
-        footnote=FOOTNOTE if needs_footnote(texts) else None,
-        decision_table=decision_table,
-        probability_table=probability_table,
-        shortcut_table=shortcut_table(found.shortcuts),
-        undefined_table=undefined_table,
-        number_text=number_text,
-        reader_table=None
-        if found.readers is None
-        else wide_kappas(found.readers).reset_index(names="study type"),
-        n_patients=scored["patient"].nunique() if "patient" in scored else None,
-    )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    with whole_folder(folder) as new:
+        if "label" not in predictions:  # readers alone
+            predictions = predictions.assign(
+                label=pd.array([pd.NA] * len(predictions), dtype="Int8")
+            )
+        epochs = _epochs(histories or {})
+        facts = provenance(predictions)
+        facts = {name: fact for name, fact in facts.items() if name not in (about or {})}
+        settings: dict[str, Any] = {
+            **{"title": title, "about": {**(about or {}), **facts}},
+            **{"published": published, "failed": failed or {}},
+            **{"readers": list(readers), "gold": gold, "by": list(by), "alerts": list(alerts)},
+        }
+        inputs = {
+            "predictions": predictions,
+            "view_predictions": view_predictions,
+            "epochs": epochs,
+        }
+        note = join_notes(predictions)
+        _write(new, inputs, note)
+        kept = settings | {"types": {name: _types(table) for name, table in inputs.items()}}
+        (new / "report.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
+        shown = settings.pop("about")
+        del settings["title"]
+        found = evaluate(predictions, view_predictions, **settings)
+        _write(new, _tables(found), note)
+        figures = _figures(found, predictions, epochs, published=published, note=note)
+        for name, figure in figures.items():
+            figure.savefig(new / f"{name}.png", dpi=150)
+        card = model_card(found.studies, about=shown, note=note)
+        (new / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
+        texts = score_texts(found.studies)
+        scored = scored_rows(predictions)
+        page = render_page(
+            "report.html.jinja",
+            **{
+                "title": title,
+                "note": note,
+                "about": pd.DataFrame(shown.items(), columns=["item", "value"]),
+            },
+            **{"found": found, "figures": figures, "cases": cases, "card": card},
+            summary=pd.DataFrame(texts),
+            footnote=FOOTNOTE if needs_footnote(texts) else None,
+            decision_table=decision_table,
+            probability_table=probability_table,
+            shortcut_table=shortcut_table(found.shortcuts),
+            undefined_table=undefined_table,
+            number_text=number_text,
+            reader_table=None
+            if found.readers is None
+            else wide_kappas(found.readers).reset_index(names="study type"),
+            n_patients=scored["patient"].nunique() if "patient" in scored else None,
+        )
+        (new / "report.html").write_text(page, encoding="utf-8")
     return found.studies
 
 

@@ -3,10 +3,13 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["whole_folder", "write_whole"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -49,15 +52,54 @@ def write_whole(
         unfinished.unlink(missing_ok=True)
         if not _is_full(error):
             raise
-        needed = "more" if n_bytes is None else f"{n_bytes:,}"
-        raise OSError(
-            errno.ENOSPC,
-            f"expected {needed} bytes free to write {file}, got "
-            f"{shutil.disk_usage(file.parent).free:,}; make room, or write elsewhere"
-            + (". The file of before is whole" if file.exists() else ""),
-        ) from error
+        raise _full(file.parent, n_bytes, f"write {file.name}") from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a folder to write to, whose files then replace those of `folder`, each of them whole.
+
+    Where the block ends in an exception, what it wrote is kept, too.
+
+    Parameters
+    ----------
+    folder : path
+        Made where it is missing.
+
+    Raises
+    ------
+    OSError
+        The disk has too little room, of which it says how much, and for how much; `folder` is as
+        it was.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            yield Path(temporary)
+        except OSError as error:
+            if _is_full(error):
+                raise _full(temporary, None, "make the files") from error
+            raise
+        finally:
+            sizes = {file: file.stat().st_size for file in sorted(Path(temporary).iterdir())}
+            n_bytes = sum(sizes.values())
+            if n_bytes > shutil.disk_usage(folder).free:
+                raise _full(folder, n_bytes, f"write {len(sizes)} files")
+            for file, size in sizes.items():
+                write_whole(folder / file.name, partial(shutil.copyfile, file), n_bytes=size)
+
+
+def _full(folder, n_bytes, what):
+    needed = "more" if n_bytes is None else f"{n_bytes:,}"
+    return OSError(
+        errno.ENOSPC,
+        f"expected {needed} bytes free in {folder} to {what}, got "
+        f"{shutil.disk_usage(folder).free:,}; make room, or write elsewhere. What was there "
+        "before is whole",
+    )
 
 
 def _is_full(error):

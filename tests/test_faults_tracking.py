@@ -15,6 +15,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from conftest import tiny_classifier
+from disks import fill, mounted
 from servers import Postgres, SlowProxy, free_port, tracking_server
 
 from mura_skorch.runs import Run
@@ -312,28 +313,6 @@ def test_sending_that_is_killed_and_repeated_sends_each_record_once(elsewhere, s
 
 
 # --- full disks, folders that are read-only -------------------------------------------------------
-
-
-@contextlib.contextmanager
-def mounted(folder, *words):
-    """A mount for the time of a test; only root may."""
-    folder.mkdir(exist_ok=True)
-    made = subprocess.run(["mount", *words, folder], capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip(f"mount is not permitted here: {made.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(folder):
-    """Write until the disk is full; return the file."""
-    filler = folder / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    return filler
 
 
 @pytest.mark.slow
