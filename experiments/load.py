@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 from skorch.callbacks import Callback
 from torch import nn
@@ -143,7 +143,8 @@ def growth(samples):
 
 def draw(samples, fits, file):
     """Draw both into one picture."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4), layout="constrained")  # unknown to pyplot: closes itself
+    left, right = figure.subplots(1, 2)
     n_batches = samples["batch"].max() / samples["epoch"].max()
     for name, own in samples.groupby("process"):
         kind = "resident" if name == "main" else "private"

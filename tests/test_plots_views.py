@@ -42,8 +42,9 @@ def test_title_note_and_label_of_the_colours_are_printed(cam):
 def test_pyplot_keeps_no_figure(cam):
     import matplotlib.pyplot as plt
 
+    before = plt.get_fignums()  # what others have open is theirs
     MapDisplay(view_of(), cam).plot()
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
 
 
 def test_given_axes_are_drawn_on(cam):
