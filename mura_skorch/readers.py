@@ -107,7 +107,7 @@ def reader_kappas(
         reader: (mark.notna() & reference.notna()).to_numpy()
         for reader, (mark, reference, *_) in pairs.items()
     }
-    common = np.logical_and.reduce(list(counted.values()))
+    common = np.all(list(counted.values()), axis=0)
 
     def kappa(reference, mark, used):
         groups = None if patients is None else patients[used]

@@ -242,9 +242,10 @@ def _row(used, features, n_splits, n_resamples, random_state):
     shortcut = _log_odds(features, y_true, codes, n_folds, random_state)
     auroc = float(roc_auc_score(y_true, shortcut))
     ranked = [RankedScores(y_true, score, codes) for score in (y_score, shortcut)]
+    n_patients = int(np.max(codes)) + 1
     drawn = [
         [scores.areas(weights)[0] for scores in ranked]
-        for weights in draw_groups(codes.max() + 1, n_resamples, random_state, n_rows=len(used))
+        for weights in draw_groups(n_patients, n_resamples, random_state, n_rows=len(used))
     ]
     model, alone = (np.concatenate(chunks) for chunks in zip(*drawn, strict=True))
     low, high = percentiles(alone, n_resamples)

@@ -484,7 +484,7 @@ def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: boo
         if absent.any():
             raise ValueError(
                 f"expected a {column} in every row, got {absent.sum():,} without, first "
-                f"{_row(studies, int(absent.argmax()))}. Fill them in or drop the rows."
+                f"{_row(studies, int(np.argmax(absent)))}. Fill them in or drop the rows."
             )
     wrong = [value for value in studies["study_type"].tolist() if not isinstance(value, str)]
     if wrong:
@@ -593,7 +593,7 @@ def _check_labels(studies: pd.DataFrame, y: ArrayLike | None, *, for_fit: bool) 
     if absent.any() and (for_fit or y is not None):
         raise ValueError(
             f"expected a label for every study, got {absent.sum():,} without, first "
-            f"{_row(studies, int(absent.argmax()))}. Drop them: studies[studies.label.notna()]"
+            f"{_row(studies, int(np.argmax(absent)))}. Drop them: studies[studies.label.notna()]"
         )
     labels = np.array(known.astype(np.int64))
     if for_fit and len(np.unique(labels)) < 2:

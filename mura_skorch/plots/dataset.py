@@ -128,7 +128,7 @@ class DatasetDisplay:
             )
         ax.set_yticks(at, [shorten(name, NAME_WIDTH) for name in names] if first else [])
         ax.set_ylim(len(names) - 0.4, -0.6)
-        ax.set_xlim(0, 1.22 * max(left.max(), 1))
+        ax.set_xlim(0, 1.22 * max(float(np.max(left)), 1))
         ax.grid(axis="x", color=LINE_GREY, linewidth=0.6)
         ax.set_xlabel("studies", fontsize=8)
         _title(ax, f"Studies: {split}")
