@@ -3,40 +3,55 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Every version of every package, with its hash: a clone passes in a year as it does today.
+PYTHONS := 3.11 3.12 3.13
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+LOCK := requirements/dev-$(VERSION).txt
+# Two files at a time: most tests use one core.
+PYTEST := -m pytest -n 2 --dist loadfile --durations=25
 
-.PHONY: help demo test test-faults lint bench dist docs audit clean
+.PHONY: help demo test test-faults lint bench dist docs audit lock latest lowest clean
 
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
-	@echo "make test   install, then lint, types, import rules and the whole test suite"
-	@echo "make test-faults  the tests that cause real faults alone, with 30 kills in the place of 4"
+	@echo "make test   install, then the whole test suite, lint, types and import rules"
+	@echo "make test-faults  only the tests that cause real faults, with 30 kills instead of 4"
 	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
 	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
 	@echo "make docs   install, run the tutorial, and build the pages into docs/_build/html"
 	@echo "make audit  install, then look all packages up among known vulnerabilities; needs a network"
+	@echo "make lock   pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest"
+	@echo "make latest make lowest  run the tests with the newest and with the lowest versions allowed"
 	@echo "make clean  remove $(VENV), caches and drawn phantoms; never runs or results"
 
 # The version, too: an editable install keeps the one it was made with.
-$(READY): pyproject.toml mura_skorch/_version.py
+$(READY): pyproject.toml mura_skorch/_version.py $(wildcard $(LOCK))
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
 	  f"expected Python 3.11 to 3.13, got {sys.version.split()[0]}; name another: make PYTHON=python3.12")'
 	@echo "Installing into $(VENV): about 2 minutes and 6 GB, mostly torch ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  --requirement $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --editable .
 	@touch $@
 
 demo: $(READY)
 	$(BIN)/python experiments/per_body_part.py
 
+# Every check runs, whatever the one before found.
 lint: $(READY)
-	$(BIN)/ruff check --no-cache .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@status=0; \
+	for check in "ruff check --no-cache ." "ruff format --check ." mypy lint-imports; do \
+	  echo "$(BIN)/$$check"; $(BIN)/$$check || status=1; \
+	done; exit $$status
 
-# Two files at a time: most tests use one core.
-test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25
+test: $(READY)
+	@status=0; \
+	$(MAKE) --no-print-directory lint || status=1; \
+	$(BIN)/python $(PYTEST) || status=2; \
+	case $$status in 1) echo "The tests pass; lint, types or import rules fail: see the top.";; esac; \
+	exit $$status
 
 test-faults: $(READY)
 	MURA_SKORCH_KILLS=$(or $(KILLS),30) $(BIN)/python -m pytest -m faults --durations=10
@@ -61,6 +76,26 @@ audit: $(READY)
 	$(VENV)/audit/bin/pip-audit --path $$($(BIN)/python -c 'import sysconfig; \
 	  print(sysconfig.get_path("purelib"))') --skip-editable
 
+# An environment of its own: uv resolves for every Python, whichever is installed.
+lock:
+	$(PYTHON) -m venv $(VENV)/uv
+	$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@mkdir -p requirements
+	for version in $(PYTHONS); do \
+	  $(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
+	    --python-version $$version --quiet --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+	    --output-file requirements/dev-$$version.txt || exit 1; \
+	done
+
+# Before a release: the two ends of what pyproject.toml allows.
+latest lowest:
+	$(PYTHON) -m venv $(VENV)-$@
+	$(VENV)-$@/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-$@/bin/uv pip install --quiet --python $(VENV)-$@/bin/python --upgrade \
+	  $(if $(filter lowest,$@),--resolution lowest-direct) --editable '.[dev]'
+	$(VENV)-$@/bin/python $(PYTEST)
+
 clean:
-	rm -rf $(VENV) dist build *.egg-info docs/_build docs/gallery phantoms .mypy_cache .pytest_cache \
+	rm -rf $(VENV) $(VENV)-latest $(VENV)-lowest dist build *.egg-info docs/_build docs/gallery phantoms .mypy_cache .pytest_cache \
 	  .ruff_cache .import_linter_cache .hypothesis

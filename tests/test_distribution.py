@@ -18,7 +18,7 @@ from mura_skorch import __version__
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ["mura_skorch", "tests", "docs", "experiments"]
+SOURCES = ["mura_skorch", "tests", "docs", "experiments", "requirements"]
 # Names that stand for an image, a cache, a database and a compiled file that lie about.
 STRAY = ["view.png", "view.dcm", "views.views", "mlflow.db", "model.safetensors", "old.pyc"]
 WHERE = "\nimport mura_skorch\nprint(mura_skorch.__file__, mura_skorch.__version__)\n"
