@@ -6,12 +6,14 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.metrics import accuracy_score, confusion_matrix
 from skorch.callbacks import (
     Callback,
@@ -36,6 +38,7 @@ from mura_skorch.studies import is_exploded
 
 __all__ = [
     "BestWeights",
+    "CpuUtilisation",
     "EpochLine",
     "EpochLoss",
     "EpochTable",
@@ -65,6 +68,7 @@ def training_callbacks() -> list[tuple[str, Callback]]:
         ("best", BestWeights()),
         ("threshold", OperatingPoint()),
         ("progress", EpochProgress()),
+        ("cpu_utilisation", CpuUtilisation()),
         ("print_log", EpochTable()),
     ]
 
@@ -185,6 +189,60 @@ class ViewsPerSecond(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Record the views per second of the epoch."""
         net.history.record("views_per_second", self.n_views_ / max(net.history[-1, "dur"], 1e-9))
+
+
+class CpuUtilisation(Callback):
+    """Report once in a fit that threads wait for cores, which can make an epoch ten times slower.
+
+    Each minibatch is timed from the moment it is loaded. Threads that have a core of their own use
+    about as many seconds of CPU time as pass; on a busy machine they use fewer. Inactive on a GPU,
+    with one thread, and where the net's ``verbose`` is 0.
+
+    Parameters
+    ----------
+    lowest : float, default=0.6
+        Share of the threads' time below which the line is printed, between 0 and 1.
+    min_seconds : float, default=5
+        Shorter epochs are not judged.
+    """
+
+    def __init__(self, lowest: float = 0.6, min_seconds: float = 5) -> None:
+        self.lowest = lowest
+        self.min_seconds = min_seconds
+
+    def on_train_begin(self, net, **kwargs):
+        """Report anew for each fit."""
+        self.has_reported_ = False
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Count from zero."""
+        self.seconds_ = self.cpu_seconds_ = 0.0
+
+    def on_batch_begin(self, net, **kwargs):
+        """Start the clocks."""
+        self.started_ = time.monotonic(), time.process_time()
+
+    def on_batch_end(self, net, **kwargs):
+        """Stop the clocks."""
+        began, cpu_began = self.started_
+        self.seconds_ += time.monotonic() - began
+        self.cpu_seconds_ += time.process_time() - cpu_began
+
+    def on_epoch_end(self, net, **kwargs):
+        """Print the line."""
+        n_threads = torch.get_num_threads()
+        is_on_cpu = torch.device(net.device or "cpu").type == "cpu"
+        if self.has_reported_ or not (net.verbose and is_on_cpu and n_threads > 1):
+            return
+        n_cores = self.cpu_seconds_ / max(self.seconds_, 1e-9)
+        if self.seconds_ >= self.min_seconds and n_cores < self.lowest * n_threads:
+            self.has_reported_ = True
+            print(  # noqa: T201, printing is its job
+                f"epoch {len(net.history)}: {n_threads} threads computed on {n_cores:.1f} cores. "
+                "Other programs use the rest, and the threads wait for each other. End them, or "
+                f"use fewer threads: OMP_NUM_THREADS={max(int(n_cores), 1)}",
+                flush=True,
+            )
 
 
 class BestWeights(Checkpoint):

@@ -1,11 +1,20 @@
 """Hardware: "auto" goes in, the device, arithmetic and loading this machine is best at come out."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import current_process
 
 import torch
+from joblib import cpu_count
 
-__all__ = ["keep_compiled_kernels", "loader_defaults", "resolve_device", "resolve_precision"]
+__all__ = [
+    "keep_compiled_kernels",
+    "loader_defaults",
+    "resolve_device",
+    "resolve_precision",
+    "threads_within_quota",
+]
 
 # oneDNN compiles a kernel for each layer and number of views, some 700 for each number in training,
 # and keeps 1,024. Keeping them for all numbers that minibatches of eight studies have takes some
@@ -65,8 +74,26 @@ def loader_defaults(device, n_batches, *, is_cached):
         return {}
     if is_cached or current_process().daemon:  # which may start no others
         return {"pin_memory": True}
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"pin_memory": True, "num_workers": min(8, n_cores or 1, n_batches)}
+    return {"pin_memory": True, "num_workers": min(8, cpu_count(), n_batches)}
+
+
+@contextmanager
+def threads_within_quota() -> Iterator[None]:
+    """Compute on no more threads than this process has cores.
+
+    torch starts a thread per core of the machine. A container or a job may use fewer of them, by
+    its affinity or its CPU quota (Linux cgroups), which joblib knows. More threads than cores wait
+    for each other, and are many times slower than one.
+    """
+    before = torch.get_num_threads()
+    if before <= cpu_count():
+        yield
+        return
+    torch.set_num_threads(cpu_count())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def keep_compiled_kernels():

@@ -17,6 +17,7 @@ from mura_skorch.hardware import (
     loader_defaults,
     resolve_device,
     resolve_precision,
+    threads_within_quota,
 )
 from mura_skorch.module import draw_views
 
@@ -115,12 +116,12 @@ class StudySteps(NeuralNetBinaryClassifier):
             studies = base_of(iterator.dataset).studies.iloc[rows]
             return studies.get("study", studies.index)
 
-        with explained_faults(self, keys_of):
+        with explained_faults(self, keys_of), threads_within_quota():
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
     def forward_iter(self, X, training=False, device="cpu"):
         """Yield what the network makes of each batch."""
-        with explained_faults(self):
+        with explained_faults(self), threads_within_quota():
             yield from super().forward_iter(X, training=training, device=device)
 
     def validation_step(self, batch, **fit_params):
