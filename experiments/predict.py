@@ -66,6 +66,7 @@ def main(argv=None):
                 view_predictions=found.view_predictions,
                 about=about(args, model, run),
                 cases=found.cases,
+                model=found.model,
                 published=is_mura(studies),
                 readers=args.readers,
                 gold=args.gold,

@@ -120,7 +120,9 @@ def study_scores(
     ['npv: none called normal', '', '']
     """
     columns = y_true, y_score, study_type, groups
-    scores = score_table("study", *columns, threshold, interval, n_resamples, random_state, mean_of_types)
+    scores = score_table(
+        "study", *columns, threshold, interval, n_resamples, random_state, mean_of_types
+    )
     _warn_zero_width(scores)
     return scores
 
@@ -171,7 +173,9 @@ def view_scores(
     [{'level': 'view', 'n': 3, 'tp': 1, 'fn': 1}]
     """
     columns = y_true, y_score, study_type, groups
-    scores = score_table("view", *columns, threshold, interval, n_resamples, random_state, mean_of_types)
+    scores = score_table(
+        "view", *columns, threshold, interval, n_resamples, random_state, mean_of_types
+    )
     _warn_zero_width(scores)
     return scores
 

@@ -203,7 +203,7 @@ def _mean_row(rows, part, n_resamples, random_state):
             [column[of_type == code] for column in (*columns, codes)] for code in range(len(types))
         ]
         drawn = [
-            np.mean([_drawn_figures(*own, weights) for own in parts], axis=0)
+            np.mean([_drawn_figures(own, weights) for own in parts], axis=0)
             for weights in draw_groups(n_patients, n_resamples, random_state, n_rows=len(codes))
         ]
         values |= dict(zip(DRAWN, np.concatenate(drawn, axis=1), strict=True))
@@ -220,8 +220,9 @@ def _mean_row(rows, part, n_resamples, random_state):
     return row | {"undefined": "; ".join(reasons + _lacking(row, n_patients))}
 
 
-def _drawn_figures(y_true, y_score, y_pred, codes, weights):
+def _drawn_figures(part, weights):
     """Return the figures of `DRAWN` under weights of shape (n_resamples, n_groups)."""
+    y_true, y_score, y_pred, codes = part
     counts = confusion_counts(y_true, y_pred, codes, n_groups=weights.shape[1])
     table = weights @ counts
     tn, fp, fn, tp = table.T
