@@ -71,9 +71,9 @@ def format_scores(scores):
     >>> from mura_skorch.metrics import study_scores
     >>> from mura_skorch.score_tables import format_scores
     >>> print(format_scores(study_scores([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1])))
-    study type  studies        kappa (95 % CI)  AUROC  sensitivity  specificity
-    ---------------------------------------------------------------------------
-    overall           4  .500 (-.349, 1.000) †  1.000         .500        1.000
+    study type  studies       kappa (95 % CI)  AUROC  sensitivity  specificity
+    --------------------------------------------------------------------------
+    overall           4  .500 (-.349, 1.000)†  1.000         .500        1.000
     † fewer than 50 studies: intervals are likely to be too narrow
     """
     columns = {name: list(map(printable, texts)) for name, texts in score_texts(scores).items()}
@@ -116,7 +116,7 @@ def score_texts(scores):
     >>> from mura_skorch.metrics import study_scores
     >>> from mura_skorch.score_tables import score_texts
     >>> score_texts(study_scores([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1]))["kappa (95 % CI)"]
-    ['.500 (-.349, 1.000) †']
+    ['.500 (-.349, 1.000)†']
     """
     figures = ["kappa", "auroc", "sensitivity", "specificity"]
     published = [column for column in _BESIDE_HEADERS if column in scores]
@@ -136,7 +136,7 @@ def score_texts(scores):
             cells += [number_text(row[figure]) for figure in figures[2:] + published]
         rows.append(cells)
     texts = {header: [row[i] for row in rows] for i, header in enumerate(headers)}
-    for header, mark in (("kappa (95 % CI)", f" {FEW}"), ("AUROC", f" {POOL}")):
+    for header, mark in (("kappa (95 % CI)", FEW), ("AUROC", POOL)):
         texts[header] = _flush(texts[header], mark)
     return texts
 
@@ -144,13 +144,13 @@ def score_texts(scores):
 def _few(row):
     """Return the mark of an interval over few patients, or nothing."""
     caution = row.get("caution")
-    return f" {FEW}" if isinstance(caution, str) and caution else ""
+    return FEW if isinstance(caution, str) and caution else ""
 
 
 def _pool(row):
     """Return the mark of a figure over the scales of several models, or nothing."""
     is_pool = row["study_type"] == OVERALL and row.get("n_models", 1) > 1
-    return f" {POOL}" if is_pool else ""
+    return POOL if is_pool else ""
 
 
 def _flush(texts, mark):
@@ -189,8 +189,8 @@ def footnotes(scores, *, published=True):
         notes.append(f"{FEW} {cautions[0]}: intervals are likely to be too narrow")
     if "n_models" in scores and (n_models := scores["n_models"].max()) > 1:
         notes.append(
-            f"{POOL} pools the scores of {n_models:.0f} models, each on a scale of its own, and "
-            f"says little of any of them; the {MEAN_OF_TYPES} counts each type alike"
+            f"{POOL} pools the scores of {n_models:.0f} models, each on a scale of its own; the "
+            f"{MEAN_OF_TYPES} does not"
         )
     if published and any(name in scores for name in _BESIDE_HEADERS if name != "pooled_model"):
         notes.append(FOOTNOTE)

@@ -97,9 +97,11 @@ def shortcut_scores(
     studies leaves few to its training part, whose regression then gives the whole fold low
     log-odds. A resample draws whole patients and is averaged over the folds in the same way.
 
-    A shortcut without a relation to the label comes out on either side of .5, by chance. Below .5
-    it is as useless as at .5, and a model that "exceeds" it has shown nothing. So `difference` is
-    the model's AUROC less the larger of the shortcut's and .5, in each resample too.
+    A shortcut without a relation to the label comes out on either side of .5, by chance. Where the
+    studies at hand show no trace of one it comes out below: what a training part has too much of,
+    the part left out lacks. Below .5 it is as useless as at .5, and a model that "exceeds" it has
+    shown nothing. So `difference` is the model's AUROC less the larger of the shortcut's and .5, in
+    each resample too.
 
     Each interval stands for itself. A table of seven study types has 25 of them, of which one may
     miss the truth by chance alone; the rows over all study types are those to look at first.

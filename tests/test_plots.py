@@ -224,3 +224,23 @@ def test_rows_over_all_types_are_set_apart_together(scores):
     assert heights[-1] == 1
     assert fits(display)
     assert any("7 models" in text for text in texts(display))
+
+
+def test_epoch_whose_weights_were_kept_has_a_ring():
+    epochs = pd.DataFrame({"name": "a", "epoch": [1, 2, 3], "train_loss": 0.4})
+    losses, kappas = [0.5, 0.3, 0.3], [0.1, 0.2, 0.3]
+
+    def ringed(**columns):
+        axes = TrainingDisplay(epochs.assign(**columns)).plot().axes_
+        return [
+            line.get_xdata().tolist()
+            for ax in axes
+            for line in ax.lines
+            if line.get_markerfacecolor() == "none" and len(line.get_xdata())
+        ]
+
+    assert ringed(valid_loss=losses, valid_kappa=kappas) == [[2], [2]]
+    # A call that begins anew keeps its own best.
+    again = {"valid_loss": losses, "valid_loss_best": [True, False, True]}
+    assert ringed(**again) == [[3]]
+    assert ringed() == []
