@@ -81,10 +81,10 @@ def study_scores(
     patients. So have all figures in the row of means.
 
     The expected calibration error puts the probabilities in `ECE_BINS` bins of equal width, see
-    :func:`mura_skorch.metrics.calibration_bins`, and averages the distance between mean probability
-    and share of abnormal studies, weighted by the bins' sizes [2]_. Chance makes it greater than 0
-    even where the probabilities are right [3]_. Resampling adds chance to chance, so that an interval of
-    percentiles would often lie above the figure itself: it has none.
+    :func:`mura_skorch.metrics.calibration_bins`, and averages the distance between mean
+    probability and share of abnormal studies, weighted by the bins' sizes [2]_. Chance makes it
+    greater than 0 even where the probabilities are right [3]_. Resampling adds chance to chance, so
+    that an interval of percentiles would often lie above the figure itself: it has none.
 
     The row "overall" ranks studies of all types against each other. Where some types hold more
     abnormal studies than others, its AUROC, average precision and calibration error credit a model
