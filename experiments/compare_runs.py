@@ -5,7 +5,8 @@ python experiments/compare_runs.py RUN_A RUN_B --table valid_predictions.csv --o
 
 RUN is the id of a run; the tracking server is that of MLFLOW_TRACKING_URI, or else of this folder.
 Each model is taken at its own operating point. The table holds differences, B minus A, with 95 %
-intervals over resampled patients, and McNemar's test of the decisions.
+intervals over resampled patients, and McNemar's test of the decisions, its p also adjusted for the
+number of study types (Holm).
 """
 
 import argparse
@@ -43,7 +44,29 @@ def main(argv=None):
     print(note or "", f"A: run {args.run_a}", f"B: run {args.run_b}", "", sep="\n")
     print(as_text(found))
     print("\nB - A: positive where B is better; in brackets 95 %, over resampled patients.")
-    print("A only, B only: studies that this model alone calls right, which McNemar's test is of.")
+    print(
+        "A only, B only: studies that this model alone calls right; McNemar's test compares the\n"
+        "two. It takes studies for independent: with several alike studies of a patient its p is\n"
+        "too small, and the intervals are to be believed."
+    )
+    if len(found) > 2:
+        n = len(found) - 1
+        print(
+            f"The overall row is the one planned test. The {n} study types are {n} more, of which "
+            "one differs\nby chance more often than a single test does: read p (Holm) there, which "
+            "is adjusted over\nthe types. The intervals are not adjusted."
+        )
+    for name, of in zip("AB", tables, strict=True):
+        n_models = of["scored_by"].nunique() if "scored_by" in of else 1
+        if n_models > 1:
+            print(
+                f"{name} is {n_models} models, each on a scale of its own: its overall AUROC pools "
+                "them; compare\nthe AUROCs of the study types."
+            )
+    few = found[found["caution"] != ""]
+    if len(few):
+        names = ", ".join(map(printable, few["study_type"]))
+        print(f"{few['caution'].iloc[0].capitalize()}, intervals likely too narrow: {names}.")
     left_out = [len(table) - len(both) for table in tables]
     if any(left_out):
         print(
@@ -77,7 +100,8 @@ def as_text(found):
         ]
         table[f"{title} B - A"] = [text.replace("+nan", "n/a") for text in differences]
     table["A only"], table["B only"] = found["only_a_right"], found["only_b_right"]
-    table["McNemar p"] = found["mcnemar_p"].map(lambda p: "n/a" if pd.isna(p) else f"{p:.2g}")
+    for name, title in (("mcnemar_p", "McNemar p"), ("p_holm", "p (Holm)")):
+        table[title] = found[name].map(lambda p: "n/a" if pd.isna(p) else f"{p:.2g}")
     table["study type"] = table["study type"].map(printable)
     return table.to_string(index=False).replace(" nan", " n/a")
 

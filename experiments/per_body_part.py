@@ -199,6 +199,10 @@ def report(done, failed, studies, args, parent):
         histories={name: history for name, (_, history) in done.items()},
         about=about,
         cases=[case for found in own for case in found.cases],
+        model=[
+            "One model per study type.",
+            *dict.fromkeys(t for found in own for t in found.model),
+        ],
         published=is_mura(studies),
         failed=failed,
         title="One model per body part",

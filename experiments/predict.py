@@ -66,6 +66,8 @@ def main(argv=None):
                 view_predictions=found.view_predictions,
                 about=about(args, model, run),
                 cases=found.cases,
+                model=found.model,
+                notes=args.notes,
                 published=is_mura(studies),
                 readers=args.readers,
                 gold=args.gold,
@@ -264,6 +266,8 @@ def parse(argv):
     add("--refit-on", type=Path, metavar="DIR", help="labelled studies for threshold, temperature")
     add("--refit-split", help="their split; not what the model was trained on (default: all)")
     add("--refit-labels", type=Path, metavar="CSV", help="their labels")
+    add("--notes", nargs="+", default=[], metavar="TEXT",
+        help="sentences for the model card, such as how the labels came about")  # fmt: skip
     add("--cases", type=int, default=4, help="misses and false alarms to show")
     add("--device", default="auto")
     add("--experiment", default="predict", help="name of the MLflow experiment")

@@ -90,6 +90,7 @@ def main(argv=None):
             histories={f"seed_{net.seed_}": net.history for net in nets},
             about=about,
             cases=found.cases,
+            model=found.model,
             published=is_mura(studies),
             title=f"The MURA paper's protocol {args.protocol}"
             + " (shortened)" * bool(departures(args))

@@ -48,6 +48,12 @@ def scores_by(
     ValueError
         If a column is missing, or has more than `MAX_VALUES` distinct values.
 
+    Notes
+    -----
+    Each interval stands for itself. The more groups there are, the more often one of them differs
+    from the rest, or its interval misses the truth, by chance: a difference that was not expected
+    is a question to ask of other studies.
+
     Examples
     --------
     >>> import pandas as pd

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mura_skorch.breakdown import scores_by
-from mura_skorch.metrics import METRICS, OVERALL, study_scores, view_scores
+from mura_skorch.metrics import MEAN_OF_TYPES, METRICS, OVERALL, study_scores, view_scores
 from mura_skorch.predictions import scored_rows
 from mura_skorch.published import beside_published
 from mura_skorch.readers import reader_kappas
@@ -62,9 +62,12 @@ def evaluate(
         A prediction table with ``study_type``, ``patient``, ``label`` and ``score``; may be
         empty. Studies without a label or a score are left out of the scores, and counted in an
         alert; readers are held against a gold column or each other without a label too. With a
-        column ``pooled_score``, of one model trained on all types, its kappa stands beside.
+        column ``pooled_score``, of one model trained on all types, its kappa stands beside. With a
+        column ``scored_by`` that names several models, the row of all studies is a pool of their
+        scales: it says so in ``n_models``, and a row "mean of types" stands above it.
     view_predictions : DataFrame, optional
-        One row per view, of the same models.
+        One row per view, of the same models. Intervals resample patients, or whole studies where
+        there is no column ``patient``.
     published : bool, default=False
         Set the paper's kappas beside; for MURA alone.
     failed : dict of str to str, optional
@@ -115,7 +118,9 @@ def evaluate(
         alerts.append(alert)
     return Evaluation(
         studies=score_predictions(predictions, published=published, failed=failed),
-        views=None if view_predictions is None else _scores(view_predictions, view_scores),
+        views=None
+        if view_predictions is None
+        else _scores(view_predictions, view_scores, n_models=_n_models(predictions)),
         shortcuts=shortcuts,
         readers=reader_kappas(scored, list(readers), gold=gold) if readers else None,
         by={column: scores_by(labelled, column) for column in by},
@@ -137,42 +142,73 @@ def score_predictions(
     -------
     DataFrame
         As `mura_skorch.metrics.study_scores` gives it, with a row for each failed type, and with
-        the columns ``pooled_model``, ``paper_model`` and ``best_radiologist`` where they apply.
+        the columns ``n_models``, ``pooled_model``, ``paper_model`` and ``best_radiologist`` where
+        they apply.
     """
-    scores = _scores(predictions, study_scores)
+    n_models = _n_models(predictions)
+    scores = _scores(predictions, study_scores, n_models=n_models)
     if failed:
         rows = pd.DataFrame({"study_type": list(failed), "status": list(failed.values())})
-        types, overall = scores[scores.study_type != OVERALL], scores[scores.study_type == OVERALL]
-        scores = pd.concat([types, rows]).sort_values("study_type")
-        scores = pd.concat([scores, overall], ignore_index=True)
+        is_type = ~scores["study_type"].isin([MEAN_OF_TYPES, OVERALL])
+        types = pd.concat([scores[is_type], rows]).sort_values("study_type")
+        scores = pd.concat([types, scores[~is_type]], ignore_index=True)
     if "pooled_score" in predictions:
         pooled = _scores(predictions, study_scores, "pooled_").set_index("study_type")["kappa"]
-        # Overall, both stand for the same studies.
-        both = _scores(predictions.dropna(subset="score"), study_scores, "pooled_").iloc[-1]
-        pooled[OVERALL] = both["kappa"]
+        # Overall and on average, both stand for the same studies.
+        both = predictions.dropna(subset="score")
+        both = _scores(both, study_scores, "pooled_", n_models=n_models).set_index("study_type")
+        for name in (MEAN_OF_TYPES, OVERALL):
+            if name in both.index:
+                pooled[name] = both.loc[name, "kappa"]
         scores["pooled_model"] = scores["study_type"].map(pooled)
     return beside_published(scores) if published else scores
 
 
 def final_metrics(scores: pd.DataFrame) -> dict[str, Any]:
-    """Return the overall scores under the names that runs share: ``test/kappa`` and so on."""
-    overall = scores[scores.study_type == OVERALL].iloc[0]
-    names = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]
-    return {f"test/{name}": overall[name] for name in ["n", *names]}
+    """Return the overall scores under the names that runs share: ``test/kappa`` and so on.
+
+    Where several models were pooled, the means over the study types stand beside them, as
+    ``test/kappa_mean_of_types`` and so on.
+    """
+    rows = scores.set_index("study_type")
+    ends = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]
+    names = [name for name in ends if name in scores]
+    found = {f"test/{name}": rows.loc[OVERALL, name] for name in ["n", *names]}
+    if MEAN_OF_TYPES in rows.index:
+        suffix = MEAN_OF_TYPES.replace(" ", "_")
+        found |= {f"test/{name}_{suffix}": rows.loc[MEAN_OF_TYPES, name] for name in METRICS}
+    return found
 
 
-def _scores(predictions, scores_of, prefix=""):
+def _n_models(predictions):
+    """Return how many models scored the labelled studies."""
+    if "scored_by" not in predictions:
+        return 1
+    return max(1, scored_rows(predictions)["scored_by"].nunique())
+
+
+def _scores(predictions, scores_of, prefix="", *, n_models=1):
     """Return the table of scores, at the operating point that each prediction was made with."""
     labelled = scored_rows(predictions, f"{prefix}score")
+    groups = labelled.get("patient")
+    if of_studies := groups is None and scores_of is view_scores:
+        groups = labelled.get("study")  # views of one study belong together
     threshold = labelled.get(f"{prefix}threshold", 0.5)
     with warnings.catch_warnings():
         # The table and the figure say it where it is.
         warnings.filterwarnings("ignore", "zero width", RuntimeWarning)
-        return scores_of(
+        scores = scores_of(
             labelled["label"].astype(int),
             labelled[f"{prefix}score"],
             study_type=labelled["study_type"],
-            groups=labelled.get("patient"),
-            interval="bootstrap",  # of patients, or where none are known of studies
+            groups=groups,
+            interval="bootstrap",
             threshold=threshold,
+            mean_of_types=n_models > 1,
         )
+    if of_studies:
+        scores["caution"] = scores["caution"].str.replace("patients", "studies")
+    if n_models == 1 or prefix:
+        return scores
+    is_pool = scores["study_type"].isin([MEAN_OF_TYPES, OVERALL])
+    return scores.assign(n_models=is_pool.map({True: n_models, False: 1}))

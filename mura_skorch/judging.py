@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mura_skorch.cases import Case, review_cases
+from mura_skorch.model_card import describe_model
 from mura_skorch.predictions import prediction_table, view_prediction_table
 from mura_skorch.view_statistics import view_statistics
 
@@ -23,11 +24,14 @@ class Judgement(NamedTuple):
         One row per view.
     cases : list of Case
         The most confident mistakes; empty without labels.
+    model : list of str
+        What the model card says of the model: its network, loss and study types.
     """
 
     predictions: pd.DataFrame
     view_predictions: pd.DataFrame
     cases: list[Case]
+    model: list[str]
 
 
 def judge(
@@ -57,4 +61,4 @@ def judge(
     views = view_prediction_table(studies, of_views, threshold=clf.threshold_)
     has_cases = n_cases > 0 and "label" in predictions
     cases = review_cases(clf, studies, predictions, n_cases=n_cases) if has_cases else []
-    return Judgement(predictions, views, cases)
+    return Judgement(predictions, views, cases, describe_model(clf))

@@ -21,7 +21,7 @@ SMALLEST = 64
 
 
 class StudyDenseNet(nn.Module):
-    """DenseNet-169 with one output that reads every view and pools the views of a study.
+    """DenseNet-169 that reads each view of a study and averages their probabilities.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ SCORED = ["score", "threshold", "decision"]
 # What tables of predictions say themselves, of studies or views, and paths, which none holds.
 RESERVED = {
     *{"views", "view", "n_views", "level", "note", "mean_intensity", "height", "width"},
+    "scored_by",
     *SCORED,
     *{f"pooled_{name}" for name in SCORED},
 }
@@ -183,16 +184,24 @@ def beside_pooled(tables: Any, pooled: pd.DataFrame | None = None) -> pd.DataFra
     -------
     DataFrame
         ``score`` is each type's own model's and ``pooled_score``, where there is a pooled model,
-        that one's; NaN where a model is missing.
+        that one's; NaN where a model is missing. ``scored_by`` names the model of ``score`` by its
+        study types, unless the tables have that column.
     """
-    empty = pd.DataFrame(columns=[*COLUMNS, "n_views", *SCORED])
-    own = pd.concat(tables, ignore_index=True) if tables else empty
+    empty = pd.DataFrame(columns=[*COLUMNS, "n_views", *SCORED, "scored_by"])
+    own = pd.concat(map(_with_model, tables), ignore_index=True) if tables else empty
     if pooled is None:
         return own
     scored = [name for name in SCORED if name in own]
-    scores = own[["study", *scored]].astype({"score": float})
+    scores = own[["study", *scored, "scored_by"]].astype({"score": float})
     renamed = {name: f"pooled_{name}" for name in scored}
     return pooled.rename(columns=renamed).merge(scores, on="study", how="left")
+
+
+def _with_model(table):
+    """Return the predictions of one model with a name for it."""
+    if "scored_by" in table:
+        return table
+    return table.assign(scored_by=", ".join(sorted(map(str, table["study_type"].unique()))))
 
 
 def check_kept(names: Iterable[str]) -> None:

@@ -16,11 +16,11 @@ from mura_skorch.page import render_page
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
 from mura_skorch.predictions import join_notes, scored_rows
 from mura_skorch.provenance import provenance
-from mura_skorch.published import FOOTNOTE, STUDY_COUNTS
+from mura_skorch.published import STUDY_COUNTS, is_mura
 from mura_skorch.readers import wide_kappas
 from mura_skorch.score_tables import (
     decision_table,
-    needs_footnote,
+    footnotes,
     probability_table,
     score_texts,
     shortcut_table,
@@ -46,6 +46,8 @@ def write_report(
     gold: str | None = None,
     by: Sequence[str] = (),
     alerts: Sequence[str] = (),
+    model: Sequence[str] = (),
+    notes: Sequence[str] = (),
     title: str = "Evaluation",
 ) -> pd.DataFrame:
     """Score predictions; write tables, figures, model card and report.html.
@@ -74,6 +76,12 @@ def write_report(
         What to say of study types that have no predictions.
     readers, gold, by, alerts
         Columns of `predictions`, and remarks to put first, see `mura_skorch.evaluation.evaluate`.
+    model : sequence of str, default=()
+        What the model card says of the model, as `mura_skorch.judging.judge` returns it.
+    notes : sequence of str, default=()
+        Sentences of your own for the model card: how the labels came about, whom the studies are
+        of, what the model is for. What is known of MURA's labels is said where the scored studies
+        are MURA's, by their counts, and nowhere else.
     title : str, default="Evaluation"
         Heading of the page.
 
@@ -86,6 +94,20 @@ def write_report(
     ------
     OSError
         The disk is full; what was in the folder before is whole.
+
+    Examples
+    --------
+    >>> from mura_skorch.judging import judge
+    >>> found = judge(clf, test)  # doctest: +SKIP
+    >>> write_report(  # doctest: +SKIP
+    ...     "report",
+    ...     found.predictions,
+    ...     view_predictions=found.view_predictions,
+    ...     cases=found.cases,
+    ...     histories={"all": clf.history},
+    ...     model=found.model,
+    ...     notes=["Labels by two radiologists in consensus, from the images alone."],
+    ... )
     """
     with whole_folder(folder) as new:
         if "label" not in predictions:  # readers alone
@@ -99,6 +121,7 @@ def write_report(
             **{"title": title, "about": {**(about or {}), **facts}},
             **{"published": published, "failed": failed or {}},
             **{"readers": list(readers), "gold": gold, "by": list(by), "alerts": list(alerts)},
+            **{"model": list(model), "notes": list(notes)},
         }
         inputs = {
             "predictions": predictions,
@@ -110,13 +133,19 @@ def write_report(
         kept = settings | {"types": {name: _types(table) for name, table in inputs.items()}}
         (new / "report.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
         shown = settings.pop("about")
-        del settings["title"]
+        for name in ("title", "model", "notes"):  # figures do not depend on them
+            del settings[name]
         found = evaluate(predictions, view_predictions, **settings)
         _write(new, _tables(found), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
         for name, figure in figures.items():
             figure.savefig(new / f"{name}.png", dpi=150)
-        card = model_card(found.studies, about=shown, note=note)
+        card = model_card(
+            found.studies,
+            **{"model": model, "notes": notes, "about": shown, "note": note},
+            is_mura=published or is_mura(predictions.assign(split="valid")),
+            has_maps=any(view.overlay for case in cases for view in case.views),
+        )
         (new / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
         texts = score_texts(found.studies)
         scored = scored_rows(predictions)
@@ -129,7 +158,8 @@ def write_report(
             },
             **{"found": found, "figures": figures, "cases": cases, "card": card},
             summary=pd.DataFrame(texts),
-            footnote=FOOTNOTE if needs_footnote(texts) else None,
+            footnotes=footnotes,
+            n_models=_n_models(found.studies),
             decision_table=decision_table,
             probability_table=probability_table,
             shortcut_table=shortcut_table(found.shortcuts),
@@ -200,17 +230,26 @@ def _figures(found, predictions, epochs, *, published, note):
     if scored["label"].nunique() == 2:
         y_true, y_score = scored["label"].astype(int), scored["score"]
         thresholds = scored["threshold"].unique() if "threshold" in scored else [0.5]
+        n_models = _n_models(found.studies)
+        name = "model" if n_models == 1 else f"{n_models} models, pooled"
         figures["roc"] = RocDisplay.from_predictions(
             y_true,
             y_score,
             published=published and set(scored["study_type"]) == set(STUDY_COUNTS["valid"]),
             threshold=thresholds[0] if len(thresholds) == 1 else None,
+            name=name,
             note=note,
         ).figure_
-        figures["reliability"] = ReliabilityDisplay(y_true, y_score, note=note).plot().figure_
+        reliability = ReliabilityDisplay(y_true, y_score, name=name, note=note)
+        figures["reliability"] = reliability.plot().figure_
     if epochs is not None:
         figures["training"] = TrainingDisplay(epochs, note=note).plot().figure_
     return figures
+
+
+def _n_models(scores):
+    """Return how many models a table of scores pools in its last row."""
+    return int(scores["n_models"].max()) if "n_models" in scores else 1
 
 
 def _write(folder, tables, note):

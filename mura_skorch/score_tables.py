@@ -4,15 +4,15 @@ import textwrap
 
 import pandas as pd
 
-from mura_skorch.metrics import OVERALL
+from mura_skorch.metrics import MEAN_OF_TYPES, OVERALL
 from mura_skorch.published import FOOTNOTE
 from mura_skorch.shortcuts import WORDS, is_constant
 from mura_skorch.texts import LINE_WIDTH, interval_text, number_text, printable, shorten
 
 __all__ = [
     "decision_table",
+    "footnotes",
     "format_scores",
-    "needs_footnote",
     "probability_table",
     "score_texts",
     "shortcut_table",
@@ -43,7 +43,12 @@ PROBABILITIES = {
     "ece": "calibration error",
 }
 
-MODEL_EXCESS = "overall, the model exceeds it (or .5) by"
+MODEL_EXCESS = "all types: the model's AUROC minus the shortcut's, or minus .5 if that is more"
+# Marks of figures that a footnote speaks of. None stands among the paper's, whose mark is *.
+FEW, POOL = "\u2020", "\u2021"  # dagger, double dagger
+MARKED_FEW = ("kappa", "auroc")
+MARKED_POOL = ("auroc", "average_precision", "ece")
+SUMMARIES = (MEAN_OF_TYPES, OVERALL)
 
 
 def format_scores(scores):
@@ -59,16 +64,17 @@ def format_scores(scores):
     -------
     str
         Lines without a final line break. Undefined figures read "n/a", what is too long is cut,
-        and published kappas come with their footnote.
+        and marks and published kappas come with their footnotes.
 
     Examples
     --------
     >>> from mura_skorch.metrics import study_scores
     >>> from mura_skorch.score_tables import format_scores
     >>> print(format_scores(study_scores([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1])))
-    study type  studies      kappa (95 % CI)  AUROC  sensitivity  specificity
-    -------------------------------------------------------------------------
-    overall           4  .500 (-.349, 1.000)  1.000         .500        1.000
+    study type  studies       kappa (95 % CI)  AUROC  sensitivity  specificity
+    --------------------------------------------------------------------------
+    overall           4  .500 (-.349, 1.000)†  1.000         .500        1.000
+    † fewer than 50 studies: intervals are likely to be too narrow
     """
     columns = {name: list(map(printable, texts)) for name, texts in score_texts(scores).items()}
     rows = list(zip(*columns.values(), strict=True))
@@ -80,11 +86,11 @@ def format_scores(scores):
     lines = [_line(columns, widths)]
     rule = "-" * len(lines[0])
     for i, row in enumerate(rows):
-        if i == 0 or row[0] == "overall":
+        if i == 0 or (row[0] in SUMMARIES and rows[i - 1][0] not in SUMMARIES):
             lines.append(rule)
         lines.append(_line(row, widths) if row[3] else _line(row[:2], widths) + "  " + row[2])
-    if needs_footnote(columns):
-        lines += textwrap.wrap(FOOTNOTE, LINE_WIDTH)
+    for note in footnotes(scores):
+        lines += textwrap.wrap(note, LINE_WIDTH)
     return "\n".join(shorten(line, LINE_WIDTH) for line in lines)
 
 
@@ -102,14 +108,15 @@ def score_texts(scores):
         Header to the texts of the rows: study type, studies, kappa with interval, AUROC,
         sensitivity, specificity and those of `pooled_model` (a model of all types), `paper_model`
         and `best_radiologist` that there are. In a row that has a
-        `status` and no figures, the third column holds the status and all after it are empty.
+        `status` and no figures, the third column holds the status and all after it are empty. Marks
+        are those that `footnotes` explains.
 
     Examples
     --------
     >>> from mura_skorch.metrics import study_scores
     >>> from mura_skorch.score_tables import score_texts
     >>> score_texts(study_scores([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1]))["kappa (95 % CI)"]
-    ['.500 (-.349, 1.000)']
+    ['.500 (-.349, 1.000)†']
     """
     figures = ["kappa", "auroc", "sensitivity", "specificity"]
     published = [column for column in _BESIDE_HEADERS if column in scores]
@@ -122,25 +129,72 @@ def score_texts(scores):
         if all(pd.isna(row[figure]) for figure in figures) and pd.notna(status) and status:
             cells += [" ".join(str(status).split()), *[""] * (len(headers) - 3)]
         else:
-            cells.append(interval_text(row["kappa"], row["kappa_low"], row["kappa_high"]))
-            cells += [number_text(row[figure]) for figure in figures[1:] + published]
+            text = interval_text(row["kappa"], row["kappa_low"], row["kappa_high"])
+            cells.append(text if text == "n/a" else text + _few(row))
+            text = number_text(row["auroc"])
+            cells.append(text if text == "n/a" else text + _pool(row))
+            cells += [number_text(row[figure]) for figure in figures[2:] + published]
         rows.append(cells)
-    return {header: [row[i] for row in rows] for i, header in enumerate(headers)}
+    texts = {header: [row[i] for row in rows] for i, header in enumerate(headers)}
+    for header, mark in (("kappa (95 % CI)", FEW), ("AUROC", POOL)):
+        texts[header] = _flush(texts[header], mark)
+    return texts
 
 
-def needs_footnote(headers):
-    """Whether figures from another test set are among the columns.
+def _few(row):
+    """Return the mark of an interval over few patients, or nothing."""
+    caution = row.get("caution")
+    return FEW if isinstance(caution, str) and caution else ""
+
+
+def _pool(row):
+    """Return the mark of a figure over the scales of several models, or nothing."""
+    is_pool = row["study_type"] == OVERALL and row.get("n_models", 1) > 1
+    return POOL if is_pool else ""
+
+
+def _flush(texts, mark):
+    """Return figures without the mark that others have with spaces in its place."""
+    if not any(text.endswith(mark) for text in texts):
+        return texts
+    return [
+        text + " " * len(mark) if text and text[0] in "-.0123456789" and mark not in text else text
+        for text in texts
+    ]
+
+
+def footnotes(scores, *, published=True):
+    """Return what has to be shown with a table of scores, a sentence for each mark in it.
 
     Parameters
     ----------
-    headers : iterable of str
-        Keys of what :func:`score_texts` returns.
+    scores : DataFrame
+        As for :func:`score_texts`; scores by a column will do.
+    published : bool, default=True
+        Give the footnote of published kappas as well, where there are any.
 
     Returns
     -------
-    bool
+    list of str
+
+    Examples
+    --------
+    >>> from mura_skorch.metrics import study_scores
+    >>> from mura_skorch.score_tables import footnotes
+    >>> footnotes(study_scores([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1]))[0][2:23]
+    'fewer than 50 studies'
     """
-    return any(header.endswith("*") for header in headers)
+    notes = []
+    if "caution" in scores and (cautions := [text for text in scores["caution"].dropna() if text]):
+        notes.append(f"{FEW} {cautions[0]}: intervals are likely to be too narrow")
+    if "n_models" in scores and (n_models := scores["n_models"].max()) > 1:
+        notes.append(
+            f"{POOL} pools the scores of {n_models:.0f} models, each on a scale of its own; the "
+            f"{MEAN_OF_TYPES} does not"
+        )
+    if published and any(name in scores for name in _BESIDE_HEADERS if name != "pooled_model"):
+        notes.append(FOOTNOTE)
+    return notes
 
 
 def decision_table(scores, unit="studies"):
@@ -173,9 +227,22 @@ def _texts(scores, counts, metrics):
         **{header: scores[name].astype(int) for name, header in counts.items()}
     )
     for metric, header in metrics.items():
-        ends = scores[[metric, f"{metric}_low", f"{metric}_high"]].itertuples(index=False)
-        table[header] = [interval_text(*row).replace(" (", "\n(") for row in ends]
+        table[header] = [_cell(row, metric) for row in scores.to_dict("records")]
     return table
+
+
+def _cell(row, metric):
+    """Return a figure with its marks, and below it its interval where it has one."""
+    text = number_text(row[metric])
+    if text == "n/a":
+        return text
+    if metric in MARKED_POOL:
+        text += _pool(row)
+    if f"{metric}_low" not in row:
+        return text
+    ends = interval_text(row[metric], row[f"{metric}_low"], row[f"{metric}_high"]).partition(" ")[2]
+    few = _few(row) if metric in MARKED_FEW else ""
+    return f"{text}\n{ends}{few}"
 
 
 def undefined_table(scores):

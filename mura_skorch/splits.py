@@ -22,7 +22,8 @@ class PatientSplit:
     Parameters
     ----------
     valid_share : float, default=0.1
-        Share of the patients held out for validation, between 0 and 1.
+        Share of the patients held out for validation, between 0 and 1. It is a minimum:
+        scikit-learn rounds up, so that 2 of 11 patients are held out for 0.1.
     random_state : int, default=0
         Its own seed, apart from the estimator's, so that models with other seeds and the points
         of a grid share one validation part.

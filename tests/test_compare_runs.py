@@ -70,6 +70,20 @@ def test_two_runs_are_compared_at_their_own_thresholds(runs, tmp_path, capsys):
     assert NOTE in text
     assert "McNemar" in text
     assert f"{expected.kappa_a.iloc[-1]:.3f}" in text
+    rows = {words[0]: words for words in map(str.split, text.splitlines()) if len(words) > 9}
+    hands, overall = rows["XR_HAND"], rows["overall"]
+    assert hands[-1] == f"{expected.p_holm.iloc[0]:.2g}"
+    assert overall[-2:] == [f"{expected.mcnemar_p.iloc[-1]:.2g}"] * 2
+    assert "The 2 study types are 2 more" in text
+    assert "Fewer than 50 patients, intervals likely too narrow: XR_HAND, XR_WRIST" in text
+
+
+def test_pool_of_several_models_is_named(runs, capsys):
+    pool = table(0.3).assign(scored_by=lambda t: t["study_type"])
+    compare_runs.main([runs[0], log(report__predictions=pool), "--n-resamples", "50"])
+    text = capsys.readouterr().out
+    assert "B is 2 models, each on a scale of its own" in text
+    assert "A is" not in text
 
 
 def test_caveats_of_both_runs_are_printed_and_written(runs, tmp_path, capsys):

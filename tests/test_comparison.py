@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from mura_skorch.comparison import compare_models, match_predictions
+from mura_skorch.comparison import compare_models, holm, match_predictions
 from mura_skorch.metrics import intervals
 
 
@@ -78,6 +78,41 @@ def test_swapping_the_models_swaps_the_signs(scored):
         # Rows are sorted by their scores, not by patient: the resamples are the same.
         np.testing.assert_allclose(there[ends], -back[ends[::-1]].to_numpy(), atol=1e-9)
     np.testing.assert_allclose(there.mcnemar_p, back.mcnemar_p)
+
+
+def test_p_values_of_types_are_adjusted_for_their_number_and_overalls_is_not(scored):
+    y_true, a, b, study_type, patient = scored
+    four = np.char.add(study_type, np.array(["_L", "_R"])[patient % 2])
+    found = compare_models(y_true, a, b, study_type=four, groups=patient)
+    raw = found["mcnemar_p"].to_numpy()
+    order = np.argsort(raw[:4])
+    expected = np.minimum(np.maximum.accumulate(raw[:4][order] * [4, 3, 2, 1]), 1)
+    np.testing.assert_allclose(found["p_holm"].to_numpy()[order], expected)
+    assert found["p_holm"].iloc[4] == raw[4]
+    assert (found["p_holm"] >= found["mcnemar_p"]).all()
+
+
+@pytest.mark.parametrize(
+    ("raw", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # the second of three is no less than the first
+        ([0.5, 0.9], [1, 1]),
+        ([np.nan, 0.02, 0.03], [np.nan, 0.04, 0.04]),
+        ([0.2], [0.2]),
+        ([], []),
+    ],
+)
+def test_adjustment_is_holms(raw, adjusted):
+    np.testing.assert_allclose(holm(raw), adjusted)
+
+
+def test_comparisons_of_few_patients_carry_a_caution(scored):
+    y_true, a, b, _, patient = scored
+    assert set(compare_models(y_true, a, b, **options(scored))["caution"]) == {""}
+    few = compare_models(y_true, a, b, groups=patient % 49)
+    assert few["caution"].tolist() == ["fewer than 50 patients"]
+    assert compare_models([0, 1], [0.1, 0.9], [0.2, 0.7])["caution"][0] == "fewer than 50 studies"
+    assert compare_models([], [], [])["caution"].tolist() == [""]
 
 
 def test_model_compared_with_itself_differs_by_nothing(scored):

@@ -8,11 +8,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from mura_skorch.evaluation import evaluate, final_metrics, score_predictions
-from mura_skorch.metrics import study_scores
+from mura_skorch.metrics import METRICS, study_scores
 from mura_skorch.predictions import beside_pooled
 from mura_skorch.published import FOOTNOTE
 from mura_skorch.readers import reader_kappas
-from mura_skorch.score_tables import format_scores
+from mura_skorch.score_tables import POOL, format_scores
 
 # A model of 60 studies does not beat chance by far: whether a shortcut is as good is not the point.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -83,6 +83,65 @@ def test_views_are_scored_as_views(predictions):
     assert set(found.views["level"]) == {"view"}
     assert found.views.iloc[-1]["n"] == 120
     assert set(found.studies["level"]) == {"study"}
+
+
+def test_views_of_one_study_are_resampled_together_where_no_patient_is_known(predictions):
+    """Eight views that are all alike say no more than their study."""
+    unknown = predictions.drop(columns="patient")
+    views = unknown.loc[unknown.index.repeat(8)]
+    found = evaluate(unknown, views)
+    ends = [f"{name}_{end}" for name in ("kappa", "auroc", "brier") for end in ("low", "high")]
+    pd.testing.assert_frame_equal(found.views[ends], found.studies[ends], atol=0.03, rtol=0)
+    known = evaluate(predictions, predictions.loc[predictions.index.repeat(8)])
+    pd.testing.assert_frame_equal(known.views[ends], known.studies[ends], atol=0.03, rtol=0)
+    assert found.views["caution"].tolist() == ["fewer than 50 studies"] * 2 + [""]
+
+
+def by_two_models(predictions):
+    tables = [part for _, part in predictions.groupby("study_type")]
+    return beside_pooled(tables)
+
+
+def test_overall_row_of_several_models_says_so_and_has_the_mean_of_types_above(predictions):
+    scores = score_predictions(by_two_models(predictions)).set_index("study_type")
+    assert scores.index.tolist() == ["XR_HAND", "XR_WRIST", "mean of types", "overall"]
+    assert scores["n_models"].tolist() == [1, 1, 2, 2]
+    for name in METRICS:
+        assert scores.loc["mean of types", name] == pytest.approx(scores[name].iloc[:2].mean())
+    alone = score_predictions(predictions.assign(scored_by="one"))
+    assert "n_models" not in alone
+    assert "mean of types" not in set(alone["study_type"])
+
+
+def test_printed_table_marks_the_pool_of_several_models(predictions):
+    lines = format_scores(score_predictions(by_two_models(predictions))).splitlines()
+    assert [line.split("  ")[0] for line in lines[5:7]] == ["mean of types", "overall"]
+    assert [POOL in line for line in lines[2:7]] == [False] * 4 + [True]
+    (note,) = [line for line in lines if line.startswith(POOL)]
+    assert "pools the scores of 2 models, each on a scale of its own" in note
+    assert POOL not in format_scores(score_predictions(predictions))
+
+
+def test_runs_get_the_means_of_types_beside_the_pool_of_several_models(predictions):
+    scores = score_predictions(by_two_models(predictions))
+    metrics, rows = final_metrics(scores), scores.set_index("study_type")
+    assert metrics["test/auroc"] == rows.loc["overall", "auroc"]
+    assert metrics["test/auroc_mean_of_types"] == rows.loc["mean of types", "auroc"]
+    assert not any("mean" in name for name in final_metrics(score_predictions(predictions)))
+
+
+def test_views_failures_and_a_pooled_model_keep_their_place_beside_several_models(predictions):
+    both = beside_pooled(
+        [part for _, part in predictions.groupby("study_type")],
+        predictions.assign(score=predictions["label"] * 0.8, threshold=0.5, decision=0),
+    )
+    found = evaluate(both, predictions, failed={"XR_ELBOW": "FAILED: x"})
+    names = ["XR_ELBOW", "XR_HAND", "XR_WRIST", "mean of types", "overall"]
+    assert found.studies["study_type"].tolist() == names
+    assert found.studies["pooled_model"].tolist()[1:] == [1, 1, 1, 1]
+    assert found.views["study_type"].tolist() == names[1:]
+    lines = format_scores(found.studies).splitlines()
+    assert "FAILED: x" in lines[2]
 
 
 def test_a_shortcut_as_good_as_the_model_is_an_alert(predictions):
@@ -166,7 +225,8 @@ def test_final_metrics_share_their_names_with_every_run(predictions):
     metrics = final_metrics(score_predictions(predictions))
     direct = study_scores(predictions.label, predictions.score, groups=predictions.patient)
     assert metrics["test/kappa"] == direct["kappa"].iloc[0]
-    assert {"test/n", "test/auroc_low", "test/ece_high"} <= set(metrics)
+    assert {"test/n", "test/auroc_low", "test/brier_high", "test/ece"} <= set(metrics)
+    assert "test/ece_high" not in metrics
 
 
 def test_study_that_occurs_twice_is_refused(predictions):

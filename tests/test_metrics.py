@@ -4,6 +4,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
@@ -19,6 +20,7 @@ from sklearn.metrics import (
 from mura_skorch import metrics
 from mura_skorch.metrics import (
     KappaInterval,
+    calibration_bins,
     intervals,
     kappa_interval,
     kappa_score,
@@ -28,8 +30,8 @@ from mura_skorch.metrics import (
 
 COLUMNS = [
     *("study_type", "level", "n", "n_abnormal", "tp", "fn", "fp", "tn"),
-    *(f"{name}{end}" for name in metrics.METRICS for end in ("", "_low", "_high")),
-    "undefined",
+    *(f"{name}{end}" for name in metrics.METRICS[:-1] for end in ("", "_low", "_high")),
+    *("ece", "caution", "undefined"),
 ]
 
 
@@ -355,7 +357,7 @@ def test_every_nan_of_a_row_has_its_reason():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 row = study_scores(y_true, y_score, groups=patients, n_resamples=50).iloc[0]
-            for name in metrics.METRICS:
+            for name in metrics.METRICS[:-1]:
                 ends = row[[f"{name}_low", f"{name}_high"]].isna()
                 assert ends.all() == ends.any()
                 named = name in row.undefined or "resampled intervals" in row.undefined
@@ -417,6 +419,108 @@ def test_calibration_error_is_that_of_its_definition(predictions):
     assert study_scores(y_true, y_score).ece.iloc[0] == pytest.approx(expected)
 
 
+def test_calibration_error_has_no_interval_that_could_miss_it(predictions):
+    assert "ece" in metrics.METRICS
+    assert not {"ece_low", "ece_high"} & set(study_scores(*predictions[:2]))
+
+
+def test_bins_are_closed_on_the_left_and_the_last_on_both_sides():
+    n = metrics.ECE_BINS
+    edges = np.arange(n + 1) / n
+    bins = calibration_bins([1] * (n + 1), edges)
+    assert bins.n_abnormal.tolist() == [1] * (n - 1) + [2]
+    assert (bins.low == edges[:-1]).all()
+    below = np.nextafter(edges[1:], 0)
+    assert calibration_bins([0] * n, below).n_normal.tolist() == [1] * n
+    assert calibration_bins([], []).mean_score.isna().all()
+
+
+def test_bins_hold_every_study_and_give_the_calibration_error(predictions):
+    y_true, y_score, *_ = predictions
+    bins = calibration_bins(y_true, y_score)
+    n = bins.n_normal + bins.n_abnormal
+    assert (bins.n_abnormal.sum(), n.sum()) == (y_true.sum(), len(y_true))
+    gaps = (n * (bins.share_abnormal - bins.mean_score).abs()).sum() / n.sum()
+    assert study_scores(y_true, y_score).ece.iloc[0] == pytest.approx(gaps)
+
+
+# ---- few patients, and the mean of the types
+
+
+def test_rows_of_few_patients_carry_a_caution(predictions):
+    y_true, y_score, study_type, patient = predictions
+    scores = study_scores(y_true[:60], y_score[:60], study_type=["a"] * 49 + ["b"] * 11)
+    assert scores.caution.tolist() == ["fewer than 50 studies"] * 2 + [""]
+    scores = study_scores(y_true, y_score, study_type=study_type, groups=patient % 49)
+    assert set(scores.caution) == {"fewer than 50 patients"}
+    assert study_scores(y_true, y_score, groups=patient).caution.tolist() == [""]
+    assert view_scores(y_true[:9], y_score[:9]).caution.tolist() == ["fewer than 50 views"]
+    assert study_scores([], []).caution.tolist() == [""]
+
+
+def test_mean_of_types_is_the_mean_of_their_rows(predictions):
+    y_true, y_score, study_type, patient = predictions
+    options = {"study_type": study_type, "groups": patient}
+    scores = study_scores(y_true, y_score, **options, mean_of_types=True)
+    types, mean = scores[:3], scores.iloc[3]
+    assert scores.study_type.tolist()[3:] == [metrics.MEAN_OF_TYPES, metrics.OVERALL]
+    for name in metrics.METRICS:
+        assert mean[name] == pytest.approx(types[name].mean())
+    assert mean.n == len(y_true)
+    assert mean.undefined == ""
+    rest = scores.drop(index=3).reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest, study_scores(y_true, y_score, **options))
+
+
+def test_mean_of_types_has_the_interval_of_drawing_patients_one_by_one(predictions):
+    y_true, y_score, study_type, patient = predictions
+    options = {"study_type": study_type, "groups": patient}
+    mean = study_scores(y_true, y_score, **options, mean_of_types=True).iloc[3]
+    right = (y_score > 0.5) == y_true
+    rng = np.random.default_rng(1)
+    rows = [np.flatnonzero(patient == name) for name in np.unique(patient)]
+    means = []
+    for _ in range(1000):
+        drawn = np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])
+        parts = [drawn[study_type[drawn] == name] for name in np.unique(study_type)]
+        ranks = [stats.rankdata(y_score[part])[y_true[part] == 1] for part in parts]
+        sizes = [(y_true[part].sum(), (1 - y_true[part]).sum()) for part in parts]
+        areas = [
+            (rank.sum() - a * (a + 1) / 2) / (a * n)
+            for rank, (a, n) in zip(ranks, sizes, strict=True)
+        ]
+        found = [right[part] for part in parts]
+        hits = [right[part][y_true[part] == 1] for part in parts]
+        means.append([np.mean([np.mean(share) for share in shares]) for shares in (found, hits)])
+        means[-1].append(np.mean(areas))
+    ends = np.quantile(means, [0.025, 0.975], axis=0).T
+    for name, expected in zip(("accuracy", "sensitivity", "auroc"), ends, strict=True):
+        assert [mean[f"{name}_low"], mean[f"{name}_high"]] == pytest.approx(expected, abs=0.02)
+
+
+def test_pool_of_types_on_two_scales_hides_what_their_mean_shows():
+    """Two models, each perfect on its type, each on a scale of its own."""
+    y_true, study_type = [0, 0, 1, 1] * 2, ["a"] * 4 + ["b"] * 4
+    y_score = [0.01, 0.02, 0.03, 0.04, 0.91, 0.92, 0.93, 0.94]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        scores = study_scores(y_true, y_score, study_type=study_type, mean_of_types=True)
+    assert scores.auroc.tolist() == [1, 1, 1, 0.75]
+
+
+@pytest.mark.filterwarnings("ignore:zero width")
+def test_mean_of_types_is_undefined_where_a_type_is(predictions):
+    y_true, y_score, study_type, patient = predictions
+    y_true = np.where(study_type == "XR_HAND", 0, y_true)
+    options = {"study_type": study_type, "groups": patient, "mean_of_types": True}
+    mean = study_scores(y_true, y_score, **options).iloc[3]
+    assert np.isnan(mean[["auroc", "auroc_low", "auroc_high"]].astype(float)).all()
+    assert "auroc: not defined for XR_HAND" in mean.undefined
+    assert mean.accuracy_low < mean.accuracy < mean.accuracy_high
+    alone = study_scores(y_true, y_score, mean_of_types=True)
+    assert alone.study_type.tolist() == ["overall"]
+
+
 # ---- the bootstrap of scores
 
 
@@ -452,7 +556,7 @@ def test_areas_of_a_resample_of_one_class_are_nan():
     assert np.isnan(areas).all()
 
 
-BOOTSTRAPPED = ("kappa", "auroc", "average_precision", "accuracy", "f1", "brier", "ece")
+BOOTSTRAPPED = ("kappa", "auroc", "average_precision", "accuracy", "f1", "brier")
 
 
 def test_repeating_every_patients_studies_narrows_no_interval(predictions):
@@ -461,6 +565,7 @@ def test_repeating_every_patients_studies_narrows_no_interval(predictions):
     columns = (np.repeat(column, 3) for column in (y_true, y_score))
     again = study_scores(*columns, groups=np.repeat(patient, 3))
     names = [f"{name}{end}" for name in BOOTSTRAPPED for end in ("", "_low", "_high")]
+    names.append("ece")
     np.testing.assert_allclose(again.loc[0, names].tolist(), once.loc[0, names].tolist())
 
 
@@ -524,7 +629,7 @@ def test_eight_rows_of_the_valid_splits_size_take_seconds():
 def test_scores_of_no_studies_are_nan():
     scores = study_scores([], [])
     assert scores.n.tolist() == [0]
-    assert scores.loc[0, "kappa":"ece_high"].isna().all()
+    assert scores.loc[0, "kappa":"ece"].isna().all()
 
 
 def test_zero_width_warning_names_the_rows():
@@ -561,6 +666,7 @@ def test_scores_take_the_columns_of_a_study_table():
         ({"study_type": ["a", None, "b"]}, "study_type without missing values"),
         ({"groups": ["a", np.nan, "b"]}, "groups without missing values"),
         ({"study_type": ["a", "overall", "b"]}, "rename that type"),
+        ({"study_type": ["a", "mean of types", "b"]}, "rename that type"),
         ({"interval": "exact"}, "expected interval to be one of"),
         ({"threshold": 2}, "expected a threshold"),
         ({"threshold": [0.5, 0.5, np.nan]}, "got nan in row 2"),

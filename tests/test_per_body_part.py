@@ -86,6 +86,9 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
     children = {run.data.tags["mlflow.parentRunId"] for run in runs.values()}
     assert children == {parent.info.run_id}
     assert all("test/kappa" in run.data.metrics for run in [parent, *runs.values()])
+    # The parent's overall figures pool three models; each child's are one model's.
+    assert "test/auroc_mean_of_types" in parent.data.metrics
+    assert not any("mean_of" in name for run in runs.values() for name in run.data.metrics)
     assert parent.data.tags["note"] == note
     client = mlflow.MlflowClient()
     logged = {item.path for item in client.list_artifacts(parent.info.run_id, "report")}
@@ -94,7 +97,11 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
     assert len(predictions) == 12
     assert predictions[["score", "pooled_score"]].notna().all(axis=None)
     results = study_level_results()
-    assert results["study_type"].tolist() == ["XR_ELBOW", "XR_HAND", "XR_WRIST", "overall"]
+    types = ["XR_ELBOW", "XR_HAND", "XR_WRIST"]
+    assert results["study_type"].tolist() == [*types, "mean of types", "overall"]
+    assert results["n_models"].tolist() == [1, 1, 1, 3, 3]
+    assert "pools the scores of 3 models" in table
+    assert predictions["scored_by"].tolist() == predictions["study_type"].tolist()
     assert set(results["note"]) == {note}
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mura_skorch import plots
 from mura_skorch.metrics import study_scores
-from mura_skorch.plots import KappaDisplay, TrainingDisplay
+from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, TrainingDisplay
 from mura_skorch.published import STUDY_COUNTS, beside_published
 
 
@@ -171,3 +171,76 @@ def test_kappas_of_views_are_labelled_as_such():
     assert studies.get_ylabel() == "Cohen's kappa, validation"
     assert views.get_ylabel() == "Cohen's kappa, validation (view level)"
     assert views.lines[0].get_ydata().tolist() == [0.3, 0.4]
+
+
+def reliability(y_true, y_score, **options):
+    display = ReliabilityDisplay(y_true, y_score, **options).plot()
+    lines = {line.get_label(): line for line in display.ax_.lines}
+    return display, lines
+
+
+def test_bins_of_few_studies_are_faint_and_joined_by_no_line():
+    """Bins 0, 1 and 3 hold twenty studies each, bin 2 three."""
+    y_score = np.repeat([0.03, 0.1, 0.16, 0.22], [20, 20, 3, 20])
+    y_true = np.arange(63) % 2
+    _, lines = reliability(y_true, y_score)
+    curve, few = lines["model"], lines["fewer than 10 studies"]
+    assert np.flatnonzero(~np.isnan(curve.get_ydata())).tolist() == [0, 1, 3]
+    assert few.get_linestyle() == "None"
+    assert few.get_alpha() < 0.5
+    assert few.get_xdata()[2] == pytest.approx(0.16)
+    assert "fewer than 10 studies" not in reliability(y_true[:40], y_score[:40])[1]
+
+
+def test_curve_histogram_and_calibration_error_share_their_bins():
+    """Scores on the edges of bins, where a bin begins."""
+    y_score = np.repeat(np.array([3, 6, 9, 12]) / 15, 20)
+    y_true = (np.arange(80) % 4 == 0).astype(int)
+    display, lines = reliability(y_true, y_score)
+    bars = {
+        round(bar.get_x() * 15): bar.get_height()
+        for bar in display.ax_histogram_.patches
+        if bar.get_height() and bar.get_y() == 0
+    }
+    assert bars == {3: 15, 6: 15, 9: 15, 12: 15}
+    shares = lines["model"].get_ydata()
+    assert np.flatnonzero(~np.isnan(shares)).tolist() == [3, 6, 9, 12]
+    error = study_scores(y_true, y_score).ece.iloc[0]
+    gaps = np.abs(shares - lines["model"].get_xdata())
+    assert error == pytest.approx(np.nanmean(gaps))
+
+
+def test_reliability_of_no_studies_is_an_empty_figure():
+    display, _ = reliability([], [], name="7 models, pooled", note="phantoms")
+    assert display.ax_.get_title(loc="left") == "phantoms"
+
+
+def test_rows_over_all_types_are_set_apart_together(scores):
+    y_true, y_score, study_type = predictions()
+    scores = study_scores(y_true, y_score, study_type=study_type, mean_of_types=True)
+    display = KappaDisplay(scores.assign(n_models=[1] * 7 + [7, 7])).plot()
+    heights = np.diff(display.ax_.get_yticks())
+    assert heights[-2] > 1
+    assert heights[-1] == 1
+    assert fits(display)
+    assert any("7 models" in text for text in texts(display))
+
+
+def test_epoch_whose_weights_were_kept_has_a_ring():
+    epochs = pd.DataFrame({"name": "a", "epoch": [1, 2, 3], "train_loss": 0.4})
+    losses, kappas = [0.5, 0.3, 0.3], [0.1, 0.2, 0.3]
+
+    def ringed(**columns):
+        axes = TrainingDisplay(epochs.assign(**columns)).plot().axes_
+        return [
+            line.get_xdata().tolist()
+            for ax in axes
+            for line in ax.lines
+            if line.get_markerfacecolor() == "none" and len(line.get_xdata())
+        ]
+
+    assert ringed(valid_loss=losses, valid_kappa=kappas) == [[2], [2]]
+    # A call that begins anew keeps its own best.
+    again = {"valid_loss": losses, "valid_loss_best": [True, False, True]}
+    assert ringed(**again) == [[3]]
+    assert ringed() == []

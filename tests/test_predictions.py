@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mura_skorch.ensemble import MuraEnsemble
 from mura_skorch.judging import judge
 from mura_skorch.labels import join_labels
+from mura_skorch.model_card import describe_model
 from mura_skorch.predictions import (
     COLUMNS,
     RESERVED,
@@ -47,7 +49,9 @@ def test_competition_file_comes_back_as_labels(valid):
     assert pd.api.types.is_integer_dtype(predictions["decision"])
 
 
-@pytest.mark.parametrize("name", ["score", "threshold", "decision", "n_views", "note", "height"])
+@pytest.mark.parametrize(
+    "name", ["score", "threshold", "decision", "n_views", "note", "height", "scored_by"]
+)
 def test_further_columns_never_take_the_place_of_the_models(valid, name):
     table = valid.assign(**{name: 7})
     with pytest.raises(ValueError, match=f"not called {name}.*such as own_{name}"):
@@ -57,6 +61,20 @@ def test_further_columns_never_take_the_place_of_the_models(valid, name):
 def test_all_that_a_judgement_says_itself_is_reserved(fitted, valid):
     found = judge(fitted, valid, n_cases=0)
     assert {*found.predictions, *found.view_predictions} <= RESERVED | set(COLUMNS)
+
+
+def test_judgement_describes_the_model_it_is_of(fitted, valid):
+    """A loss or network of one's own is told by its own words, and by no others."""
+    told = " ".join(judge(fitted, valid, n_cases=0).model)
+    assert "Network: TinyNet. The study network with a DenseNet of four layers." in told
+    assert "DenseNet-169" not in told
+    assert "training began with random weights" in told
+    assert "Loss: StudyTypeBCE. Binary cross-entropy" in told
+    assert "count views, level study" in told
+    assert "Trained on the study types XR_HAND, XR_WRIST." in told
+    both = describe_model(MuraEnsemble.of([fitted, fitted]))
+    assert both[0] == "The mean probability of 2 models."
+    assert both[1:] == describe_model(fitted)
 
 
 def test_study_without_a_score_has_no_decision(valid):

@@ -107,6 +107,74 @@ def test_model_card_says_na_where_a_figure_is_not_defined(predictions, tmp_path)
     assert "AUROC n/a" in (tmp_path / "model_card.md").read_text()
 
 
+def test_card_speaks_of_muras_labels_where_the_studies_are_muras(predictions, tmp_path):
+    counts = STUDY_COUNTS["valid"]["XR_HUMERUS"]
+    n = sum(counts)
+    mura = pd.DataFrame(
+        {
+            **{"study": [f"s{i}" for i in range(n)], "study_type": "XR_HUMERUS"},
+            **{"label": np.repeat([0, 1], counts), "score": np.linspace(0, 1, n)},
+        }
+    )
+    for table, is_named in ((mura, True), (mura[1:], False), (predictions, False)):
+        write_report(tmp_path, table)
+        assert ("MURA" in (tmp_path / "model_card.md").read_text()) == is_named
+
+
+def test_card_has_the_models_own_words_and_the_authors_notes(predictions, tmp_path):
+    notes = ["Labels by two radiologists in consensus."]
+    write_report(tmp_path / "a", predictions, model=["Network: Res. A ResNet-18."], notes=notes)
+    write_report(tmp_path / "b", **read_report(tmp_path / "a"))
+    write_report(tmp_path / "c", predictions)
+    told, again, bare = ((tmp_path / name / "model_card.md").read_text() for name in "abc")
+    assert again == told
+    assert "- Network: Res. A ResNet-18." in told
+    assert f"## Notes of the authors\n\n- {notes[0]}" in told
+    assert "## Notes of the authors" not in bare
+    assert "not stated" not in told
+    assert "How these labels came about is not stated here" in bare
+    for card in (told, bare):
+        assert "DenseNet" not in card
+        assert "Activation maps" not in card  # none is shown
+
+
+def test_report_of_several_models_names_the_pool_wherever_it_stands(predictions, tmp_path):
+    several = predictions.assign(scored_by=predictions["study_type"])
+    scores = write_report(tmp_path / "several", several)
+    write_report(tmp_path / "one", predictions)
+    pages, cards = (
+        [(tmp_path / name / file).read_text() for name in ("several", "one")]
+        for file in ("report.html", "model_card.md")
+    )
+    for texts in (pages, cards):
+        assert [" pools the" in text for text in texts] == [True, False]
+    mean = f"{scores.iloc[-2].auroc:.3f}"[1:]
+    assert f"AUROC {mean}" in pages[0]
+    again = write_report(tmp_path / "again", **read_report(tmp_path / "several"))
+    pd.testing.assert_frame_equal(again, scores)
+
+
+def test_rows_of_few_patients_are_marked_beside_kappa_and_auroc(predictions, tmp_path):
+    write_report(tmp_path, predictions.assign(site=["a", "b"] * 30), by=["site"])
+    page = (tmp_path / "report.html").read_text()
+    assert "fewer than 50 patients: intervals are likely to be too narrow" in page
+    caution = pd.read_csv(tmp_path / "metrics.csv")["caution"]
+    assert set(caution) == {"fewer than 50 patients"}
+    enough = pd.concat([predictions] * 2, ignore_index=True)
+    enough = enough.assign(study=range(120), patient=range(120), study_type="XR_HAND")
+    write_report(tmp_path, enough)
+    assert "too narrow. " not in (tmp_path / "report.html").read_text()
+    assert "\u2020" not in (tmp_path / "report.html").read_text()
+
+
+def test_calibration_error_is_printed_without_an_interval(predictions, tmp_path):
+    scores = write_report(tmp_path, predictions)
+    page = (tmp_path / "report.html").read_text()
+    error = f"{scores['ece'].iloc[-1]:.3f}"[1:]
+    assert f'<td class="number">{error}</td>' in page
+    assert "artefact" not in page
+
+
 def test_readers_of_different_studies_are_not_ranked(predictions, tmp_path):
     rng = np.random.default_rng(0)
     read = {name: rng.integers(0, 2, 60) for name in ("ann", "bob", "cem")}

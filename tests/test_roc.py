@@ -45,6 +45,13 @@ def test_no_point_where_studies_have_thresholds_of_their_own(scored):
     assert points(RocDisplay.from_predictions(*scored, threshold=None)) == {}
 
 
+def test_curve_has_the_name_it_is_given(scored):
+    display = RocDisplay.from_predictions(*scored, name="7 models, pooled")
+    words = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert words[0].startswith("7 models, pooled, AUROC")
+    assert list(points(display)) == ["7 models, pooled above 0.5"]
+
+
 def test_note_is_written_above_and_given_axes_are_used(scored):
     ax = Figure().subplots()
     display = RocDisplay.from_predictions(*scored, note="phantoms: no clinical meaning", ax=ax)

@@ -1,10 +1,14 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from mura_skorch.breakdown import scores_by
 from mura_skorch.metrics import study_scores
 from mura_skorch.score_tables import (
+    FEW,
+    POOL,
     decision_table,
+    format_scores,
     probability_table,
     shortcut_table,
     undefined_table,
@@ -12,6 +16,7 @@ from mura_skorch.score_tables import (
 from mura_skorch.shortcuts import shortcut_scores
 
 
+@pytest.mark.filterwarnings("ignore:The model cannot be told from")  # as twenty studies tell little
 def test_shortcuts_are_rows_of_types_columns_of_shortcuts_and_the_models_excess_overall(
     predictions,
 ):
@@ -47,6 +52,26 @@ def test_table_by_a_column_is_headed_by_its_name(predictions):
     assert decision_table(scores).columns[:2].tolist() == ["site", "study type"]
     assert "AUROC" in probability_table(pooled)
     assert undefined_table(pooled)["site"].unique().tolist() == ["north", "south"]
+
+
+def test_marks_stand_where_a_footnote_explains_them_and_figures_stay_in_line():
+    rng = np.random.default_rng(0)
+    study_type = ["XR_HAND"] * 40 + ["XR_WRIST"] * 60
+    y_true, y_score = np.arange(100) % 2, rng.random(100)
+    scores = study_scores(y_true, y_score, study_type=study_type, mean_of_types=True)
+    scores["n_models"] = [1, 1, 2, 2]
+    lines = format_scores(scores).splitlines()
+    assert [FEW in line for line in lines] == [False, False, True, *[False] * 4, True, False]
+    assert [POOL in line for line in lines] == [*[False] * 6, True, False, True]
+    ends = {line.index(")") for line in lines[2:7] if ")" in line}
+    assert len(ends) == 1, "the marks hang over"
+    table = probability_table(scores)
+    assert [FEW in text for text in table["AUROC"]] == [True, False, False, False]
+    assert [FEW in text for text in table["average precision"]] == [False] * 4
+    assert [POOL in text for text in table["calibration error"]] == [False, False, False, True]
+    assert [POOL in text for text in table["Brier score"]] == [False] * 4
+    assert [POOL in text for text in decision_table(scores)["kappa"]] == [False] * 4
+    assert [FEW in text for text in decision_table(scores)["kappa"]] == [True, False, False, False]
 
 
 def test_undefined_figures_are_named_as_in_the_tables_once_per_reason(predictions):

@@ -14,9 +14,10 @@ MIN_DEFINED = 0.5  # share of resamples that must be defined for their percentil
 CHUNK_CELLS = 2**20  # cells of the largest temporary array of the bootstrap: 8 MiB
 
 
-def confusion_counts(y_true, y_pred, groups):
+def confusion_counts(y_true, y_pred, groups, n_groups=None):
     """Return the counts of each group, an int array of shape (n_groups, 4)."""
-    n_groups = int(groups.max(initial=-1)) + 1
+    if n_groups is None:
+        n_groups = int(groups.max(initial=-1)) + 1
     cell = 4 * groups + 2 * y_true + y_pred
     return np.bincount(cell, minlength=4 * n_groups).reshape(n_groups, 4)
 
@@ -42,6 +43,11 @@ def f1_of(counts):
     """Return the harmonic mean of sensitivity and positive predictive value."""
     _, fp, fn, tp = np.moveaxis(np.asarray(counts), -1, 0)
     return _divide(2 * tp, 2 * tp + fp + fn)
+
+
+def share_of(hit, missed):
+    """Return the share of those hit, such as the sensitivity from tp and fn."""
+    return _divide(hit, hit + missed)
 
 
 def wilson(part, whole):

@@ -22,6 +22,7 @@ def study_scores(
     interval: Literal["auto", "bootstrap", "analytic", "as-printed"] = "auto",
     n_resamples: int = 2000,
     random_state: int | np.random.Generator | None = 0,
+    mean_of_types: bool = False,
 ) -> pd.DataFrame:
     """Table of scores of studies: one row per study type and a last one over all studies.
 
@@ -45,22 +46,27 @@ def study_scores(
         Resamples of the bootstrap.
     random_state : int, numpy Generator or None, default=0
         Source of the resamples. With an int each row has the interval that it would have alone.
+    mean_of_types : bool, default=False
+        Add a row "mean of types" above "overall", where there are two types or more. Each type
+        counts alike in it, however many studies it has.
 
     Returns
     -------
     DataFrame
         Columns `study_type`, `level` ("study"), `n`, `n_abnormal`, `tp`, `fn`, `fp`, `tn`
-        (studies); for each metric of `METRICS` the figure and, with `_low` and `_high` after its
-        name, the ends of its 95 % interval; `undefined`, which names the figures that are NaN with
-        the reason, such as "auroc: only one class; ppv: none called abnormal", and is "" where all
-        stand. Rows in the sorted order of the types, then "overall", which pools the studies and
-        averages nothing.
+        (studies); for each metric of `METRICS` the figure and, but for the calibration error, with
+        `_low` and `_high` after its name, the ends of its 95 % interval; `caution`, such as "fewer
+        than 50 patients", where the intervals of kappa and AUROC are likely to be too narrow, else
+        ""; `undefined`, which names the figures that are NaN with the reason, such as "auroc: only
+        one class; ppv: none called abnormal", and is "" where all stand. Rows in the sorted order
+        of the types, then "overall", which pools the studies.
 
     Raises
     ------
     ValueError
         If lengths differ, labels are not 0 or 1, a score is NaN or outside [0, 1], a type or a
-        patient is missing, a type is called "overall", or a parameter is out of range.
+        patient is missing, a type is called "overall" or "mean of types", or a parameter is out of
+        range.
 
     Warns
     -----
@@ -71,19 +77,31 @@ def study_scores(
     -----
     Sensitivity, specificity, PPV and NPV are shares of cases and have Wilson's interval [1]_, which
     takes the cases for independent. Accuracy, F1, AUROC, average precision (the step-wise area
-    under precision and recall), the Brier score and the expected calibration error have the
-    percentiles of a bootstrap over patients.
+    under precision and recall) and the Brier score have the percentiles of a bootstrap over
+    patients. So have all figures in the row of means.
 
-    The expected calibration error puts the probabilities in `ECE_BINS` bins of equal width, closed
-    on the left, the last on both sides, and averages the distance between mean probability and
-    share of abnormal studies, weighted by the bins' sizes [2]_. Chance alone makes it greater than
-    0, and resampling adds chance: with few studies its interval lies high.
+    The expected calibration error puts the probabilities in `ECE_BINS` bins of equal width, see
+    :func:`mura_skorch.metrics.calibration_bins`, and averages the distance between mean
+    probability and share of abnormal studies, weighted by the bins' sizes [2]_. Chance makes it
+    greater than 0 even where the probabilities are right [3]_. Resampling adds chance to chance, so
+    that an interval of percentiles would often lie above the figure itself: it has none.
+
+    The row "overall" ranks studies of all types against each other. Where some types hold more
+    abnormal studies than others, its AUROC, average precision and calibration error credit a model
+    that does no more than tell the types apart. Where the types were scored by different models,
+    each on a scale of its own, the pool says little of any of them. The mean of types is free of
+    both.
+
+    Of fewer than 50 patients, intervals of kappa and AUROC tend to be too narrow. In simulated
+    tables of 30 studies, 95 % intervals of a kappa of .92 held the truth in 68 %, those of a kappa
+    of .70 in 93 %, and those of an AUROC of .93 in 87 %; from 160 studies on 93 to 96 % did.
 
     References
     ----------
     .. [1] Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
        1927.
     .. [2] Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, 2017.
+    .. [3] Kumar, Liang and Ma, "Verified uncertainty calibration", arXiv:1909.10155, 2019.
 
     Examples
     --------
@@ -102,7 +120,9 @@ def study_scores(
     ['npv: none called normal', '', '']
     """
     columns = y_true, y_score, study_type, groups
-    scores = score_table("study", *columns, threshold, interval, n_resamples, random_state)
+    scores = score_table(
+        "study", *columns, threshold, interval, n_resamples, random_state, mean_of_types
+    )
     _warn_zero_width(scores)
     return scores
 
@@ -117,6 +137,7 @@ def view_scores(
     interval: Literal["auto", "bootstrap", "analytic", "as-printed"] = "auto",
     n_resamples: int = 2000,
     random_state: int | np.random.Generator | None = 0,
+    mean_of_types: bool = False,
 ) -> pd.DataFrame:
     """Table of scores of single views, each judged by the label of its study.
 
@@ -129,9 +150,10 @@ def view_scores(
         Labels of the views' studies, 1 abnormal and 0 normal.
     y_score : array-like of shape (n_views,)
         Probabilities of abnormality, in [0, 1].
-    study_type, groups, threshold, interval, n_resamples, random_state
-        As for :func:`study_scores`, with one entry per view. Without `groups`, and in Wilson's
-        intervals always, views of one study count as independent, which is too narrow.
+    study_type, groups, threshold, interval, n_resamples, random_state, mean_of_types
+        As for :func:`study_scores`, with one entry per view. Where no patients are known, pass the
+        views' studies as `groups`: views of one study resemble each other. Without `groups`, and in
+        Wilson's intervals always, views count as independent, and the intervals are too narrow.
 
     Returns
     -------
@@ -151,7 +173,9 @@ def view_scores(
     [{'level': 'view', 'n': 3, 'tp': 1, 'fn': 1}]
     """
     columns = y_true, y_score, study_type, groups
-    scores = score_table("view", *columns, threshold, interval, n_resamples, random_state)
+    scores = score_table(
+        "view", *columns, threshold, interval, n_resamples, random_state, mean_of_types
+    )
     _warn_zero_width(scores)
     return scores
 

@@ -21,8 +21,7 @@ from mura_skorch.plots.style import (
     VERMILLION,
     plain_texts,
 )
-from mura_skorch.published import FOOTNOTE
-from mura_skorch.score_tables import needs_footnote, score_texts
+from mura_skorch.score_tables import SUMMARIES, footnotes, score_texts
 from mura_skorch.texts import shorten
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 NAME_WIDTH = 20  # characters of a study type that are shown
 PLOT_SHARE = 0.4  # of the axes' width that the forest takes; the table has the rest
 ROW_INCHES = 0.33
+NOTE_INCHES = 0.12  # of a line of the footnotes
+NOTE_WIDTH = 124  # characters
 FONT_PER_INCH = 0.93  # font size, in points per inch of the axes' width, at which the table fits
 # Marker, colour, label, and shift in rows, by which markers of equal kappas stay apart.
 MARKERS = {
@@ -41,7 +42,7 @@ MARKERS = {
 # Widths in characters, to which the columns of the table are proportional.
 COLUMN_WIDTHS = {
     "studies": 8,
-    "kappa (95 % CI)": 19,
+    "kappa (95 % CI)": 21,
     "AUROC": 8,
     "sensitivity": 11,
     "specificity": 11,
@@ -54,9 +55,9 @@ COLUMN_WIDTHS = {
 class KappaDisplay:
     """Cohen's kappa by study type, as a forest plot beside the table of all scores.
 
-    One row per study type, the pooled row set apart below. A point is the kappa, its bar the 95 %
-    interval; published kappas, where the table has them, are marked in the row they belong to,
-    with a footnote that they come from another test set.
+    One row per study type, the rows over all types set apart below. A point is the kappa, its bar
+    the 95 % interval; published kappas, where the table has them, are marked in the row they belong
+    to, with a footnote that they come from another test set.
 
     Parameters
     ----------
@@ -175,11 +176,12 @@ class KappaDisplay:
             The display itself, with `ax_` and `figure_`.
         """
         texts = score_texts(self.scores)
+        notes = textwrap.wrap(". ".join(footnotes(self.scores)), NOTE_WIDTH)
         positions = self._positions()
         if ax is None:
             from matplotlib.figure import Figure
 
-            rest = 0.65 + 0.2 * (needs_footnote(texts)) + 0.3 * bool(self.note)
+            rest = 0.65 + NOTE_INCHES * len(notes) + (0.3 if self.note else 0)
             height = rest + ROW_INCHES * (positions[-1] + 2.1)
             ax = Figure(figsize=(10, height), layout="constrained").add_subplot()
             width = 10 - 0.08 * max(len(shorten(name, NAME_WIDTH)) for name in texts["study type"])
@@ -190,13 +192,14 @@ class KappaDisplay:
         self._draw_axes(texts["study type"], positions, size)
         self._draw_kappas(positions, size)
         self._draw_table(texts, positions, size)
-        self._draw_words(needs_footnote(texts), size)
+        self._draw_words(notes, size)
         return self
 
     def _positions(self):
-        """Height of each row, downwards from 0, with a gap above the pooled row."""
-        overall = (self.scores["study_type"] == "overall").to_numpy()
-        return np.arange(len(overall)) + 0.4 * (overall & (np.arange(len(overall)) > 0))
+        """Height of each row, downwards from 0, with a gap above the rows over all types."""
+        rows = np.arange(len(self.scores))
+        is_summary = self.scores["study_type"].isin(SUMMARIES).to_numpy()
+        return rows + 0.4 * (is_summary & (rows > 0))
 
     def _draw_axes(self, names, positions, size):
         """Names to the left, the scale of kappa below the forest only."""
@@ -219,8 +222,9 @@ class KappaDisplay:
             dark = GREY if low < 0 and abs(tick) < 1e-9 else LINE_GREY
             ax.vlines(tick, -0.5, positions[-1] + 0.6, color=dark, linewidth=0.7, zorder=0)
         ax.axhline(-0.55, color=GREY, linewidth=0.8)
-        if positions[-1] % 1:
-            ax.axhline(positions[-1] - 0.7, color=GREY, linewidth=0.8)
+        below = positions[positions % 1 > 0]
+        if len(below):
+            ax.axhline(below[0] - 0.7, color=GREY, linewidth=0.8)
 
     def _draw_kappas(self, positions, size):
         """Points and bars, or n/a, and the published markers."""
@@ -261,21 +265,21 @@ class KappaDisplay:
             for header, edge in zip(columns, edges, strict=True):
                 self.ax_.text(edge, position, texts[header][i], ha="right", **style)
 
-    def _draw_words(self, footnote, size):
-        """Legend, footnote and note."""
+    def _draw_words(self, notes, size):
+        """Legend, footnotes and note."""
         ax = self.ax_
         ax.legend(
             **{"loc": "upper right", "bbox_to_anchor": (1, 0), "ncols": 3, "fontsize": size},
             **{"frameon": False, "borderaxespad": 0.2, "handletextpad": 0.6, "columnspacing": 1.5},
         )
-        if footnote:
+        if notes:
             below: dict[str, Any] = {
                 **{"xy": (1, 0), "xycoords": "axes fraction"},
                 **{"xytext": (0, -2.3 * size), "textcoords": "offset points"},
                 **{"ha": "right", "va": "top", "multialignment": "left"},
                 **{"fontsize": 0.85 * size, "color": GREY},
             }
-            ax.annotate(textwrap.fill(FOOTNOTE, 92), **below)
+            ax.annotate("\n".join(notes), **below)
         if self.note:
             ax.set_title(
                 self.note, loc="left", color=VERMILLION, fontsize=1.1 * size, fontweight="bold"

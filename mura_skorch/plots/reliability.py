@@ -4,12 +4,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.calibration import CalibrationDisplay
 
-from mura_skorch.metrics import ECE_BINS
+from mura_skorch.metrics import calibration_bins
 from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, VERMILLION, plain_texts
 
 __all__ = ["ReliabilityDisplay"]
+
+FEW = 10  # studies of a bin, below which its share says little: a half +- .3 in 95 %
+FAINT = 0.35  # opacity of such a bin's point
 
 
 class ReliabilityDisplay:
@@ -23,6 +25,8 @@ class ReliabilityDisplay:
         Probabilities of abnormality, in [0, 1].
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
+    name : str, default="model"
+        What the legend calls the curve, such as "7 models, pooled".
 
     Attributes
     ----------
@@ -33,10 +37,9 @@ class ReliabilityDisplay:
 
     Notes
     -----
-    The curve is scikit-learn's ``CalibrationDisplay`` with as many bins of equal
-    width as the calibration error has; a bin without
-    studies has no point. Points stand for as many studies as the histogram shows: a point of a few
-    studies means little.
+    Curve, histogram and calibration error share the bins of
+    :func:`mura_skorch.metrics.calibration_bins`. A bin of fewer than ten studies has a faint point
+    that no line joins; an empty one has none.
 
     Examples
     --------
@@ -46,9 +49,17 @@ class ReliabilityDisplay:
     'predicted probability of abnormality'
     """
 
-    def __init__(self, y_true: ArrayLike, y_score: ArrayLike, note: str | None = None) -> None:
+    def __init__(
+        self,
+        y_true: ArrayLike,
+        y_score: ArrayLike,
+        note: str | None = None,
+        *,
+        name: str = "model",
+    ) -> None:
         self.y_true = y_true
         self.y_score = y_score
+        self.name = name
         self.note = note
 
     @plain_texts
@@ -62,32 +73,31 @@ class ReliabilityDisplay:
         """
         from matplotlib.figure import Figure
 
-        y_true, y_score = np.asarray(self.y_true, dtype=int), np.asarray(self.y_score, dtype=float)
+        bins = calibration_bins(self.y_true, self.y_score)
+        n = bins["n_normal"] + bins["n_abnormal"]
         self.figure_ = Figure(figsize=(4.6, 5), layout="constrained")
         self.ax_, self.ax_histogram_ = self.figure_.subplots(
             2, sharex=True, height_ratios=[3, 1], squeeze=True
         )
         self.ax_.plot([0, 1], [0, 1], color=LINE_GREY, linewidth=1, label="perfectly calibrated")
-        if len(y_true):
-            CalibrationDisplay.from_predictions(
-                y_true,
-                y_score,
-                pos_label=1,
-                n_bins=ECE_BINS,
-                ref_line=False,
-                name="model",
-                ax=self.ax_,
-                color=BLUE,
-                marker="o",
-            )
+        # NaN breaks the line: no point of few studies is joined to others.
+        many, few = (bins.mask(~kept) for kept in (n >= FEW, (n > 0) & (n < FEW)))
+        self.ax_.plot(many["mean_score"], many["share_abnormal"], "o-", color=BLUE, label=self.name)
+        if few["mean_score"].notna().any():
+            label = f"fewer than {FEW} studies"
+            style = {"linestyle": "none", "alpha": FAINT, "label": label}
+            self.ax_.plot(few["mean_score"], few["share_abnormal"], "o", color=BLUE, **style)
         self.ax_.set(xlabel="", ylabel="share of abnormal studies", xlim=(-0.02, 1.02))
         self.ax_.set_ylim(-0.02, 1.02)
         self.ax_.legend(frameon=False, fontsize=8, loc="upper left")
-        edges = np.linspace(0, 1, ECE_BINS + 1)
-        parts = [y_score[y_true == label] for label in (0, 1)]
-        self.ax_histogram_.hist(
-            parts, edges, stacked=True, color=[GREY, VERMILLION], label=["normal", "abnormal"]
-        )
+        below = np.zeros(len(bins))
+        for kind, colour in (("normal", GREY), ("abnormal", VERMILLION)):
+            counts = bins[f"n_{kind}"].to_numpy()
+            widths = bins["high"] - bins["low"]
+            self.ax_histogram_.bar(
+                bins["low"], counts, widths, below, align="edge", color=colour, label=kind
+            )
+            below = below + counts
         self.ax_histogram_.set(xlabel="predicted probability of abnormality", ylabel="studies")
         self.ax_histogram_.legend(frameon=False, fontsize=8)
         for ax in (self.ax_, self.ax_histogram_):

@@ -35,6 +35,8 @@ class RocDisplay:
     threshold : float or None, default=0.5
         Studies with a probability strictly above are abnormal: the model's point on the curve.
         None marks none, where studies have thresholds of their own.
+    name : str, default="model"
+        What the legend calls the curve, such as "7 models, pooled".
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
 
@@ -64,12 +66,14 @@ class RocDisplay:
         *,
         published: bool = False,
         threshold: float | None = 0.5,
+        name: str = "model",
         note: str | None = None,
     ) -> None:
         self.y_true = y_true
         self.y_score = y_score
         self.published = published
         self.threshold = threshold
+        self.name = name
         self.note = note
 
     @classmethod
@@ -80,6 +84,7 @@ class RocDisplay:
         *,
         published: bool = False,
         threshold: float | None = 0.5,
+        name: str = "model",
         note: str | None = None,
         ax: "Axes | None" = None,
     ) -> Self:
@@ -87,7 +92,7 @@ class RocDisplay:
 
         Parameters
         ----------
-        y_true, y_score, published, threshold, note
+        y_true, y_score, published, threshold, name, note
             As for the class.
         ax : matplotlib Axes or None, default=None
             Axes to draw on; None makes a figure.
@@ -97,7 +102,9 @@ class RocDisplay:
         RocDisplay
             The display, drawn.
         """
-        display = cls(y_true, y_score, published=published, threshold=threshold, note=note)
+        display = cls(
+            y_true, y_score, published=published, threshold=threshold, name=name, note=note
+        )
         return display.plot(ax)
 
     @plain_texts
@@ -135,12 +142,12 @@ class RocDisplay:
         fpr, tpr, _ = roc_curve(y_true, y_score)
         auroc = roc_auc_score(y_true, y_score)
         RocCurveDisplay(fpr=fpr, tpr=tpr).plot(
-            ax=ax, curve_kwargs={"color": BLUE, "label": f"model, AUROC {auroc:.3f}"}
+            ax=ax, curve_kwargs={"color": BLUE, "label": f"{self.name}, AUROC {auroc:.3f}"}
         )
         if self.threshold is not None:
             called = y_score > self.threshold
             point = called[y_true == 0].mean(), called[y_true == 1].mean()
-            label = f"model above {self.threshold:.3g}"
+            label = f"{self.name} above {self.threshold:.3g}"
             ax.plot(*point, "o", color=BLUE, label=label, clip_on=False, zorder=3)
         caption = "1 - specificity"
         if self.published:

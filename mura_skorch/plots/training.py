@@ -10,14 +10,16 @@ __all__ = ["TrainingDisplay"]
 
 
 class TrainingDisplay:
-    """Losses and kappa by epoch, one colour for each fit.
+    """Losses and kappa by epoch, one colour for each fit, a ring around the epoch that was kept.
 
     Parameters
     ----------
     epochs : DataFrame
         One row per fit and epoch: ``name`` of the fit, ``epoch`` from 1, ``train_loss`` and, as
         far as there was validation data, ``valid_loss`` and ``valid_kappa``. Where there is
-        ``valid_view_kappa``, of fits on single views, that is drawn instead, and said.
+        ``valid_view_kappa``, of fits on single views, that is drawn instead, and said. The epoch
+        kept is the last in which ``valid_loss_best`` is True, or else the one of the lowest
+        ``valid_loss``.
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
 
@@ -68,11 +70,21 @@ class TrainingDisplay:
             for ax, column in zip(self.axes_, ("valid_loss", kappa), strict=True):
                 if column in rows:
                     ax.plot(rows["epoch"], rows[column], **style, label=name)
+                    kept = rows.loc[_kept(rows)]
+                    ring: dict[str, Any] = {"markerfacecolor": "none", "markersize": 10}
+                    ring |= {"marker": "o", "markeredgecolor": style["color"], "linestyle": "none"}
+                    ax.plot(kept["epoch"], kept[column], **ring)
         for ax, label in zip(self.axes_, ("loss", axis), strict=True):
             ax.set(xlabel="epoch", ylabel=label)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.spines[["top", "right"]].set_visible(False)
-        kinds = [{"linestyle": ":", "label": "training"}, {"label": "validation"}]
+        kinds: list[dict[str, Any]] = [
+            {"linestyle": ":", "label": "training"},
+            {"label": "validation"},
+        ]
+        if "valid_loss" in self.epochs:
+            ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none"}
+            kinds.append({**ring, "linestyle": "none", "label": "epoch kept"})
         for kind in kinds:
             self.axes_[0].plot([], [], color=GREY, **kind)
         handles = self.axes_[0].get_legend_handles_labels()
@@ -89,3 +101,14 @@ class TrainingDisplay:
                 self.note, x=0.01, ha="left", color=VERMILLION, fontsize=9, fontweight="bold"
             )
         return self
+
+
+def _kept(rows):
+    """Return the labels of the row whose weights were kept; none without validation losses."""
+    if "valid_loss" not in rows or rows["valid_loss"].isna().all():
+        return []
+    if "valid_loss_best" in rows:
+        best = rows.index[rows["valid_loss_best"].eq(True)]
+        if len(best):
+            return [best[-1]]
+    return [rows["valid_loss"].idxmin()]
