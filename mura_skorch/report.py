@@ -138,6 +138,7 @@ def write_report(
             reader_table=None
             if found.readers is None
             else wide_kappas(found.readers).reset_index(names="study type"),
+            operating_point=_operating_point(scored),
             n_patients=scored["patient"].nunique() if "patient" in scored else None,
         )
         (new / "report.html").write_text(page, encoding="utf-8")
@@ -167,7 +168,13 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         found[name] = None
         if types is not None:
             file = folder / f"{name}.csv"
-            found[name] = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])
+            found[name] = pd.read_csv(
+                file,
+                dtype=types,
+                keep_default_na=False,
+                na_values=[""],
+                float_precision="round_trip",  # equal scores stay equal, and others different
+            )
     epochs = found.pop("epochs")
     if epochs is not None:
         fits = epochs.groupby("name", sort=False)
@@ -211,6 +218,18 @@ def _figures(found, predictions, epochs, *, published, note):
     if epochs is not None:
         figures["training"] = TrainingDisplay(epochs, note=note).plot().figure_
     return figures
+
+
+def _operating_point(scored):
+    """Return above what, and by whose choice, studies are called abnormal; None without scores."""
+    if not len(scored):
+        return None
+    thresholds = scored["threshold"] if "threshold" in scored else pd.Series([0.5])
+    ends = [f"{end:.4g}".lstrip("0") or "0" for end in (thresholds.min(), thresholds.max())]
+    several = f"thresholds from {ends[0]} to {ends[1]}"
+    text = f"abnormal above {ends[0] if ends[0] == ends[1] else several}"
+    chosen_by = scored["chosen_by"].dropna().unique() if "chosen_by" in scored else []
+    return text + (f" ({'; '.join(chosen_by)})" if len(chosen_by) else "")
 
 
 def _write(folder, tables, note):
