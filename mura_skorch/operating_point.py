@@ -32,6 +32,8 @@ __all__ = [
 
 # Of a temperature that no table of studies with errors in both directions asks for.
 EXTREME = 20
+# Slope of a line that still rises, so that no two scores become equal.
+FLATTEST = 1e-4
 
 
 def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, rule: float | str) -> float:
@@ -123,8 +125,13 @@ def fit_platt(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float]:
     Raises
     ------
     ValueError
-        There are no normal or no abnormal studies, all scores are equal, or the higher a score,
-        the rarer are abnormal studies.
+        There are no normal or no abnormal studies, or all scores are equal.
+
+    Warns
+    -----
+    UserWarning
+        Abnormal studies have the lower scores. Then all probabilities are about the share of
+        abnormal studies, in their old order.
 
     Notes
     -----
@@ -155,12 +162,15 @@ def fit_platt(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float]:
         np.tile(_logit(scores), 2)[:, None], [1] * n + [0] * n, np.append(share, 1 - share)
     )
     slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
-    if slope <= 0:
-        raise ValueError(
+    if slope < FLATTEST:
+        warnings.warn(
             f"expected higher scores of abnormal studies, got a slope of {slope:.3g}: the scores "
-            "rank the studies the wrong way round, or not at all; check that labels are 1 for "
-            "abnormal, fit on more studies, or leave the scale as it is with calibration=None"
+            f"rank the {n} studies the wrong way round, or not at all, and tell no more than the "
+            "share of abnormal ones; check that labels are 1 for abnormal, fit on more studies, or "
+            "leave the probabilities as they are with calibration=None",
+            stacklevel=2,
         )
+        slope, intercept = FLATTEST, float(np.log(share.sum() / (1 - share).sum()))
     return slope, intercept
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 __all__ = [
-    "ON_SCORED",
     "beside_pooled",
     "check_columns",
     "check_kept",

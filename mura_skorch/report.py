@@ -168,13 +168,7 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         found[name] = None
         if types is not None:
             file = folder / f"{name}.csv"
-            found[name] = pd.read_csv(
-                file,
-                dtype=types,
-                keep_default_na=False,
-                na_values=[""],
-                float_precision="round_trip",  # equal scores stay equal, and others different
-            )
+            found[name] = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])
     epochs = found.pop("epochs")
     if epochs is not None:
         fits = epochs.groupby("name", sort=False)

@@ -211,12 +211,18 @@ def test_mean_of_calibrated_probabilities_is_the_share_of_abnormal_studies(score
     assert log_loss(y_true, calibrated) < log_loss(y_true, y_score)
 
 
-def test_line_of_scores_without_an_error_is_finite_and_of_reversed_ones_refused():
+def test_line_of_scores_without_an_error_is_finite():
     slope, intercept = fit_platt([0, 0, 1, 1], [0.1, 0.2, 0.7, 0.8])
     assert 0 < slope < 5
     assert apply_platt([0.1, 0.8], slope, intercept).round(2).tolist() == [0.21, 0.78]
-    with pytest.raises(ValueError, match="wrong way round"):
-        fit_platt([1, 1, 0, 0], [0.1, 0.2, 0.7, 0.8])
+
+
+def test_line_of_reversed_scores_gives_the_share_in_the_old_order_with_a_warning():
+    y_true, y_score = [1, 1, 0, 0, 0, 0, 0, 0], np.linspace(0.1, 0.8, 8)
+    with pytest.warns(UserWarning, match="wrong way round"):
+        found = apply_platt(y_score, *fit_platt(y_true, y_score))
+    assert found == pytest.approx(0.25, abs=0.05)
+    assert (np.diff(found) > 0).all()
 
 
 # --- in a fit --------------------------------------------------------------------------------
