@@ -51,11 +51,12 @@ def judge(
     Judgement
     """
     proba, of_views = clf.predict_with_views(studies)
+    scored = studies[studies["label"].notna()] if "label" in studies else studies[:0]
     predictions = prediction_table(
         studies,
         proba[:, 1],
         threshold=clf.threshold_,
-        chosen_by=clf.describe_choice(studies),
+        chosen_by=clf.describe_choice(scored),
         keep=keep,
     )
     statistics = view_statistics(studies).reset_index(drop=True)

@@ -453,6 +453,13 @@ def test_prior_correction_subtracts_the_log_of_the_ratio_of_the_class_weights(
     )
 
 
+def test_prior_of_a_loss_without_class_weights_cannot_be_corrected(fitted, valid):
+    fitted = deepcopy(fitted)
+    fitted.criterion_ = torch.nn.BCEWithLogitsLoss()
+    with pytest.raises(ValueError, match="a loss with class weights, .*got BCEWithLogitsLoss"):
+        fitted.recalibrate(threshold=0.3, calibration=None, prior_correction=True)
+
+
 def test_line_is_fitted_on_what_the_prior_correction_leaves(fitted, local_table):
     fitted = deepcopy(fitted)
     fitted.criterion_.class_weight = torch.tensor([[0.25, 0.75], [0.6, 0.4], [0.5, 0.5]])
@@ -538,3 +545,6 @@ def test_fixed_threshold_on_probabilities_calibrated_on_the_scored_studies_is_sa
     said = "a fixed number, on probabilities calibrated on the studies scored here"
     assert local.describe_choice(local_table) == said
     assert local.describe_choice(local_table[:9]).endswith("on other labelled studies")
+    unlabelled = local_table[:1].assign(study="other", label=None)
+    predictions = judge(local, pd.concat([local_table, unlabelled]), n_cases=0).predictions
+    assert predictions["chosen_by"].eq(said).all()
