@@ -146,7 +146,7 @@ def open_model(args, studies):
             local = join_labels(local, args.refit_labels, others=whole["study"])
         local = local[local["label"].notna()]
         check_apart(local, studies)
-        print(f"Refitting threshold and temperature on {len(local):,} labelled studies ...")
+        print(f"Refitting threshold and calibration on {len(local):,} labelled studies ...")
         rule = "youden" if args.threshold is None else args.threshold
         return model.recalibrate(local, threshold=rule)
     if is_rule(args.threshold) and args.threshold != model.threshold:
@@ -262,8 +262,8 @@ def parse(argv):
         help="DICOM: the type of a body part; without TYPE, it is left out")  # fmt: skip
     add("--modalities", nargs="+", metavar="NAME", help="DICOM: whose files (default: CR DX RF)")
     add("--on-bad-file", choices=["raise", "skip"], help="DICOM: what to do with bad headers")
-    add("--threshold", type=threshold, help="a number, youden, or sensitivity=0.95")
-    add("--refit-on", type=Path, metavar="DIR", help="labelled studies for threshold, temperature")
+    add("--threshold", type=threshold, help="a number, youden, or sensitivity=0.95 (where chosen)")
+    add("--refit-on", type=Path, metavar="DIR", help="labelled studies for threshold, calibration")
     add("--refit-split", help="their split; not what the model was trained on (default: all)")
     add("--refit-labels", type=Path, metavar="CSV", help="their labels")
     add("--notes", nargs="+", default=[], metavar="TEXT",

@@ -370,7 +370,8 @@ class OperatingPoint(Callback):
         if not is_rule(net.threshold) or dataset is None or not has_validated:
             return
         try:
-            net.apply_rule(studies_of(dataset)["label"], net.predict_proba(dataset)[:, 1])
+            studies, y_score = studies_of(dataset), net.predict_proba(dataset)[:, 1]
+            net.apply_rule(studies["label"], y_score, studies, in_fit=True)
         except ValueError as error:  # a training of a night does not end with nothing
             net.rule_failed_ = True
             warnings.warn(

@@ -9,12 +9,14 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import log_expit, logsumexp
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from mura_skorch._version import __version__
 from mura_skorch.classifier import MuraClassifier
-from mura_skorch.decisions import OperatingPointMixin
+from mura_skorch.decisions import OperatingPointMixin, probabilities
 from mura_skorch.operating_point import check_rule
 from mura_skorch.predictions import join_notes
 from mura_skorch.saving import CONFIG_FILE, check_operating_point, read_json, write_text
@@ -45,9 +47,11 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
     ----------
     estimators_ : list of estimators
         The members.
-    temperature_ : float
-        1.0, or what `recalibrate` has fitted: it divides the logit of the mean probability. The
-        members' own temperatures come before.
+    slope_, intercept_ : float
+        1.0 and 0.0, or what `recalibrate` has fitted: the line that calibrates the logit of the
+        mean probability. The members' own calibrations come before.
+    prior_correction_ : bool
+        Whether members without a calibration of their own are corrected for their class weights.
 
     See Also
     --------
@@ -108,7 +112,7 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         return super().fit(X, y)
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
-        """Return the means of the members' probabilities, on the scale of `temperature_`.
+        """Return the means of the members' probabilities, calibrated after `recalibrate`.
 
         Parameters
         ----------
@@ -118,9 +122,9 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         Returns
         -------
         ndarray of shape (n_studies, 2), float32
-            Probabilities of normality and of abnormality.
+            Probabilities of normality and of abnormality; float64 after `recalibrate`.
         """
-        return self.rescale(super().predict_proba(X))
+        return self.predict_with_views(X)[0] if self.is_rescaled_ else super().predict_proba(X)
 
     def predict_view_proba(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return the mean over members of the probability of every view.
@@ -133,9 +137,9 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         Returns
         -------
         list of ndarray of shape (n_views,), float32
-            One array per study, on the scale of `temperature_`.
+            One array per study; calibrated as the studies are, in float64, after `recalibrate`.
         """
-        return [self.scale(p) for p in self._means("predict_view_proba", X)]
+        return self.predict_with_views(X)[1]
 
     def predict_with_views(self, X: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return what `predict_proba` and `predict_view_proba` do, of one pass of each member.
@@ -149,10 +153,42 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         -------
         proba : ndarray of shape (n_studies, 2), float32
         view_proba : list of ndarray of shape (n_views,), float32
+            Both float64 after `recalibrate`.
         """
+        check_is_fitted(self)
+        if self.is_rescaled_:
+            return probabilities(*self.logits_with_views(X))
         probas, of_views = zip(*(m.predict_with_views(X) for m in self.estimators_), strict=True)
-        means = [self.scale(np.mean(arrays, axis=0)) for arrays in zip(*of_views, strict=True)]
-        return self.rescale(np.average(np.asarray(probas), axis=0)), means
+        means = [np.mean(arrays, axis=0) for arrays in zip(*of_views, strict=True)]
+        return np.average(np.asarray(probas), axis=0), means
+
+    def logits_with_views(
+        self, X: pd.DataFrame, *, prior_correction: bool = False
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the logits of the mean probabilities of studies and views, calibrated.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table.
+        prior_correction : bool, default=False
+            As for `recalibrate`, of members that have no calibration of their own.
+
+        Returns
+        -------
+        logit : ndarray of shape (n_studies,), float64
+        view_logit : list of ndarray of shape (n_views,), float64
+        """
+        corrects = prior_correction or self.prior_correction_
+        pairs = [m.logits_with_views(X, prior_correction=corrects) for m in self.estimators_]
+        logits, of_views = zip(*pairs, strict=True)
+        ends = np.cumsum([len(own) for own in of_views[0]])
+        mean = _mean_logit([np.concatenate(own) for own in of_views])
+        return self.rescale(_mean_logit(logits)), np.split(self.rescale(mean), ends[:-1])
+
+    def prior_shift(self, study_types: Iterable[str] = ()) -> np.ndarray:
+        """Return the mean over members of `MuraClassifier.prior_shift`."""
+        return np.mean([member.prior_shift(study_types) for member in self.estimators_], axis=0)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return the mean over members of the class activation maps of every view.
@@ -169,7 +205,8 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
             layers is the mean of the members' logits of that view. That is not the logit of the
             view's mean probability, which no sum over pixels gives.
         """
-        return self._means("localize", X)
+        of_members = [member.localize(X) for member in self.estimators_]
+        return [np.mean(arrays, axis=0) for arrays in zip(*of_members, strict=True)]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the ensemble to a folder, each member as `MuraClassifier.save` does.
@@ -269,10 +306,10 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
         """The notes of the data that the members saw, or None."""
         return join_notes(*(member.note_ for member in self.estimators_))
 
-    def _means(self, method, X):
-        """Return the mean over members of what a method returns for each study."""
-        of_members = [getattr(member, method)(X) for member in self.estimators_]
-        return [np.mean(arrays, axis=0) for arrays in zip(*of_members, strict=True)]
+
+def _mean_logit(logits):
+    """Return the logit of the mean of probabilities, precise where all are near 0 or 1."""
+    return logsumexp(log_expit(logits), axis=0) - logsumexp(log_expit(np.negative(logits)), axis=0)
 
 
 def load_model(source: ModelSource, **params: Any) -> MuraClassifier | MuraEnsemble:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mura_skorch.breakdown import scores_by
 from mura_skorch.metrics import MEAN_OF_TYPES, METRICS, OVERALL, study_scores, view_scores
-from mura_skorch.predictions import scored_rows
+from mura_skorch.predictions import ON_SCORED, scored_rows
 from mura_skorch.published import beside_published
 from mura_skorch.readers import reader_kappas
 from mura_skorch.shortcuts import shortcut_alert, shortcut_scores
@@ -113,6 +113,11 @@ def evaluate(
     if len(called) and (called.all() or not called.any()):
         word = "abnormal" if called.iloc[0] else "normal"
         alerts.append(f"the model calls all {len(called):,} studies {word}")
+    if labelled.get("chosen_by", pd.Series(dtype=str)).str.endswith(ON_SCORED).any():
+        alerts.append(
+            f"the threshold or the calibration was chosen {ON_SCORED}: figures of decisions and of "
+            "calibration are too good; choose on other labelled studies"
+        )
     shortcuts = shortcut_scores(labelled)
     if alert := shortcut_alert(shortcuts):
         alerts.append(alert)

@@ -55,7 +55,14 @@ def judge(
     Judgement
     """
     proba, of_views = clf.predict_with_views(studies)
-    predictions = prediction_table(studies, proba[:, 1], threshold=clf.threshold_, keep=keep)
+    scored = studies[studies["label"].notna()] if "label" in studies else studies[:0]
+    predictions = prediction_table(
+        studies,
+        proba[:, 1],
+        threshold=clf.threshold_,
+        chosen_by=clf.describe_choice(scored),
+        keep=keep,
+    )
     statistics = view_statistics(studies).reset_index(drop=True)
     predictions = predictions.assign(**{str(name): statistics[name] for name in statistics})
     views = view_prediction_table(studies, of_views, threshold=clf.threshold_)

@@ -67,6 +67,20 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         self.class_weight: torch.Tensor
         self.register_buffer("class_weight", torch.full((1, 2), 0.5))
 
+    def take_study_types(self, before: Sequence[str], after: Sequence[str]) -> None:
+        """Give `class_weight` a row for each type of a longer list; known types keep theirs.
+
+        Parameters
+        ----------
+        before, after : sequence of str
+            The names of the rows so far and from now on; those of new types hold 0.5 and 0.5.
+        """
+        weight = self.class_weight.new_full((len(after) + 1, 2), 0.5)
+        rows = [after.index(name) for name in before]
+        if len(rows) + 1 == len(self.class_weight):
+            weight[rows] = self.class_weight[:-1]
+        self.class_weight = weight
+
     def fit_weights(
         self,
         study_type: np.ndarray,
@@ -74,7 +88,7 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         n_views: np.ndarray,
         study_types: Sequence[str],
     ) -> None:
-        """Count the training part and set `class_weight`.
+        """Count the training part and set `class_weight` for the types that it holds.
 
         Parameters
         ----------
@@ -85,8 +99,9 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         n_views : ndarray of shape (n_studies,), int
             Views of each study.
         study_types : sequence of str
-            The T names, for the messages. A type with no training study keeps 0.5 and 0.5; so
-            does one whose training studies are all of one class, with a warning.
+            The T names. A type with no training study keeps what an earlier call has counted, or
+            0.5 and 0.5; one whose training studies are all of one class gets 0.5 and 0.5, with a
+            warning.
         """
         amount = torch.tensor(n_views if self.count == "views" else [1] * len(n_views))
         n_types = len(study_types)
@@ -96,8 +111,11 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         usable = (counts > 0).all(dim=1, keepdim=True)
         share = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
         # Each class is weighted by the other's share, of views or of studies as `count` says.
-        weight = torch.where(usable, share.flip(1), 0.5)
-        self.class_weight = weight.float().to(self.class_weight.device)
+        weight = torch.where(usable, share.flip(1), 0.5).float().to(self.class_weight.device)
+        if weight.shape == self.class_weight.shape:  # else no earlier call has counted
+            is_absent = (counts.sum(dim=1) == 0).to(weight.device)
+            weight[is_absent] = self.class_weight[is_absent]
+        self.class_weight = weight
         for name, (n_normal, n_abnormal) in zip(study_types, counts.tolist(), strict=False):
             if (n_normal > 0) != (n_abnormal > 0):
                 only = "normal" if n_normal else "abnormal"

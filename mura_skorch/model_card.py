@@ -37,8 +37,10 @@ UNKNOWN_LABELS = "How these labels came about is not stated here: write_report t
 LIMITS = [
     "Figures hold for the studies they were measured on. Before use elsewhere, score the model on "
     "local, labelled studies and choose its operating point there.",
-    "Probabilities come from a loss that weights the classes: without recalibration they are not "
-    "the share of abnormal studies; see the reliability curve.",
+    "A loss that gives the rarer class the larger weight, as the default one does, shifts "
+    "probabilities towards that class. They are the share of abnormal studies only after "
+    "recalibration, by a slope and an intercept fitted on labelled studies of the place of use; "
+    "see the reliability curve.",
     "Intervals describe the sampling of patients, not the training: another random seed gives "
     "another model.",
 ]

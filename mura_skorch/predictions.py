@@ -20,7 +20,9 @@ __all__ = [
 ]
 
 COLUMNS = ["study", "study_type", "patient", "label"]
-SCORED = ["score", "threshold", "decision"]
+SCORED = ["score", "threshold", "decision", "chosen_by"]
+# How ``chosen_by`` ends where the figures are too good.
+ON_SCORED = "on the studies scored here"
 # What tables of predictions say themselves, of studies or views, and paths, which none holds.
 RESERVED = {
     *{"views", "view", "n_views", "level", "note", "mean_intensity", "height", "width"},
@@ -35,6 +37,7 @@ def prediction_table(
     y_score: ArrayLike | None = None,
     *,
     threshold: float = 0.5,
+    chosen_by: str | None = None,
     keep: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return what is kept of studies beside their scores and the decisions on them.
@@ -47,6 +50,8 @@ def prediction_table(
         Probabilities of abnormality.
     threshold : float, default=0.5
         Operating point: a study is called abnormal if its score is strictly greater.
+    chosen_by : str, optional
+        What chose the threshold, on which studies, in words for the report.
     keep : sequence of str, default=()
         Further columns of `studies` to keep, such as readers' labels, site or scanner.
 
@@ -55,8 +60,9 @@ def prediction_table(
     DataFrame
         ``study``, ``study_type``, ``patient`` and ``label`` as far as `studies` has them,
         ``n_views``, the columns to keep, and, where scores are given, ``score``, ``threshold`` and
-        ``decision`` (Int8, 1 abnormal, 0 normal, ``<NA>`` where the score is NaN); ``note`` where
-        the studies carry one. The table's index stands for ``study`` where there is no such column.
+        ``decision`` (Int8, 1 abnormal, 0 normal, ``<NA>`` where the score is NaN); ``chosen_by``
+        where it is given; ``note`` where the studies carry one. The table's index stands for
+        ``study`` where there is no such column.
 
     Raises
     ------
@@ -87,6 +93,8 @@ def prediction_table(
         table["threshold"] = threshold
         decision = (table["score"] > threshold).astype("Int8")
         table["decision"] = decision.mask(table["score"].isna())
+        if chosen_by is not None:
+            table["chosen_by"] = chosen_by
     if "note" in studies:
         table["note"] = studies["note"]
     return table.reset_index(drop=True)

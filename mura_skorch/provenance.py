@@ -14,7 +14,7 @@ import pandas as pd
 
 from mura_skorch._version import __version__
 
-__all__ = ["data_digest", "git_commit", "package_versions", "provenance"]
+__all__ = ["data_digest", "git_commit", "package_versions", "provenance", "type_digests"]
 
 PACKAGES = ("torch", "torchvision", "skorch", "scikit-learn")
 IDENTITY = ["study", "study_type", "patient", "label", "n_views"]
@@ -47,6 +47,38 @@ def data_digest(table):
     rows = rows.astype("string").fillna("").sort_values(columns)
     text = rows.to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def type_digests(studies):
+    """Return a digest of the files of each study type, by which the same studies are known again.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        A study table; ``study_type`` and ``views`` are read, and the sizes of the files.
+
+    Returns
+    -------
+    dict of str to str
+        By study type 16 hexadecimal digits: the same in any order of studies and views, and in any
+        folder. No path or patient can be read from them.
+    """
+    files = [
+        repr(sorted((os.path.basename(str(view)), _size(view)) for view in views))
+        for views in studies["views"]
+    ]
+    by_type = pd.Series(files, dtype=object).groupby(studies["study_type"].astype(str).to_numpy())
+    return {
+        name: hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()[:16]
+        for name, own in by_type
+    }
+
+
+def _size(view):
+    try:
+        return os.path.getsize(view)
+    except (OSError, TypeError, ValueError):  # of a dataset that does not read files
+        return None
 
 
 def package_versions():

@@ -168,6 +168,7 @@ def write_report(
             reader_table=None
             if found.readers is None
             else wide_kappas(found.readers).reset_index(names="study type"),
+            operating_point=_operating_point(scored),
             n_patients=scored["patient"].nunique() if "patient" in scored else None,
         )
         (new / "report.html").write_text(page, encoding="utf-8")
@@ -250,6 +251,18 @@ def _figures(found, predictions, epochs, *, published, note):
 def _n_models(scores):
     """Return how many models a table of scores pools in its last row."""
     return int(scores["n_models"].max()) if "n_models" in scores else 1
+
+
+def _operating_point(scored):
+    """Return above what, and by whose choice, studies are called abnormal; None without scores."""
+    if not len(scored):
+        return None
+    thresholds = scored["threshold"] if "threshold" in scored else pd.Series([0.5])
+    ends = [f"{end:.4g}".lstrip("0") or "0" for end in (thresholds.min(), thresholds.max())]
+    several = f"thresholds from {ends[0]} to {ends[1]}"
+    text = f"abnormal above {ends[0] if ends[0] == ends[1] else several}"
+    chosen_by = scored["chosen_by"].dropna().unique() if "chosen_by" in scored else []
+    return text + (f" ({'; '.join(chosen_by)})" if len(chosen_by) else "")
 
 
 def _write(folder, tables, note):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +147,20 @@ def check_operating_point(found):
     """Raise ValueError where an operating point is neither None nor one that was saved."""
     if found is None:
         return
-    for key in ("temperature", "threshold"):
-        value = found.get(key)
-        if type(value) not in (int, float) or not 0 <= value < float("inf"):
+    numbers = {key: found.get(key) for key in ("slope", "temperature", "threshold", "intercept")}
+    if numbers["slope"] is None:  # saved before there was an intercept
+        numbers |= {"slope": numbers["temperature"], "intercept": 0}
+    del numbers["temperature"]
+    for key, value in numbers.items():
+        is_number = type(value) in (int, float) and abs(value) < float("inf")
+        lowest = {"slope": sys.float_info.min, "threshold": 0}.get(key, -float("inf"))
+        if not is_number or value < lowest:
             raise ValueError(f"its {key} is {value!r:.100}")
+    for key, kind in {"prior_correction": bool, "chosen_in_fit": bool, "chosen_on": dict}.items():
+        if not isinstance(found.get(key, kind()), kind):
+            raise ValueError(f"its {key} is {found[key]!r:.100}")
+    if not all(isinstance(digest, str) for digest in found.get("chosen_on", {}).values()):
+        raise ValueError(f"its chosen_on is {found['chosen_on']!r:.100}")
 
 
 def _check_config(config):

@@ -2,6 +2,7 @@ import os
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import TinyNet, tiny_classifier
@@ -150,6 +151,27 @@ def test_partial_fit_that_validates_on_other_studies_keeps_its_own_best(train, v
     net.set_params(train_split=others).partial_fit(train)
     assert same_weights(net, dict(net.callbacks_)["spy"].weights_[3])
     assert net.history[:, "valid_loss_best"] == [True, True, True, True]
+
+
+def test_partial_fit_under_other_class_weights_keeps_its_own_best(train, valid):
+    net = scripted([3, 1, 5, 4], callbacks=[("spy", Spy())], train_split=ValidStudies(valid))
+    net.set_params(max_epochs=2).fit(train)
+    weight = net.criterion_.class_weight.clone()
+    net.partial_fit(train.drop(train.index[train["label"] == 0][:3]))
+    assert not torch.equal(net.criterion_.class_weight, weight)
+    assert same_weights(net, dict(net.callbacks_)["spy"].weights_[3])
+    assert net.history[:, "valid_loss_best"] == [True, True, True, True]
+
+
+def test_partial_fit_keeps_the_best_where_only_types_that_are_not_validated_weigh_otherwise(train):
+    hands, wrists = (train[train["study_type"] == name] for name in ("XR_HAND", "XR_WRIST"))
+    is_held_out = hands["patient"].isin(hands["patient"].iloc[:4])
+    held_out, rest = hands[is_held_out], hands[~is_held_out]
+    wrists = wrists[~wrists["patient"].isin(held_out["patient"])]
+    net = scripted([3, 1, 5, 4], callbacks=[("spy", Spy())], train_split=ValidStudies(held_out))
+    net.set_params(max_epochs=2).fit(rest)
+    net.partial_fit(pd.concat([rest, wrists]))
+    assert same_weights(net, dict(net.callbacks_)["spy"].weights_[1])
 
 
 def test_partial_fit_that_finds_nothing_better_keeps_the_best(train):

@@ -456,6 +456,17 @@ def test_fitted_model_keeps_its_weights_whatever_is_set(fitted, valid, tmp_path,
         assert net.module_.max_views == 1
 
 
+def test_types_of_an_earlier_call_keep_their_class_weights(train):
+    hands, wrists = (train[train["study_type"] == name] for name in ("XR_HAND", "XR_WRIST"))
+    net = tiny_classifier(max_epochs=1, train_split=None).fit(wrists[:-3])
+    weight = net.criterion_.class_weight[0].tolist()
+    assert weight != [0.5, 0.5]
+    net.partial_fit(hands[:-3])
+    assert net.study_types_ == ["XR_HAND", "XR_WRIST"]
+    own = tiny_classifier(max_epochs=1, train_split=None).fit(hands[:-3]).criterion_.class_weight
+    assert net.criterion_.class_weight.tolist() == [own[0].tolist(), weight, [0.5, 0.5]]
+
+
 def test_later_call_never_validates_on_patients_that_an_earlier_one_trained_on(train):
     net = tiny_classifier(max_epochs=1).fit(train[::2])
     net.partial_fit(train[::2])  # the same patients are held out again

@@ -8,7 +8,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss, load_model
-from mura_skorch.operating_point import apply_temperature
+from mura_skorch.operating_point import apply_platt
 from mura_skorch.runs import Run
 
 
@@ -115,13 +115,37 @@ def test_recalibration_scales_the_mean_and_leaves_the_ensemble(ensemble, train, 
     label[np.argsort(before)[[3, 10, -9, -2]]] ^= 1
     local = ensemble.recalibrate(train, label, threshold="sensitivity=0.9")
     after = local.predict_proba(train)[:, 1]
-    np.testing.assert_allclose(after, apply_temperature(before, local.temperature_), atol=1e-6)
+    expected = apply_platt(before, local.slope_, local.intercept_)
+    np.testing.assert_allclose(after, expected, atol=1e-5)
     assert local.predict(train)[label == 1].mean() >= 0.9
     assert np.array_equal(ensemble.predict_proba(train)[:, 1], before)
     local.save(tmp_path / "local")
     loaded = load_model(tmp_path / "local", module=TinyNet)
     assert np.array_equal(loaded.predict_proba(train)[:, 1], after)
     assert (loaded.threshold, loaded.threshold_) == (local.threshold, local.threshold_)
+
+
+def test_prior_of_members_is_corrected_before_the_mean_but_for_those_calibrated_already(
+    members, ensemble, train, valid
+):
+    options = {"threshold": 0.3, "calibration": None, "prior_correction": True}
+    own = [net.recalibrate(**options) for net in members]
+    means = np.mean([net.predict_proba(valid) for net in own], axis=0)
+    found = ensemble.recalibrate(**options)
+    assert not np.allclose(found.predict_proba(valid), ensemble.predict_proba(valid), atol=1e-3)
+    np.testing.assert_allclose(found.predict_proba(valid), means, atol=1e-9)
+    views = zip(*(net.predict_view_proba(valid) for net in own), strict=True)
+    for mean, of_study in zip(found.predict_view_proba(valid), views, strict=True):
+        np.testing.assert_allclose(mean, np.mean(of_study, axis=0), atol=1e-9)
+    again = MuraEnsemble.of(own).recalibrate(**options).predict_proba(valid)
+    np.testing.assert_allclose(again, means, atol=1e-9)
+
+
+def test_members_calibration_comes_before_the_mean(members, train, valid):
+    score = members[1].predict_proba(train)[:, 1]
+    own = members[1].recalibrate(train, (score > np.median(score)).astype(int))
+    found = MuraEnsemble.of([own, own]).predict_proba(valid)
+    np.testing.assert_allclose(found, own.predict_proba(valid), atol=1e-9)
 
 
 # --- saving ----------------------------------------------------------------------------------

@@ -94,6 +94,26 @@ def test_type_with_one_class_is_weighted_evenly_with_a_warning():
     assert loss.class_weight.tolist() == [[0.75, 0.25], [0.5, 0.5], [0.5, 0.5]]
 
 
+def test_type_without_a_study_in_a_later_count_keeps_its_weights():
+    loss = fitted_loss("study")
+    a, b, unseen = loss.class_weight.tolist()
+    loss.take_study_types(["A", "B"], ["A", "AA", "B"])
+    assert loss.class_weight.tolist() == [a, [0.5, 0.5], b, unseen]
+    loss.fit_weights(np.array([1, 1]), np.array([0, 1]), np.array([1, 3]), ["A", "AA", "B"])
+    assert loss.class_weight.tolist() == [a, [0.75, 0.25], b, unseen]
+
+
+def test_loss_is_least_where_the_logit_is_shifted_by_the_log_of_the_ratio_of_the_weights():
+    loss = StudyTypeBCE(count="studies")
+    label = torch.tensor([1.0] * 26 + [0.0] * 74)
+    loss.fit_weights(np.zeros(100, int), label.numpy(), np.ones(100, int), ["A"])
+    normal, abnormal = loss.class_weight[0].tolist()
+    shifted = np.log(0.26 / 0.74) + np.log(abnormal / normal)
+    logits = torch.full((100,), shifted, requires_grad=True)
+    loss((logits, logits), label, torch.zeros(100, dtype=torch.long), None).backward()
+    assert logits.grad.sum().item() == pytest.approx(0, abs=1e-7)
+
+
 def test_weights_travel_with_the_state_whatever_their_number():
     other = StudyTypeBCE()
     other.load_state_dict(fitted_loss("study").state_dict())

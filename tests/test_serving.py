@@ -96,6 +96,16 @@ def test_model_of_a_fit_is_served_as_it_is(clf, table, tmp_path):
     assert mlflow.register_model(address, "from-a-fit").version == 1
 
 
+def test_calibrated_model_answers_in_double_precision(clf, table, tmp_path):
+    score = clf.predict_proba(table)[:, 1]
+    local = clf.recalibrate(table, (score > np.median(score)).astype(int))
+    save_mlmodel(local, tmp_path)
+    answers = mlflow.pyfunc.load_model(tmp_path).predict(pd.DataFrame(requested(table)))
+    expected = local.predict_proba(table)[:, 1]
+    assert not np.array_equal(np.float32(expected), expected)
+    assert json.loads(json.dumps(answers["probability"].tolist())) == expected.tolist()
+
+
 @pytest.mark.filterwarnings("ignore:training never saw")
 def test_ensemble_answers_as_it_predicts(ensemble, table):
     served = mlflow.pyfunc.load_model(log_model(ensemble, "ensemble"))

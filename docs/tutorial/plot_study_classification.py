@@ -275,9 +275,9 @@ MapDisplay(
 # -------------------------
 #
 # A threshold of 0.5 weighs a missed fracture like a false alarm. If at most one abnormal study in
-# ten may be missed, ask for it. ``recalibrate`` returns a copy with another threshold, and
-# probabilities made more honest; no weight changes. It needs labelled studies that it was not
-# trained on, and other ones must judge it: we halve ``valid``, by patient.
+# ten may be missed, ask for it. ``recalibrate`` returns a copy with another threshold, and with
+# probabilities whose mean is the share of abnormal studies; no weight changes. It needs labelled
+# studies that it was not trained on, and other ones must judge it: we halve ``valid``, by patient.
 
 halves = GroupShuffleSplit(n_splits=1, test_size=0.5, random_state=0)
 first, second = next(halves.split(valid, groups=valid.patient))

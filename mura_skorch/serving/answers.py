@@ -48,6 +48,7 @@ def compute(model, studies, *, activation_maps=False):
     -------
     proba : ndarray of shape (n_studies,), float32
     view_proba : list of ndarray of shape (n_views,), float32
+        Both float64 of a recalibrated model.
     cams : list of ndarray of shape (n_views, h, w), float32, or None
 
     Raises
