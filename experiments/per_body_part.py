@@ -7,7 +7,6 @@ python experiments/per_body_part.py --resume results/20261123-101500   # go on a
 
 import argparse
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from shutil import ignore_patterns
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
@@ -60,8 +59,8 @@ DEFAULTS = {
     "batch_size": (8, 8),  # studies
     "lr": (1e-4, 5e-4),
     "valid_share": (0.1, 0.2),
-    "jobs": (1, min(4, os.cpu_count() or 1)),
-    "threads": (os.cpu_count(), 1),
+    "jobs": (1, min(4, cpu_count())),
+    "threads": (cpu_count(), 1),
 }
 
 
@@ -231,9 +230,9 @@ def read(args):
     args.study_types = sorted(set(args.study_types or present))
     if unknown := sorted(set(args.study_types) - set(present)):
         raise ValueError(f"expected --study-types among {present}, got {unknown}")
-    if args.jobs * args.threads > os.cpu_count():
+    if args.jobs * args.threads > cpu_count():
         print(
-            f"{args.jobs} jobs of {args.threads} threads on {os.cpu_count()} cores wait for each "
+            f"{args.jobs} jobs of {args.threads} threads on {cpu_count()} cores wait for each "
             "other: pass a smaller --threads (other numbers of threads give other roundings)"
         )
     return studies[studies.study_type.isin(args.study_types)]

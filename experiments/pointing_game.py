@@ -6,7 +6,6 @@ python experiments/pointing_game.py --data phantoms --model RUN    # a model tra
 
 import argparse
 import logging
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from joblib import cpu_count
 from matplotlib.figure import Figure
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
@@ -175,7 +175,7 @@ def parse(argv):
     add("--max-epochs", type=int, default=3)
     add("--lr", type=float, default=5e-4)
     add("--device", default="auto")
-    add("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    add("--threads", type=int, default=cpu_count(), help="CPU threads")
     add("--random-state", type=int, default=0)
     add("--experiment", default="pointing_game", help="name of the MLflow experiment")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

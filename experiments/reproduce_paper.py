@@ -10,13 +10,13 @@ The same command with the same --out goes on where it was stopped: finished mode
 import argparse
 import json
 import logging
-import os
 import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 
 from mura_skorch import (
     Augment,
@@ -246,7 +246,7 @@ def parse(argv):
     add("--lr", type=float)
     add("--valid-share", type=float, help="share of the train split's patients that choose")
     add("--device", default="auto")
-    add("--threads", type=int, default=os.cpu_count(), help="CPU threads; the numbers depend on it")
+    add("--threads", type=int, default=cpu_count(), help="CPU threads; the numbers depend on it")
     add("--workers", type=int, default=0, help="processes that read images")
     add("--cache", type=Path, help="folder that keeps prepared views, so that none is read twice")
     add("--cases", type=int, default=4, help="misses and false alarms to show")

@@ -1,5 +1,6 @@
 import os
 import shutil
+import time
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from skorch.callbacks import Callback, EarlyStopping
 
 from mura_skorch import MuraClassifier, ValidStudies
-from mura_skorch.callbacks import EpochLine, training_callbacks
+from mura_skorch.callbacks import CpuUtilisation, EpochLine, training_callbacks
 from mura_skorch.dataset import studies_of
 from mura_skorch.studies import explode_views
 
@@ -269,3 +270,48 @@ def test_parameters_of_callbacks_are_those_of_their_signatures(train):
     for _, callback in net.callbacks_:
         for name in callback.get_params():
             assert not name.endswith("_"), f"{callback} leaks {name}"
+
+
+class OnTwoThreads:
+    """What the callback reads of a net."""
+
+    device, verbose, history = "cpu", 1, [{}]
+
+
+def epoch_of(work, capsys, **params):
+    """Return what is printed after an epoch of one minibatch that does some work."""
+    callback, net = CpuUtilisation(min_seconds=0, **params), OnTwoThreads()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        callback.on_train_begin(net)
+        for _ in range(2):
+            callback.on_epoch_begin(net)
+            callback.on_batch_begin(net)
+            work()
+            callback.on_batch_end(net)
+            callback.on_epoch_end(net)
+    finally:
+        torch.set_num_threads(threads)
+    return capsys.readouterr().out
+
+
+def test_threads_that_wait_for_cores_are_reported_once_with_a_remedy(capsys):
+    printed = epoch_of(lambda: time.sleep(0.05), capsys)
+    assert printed.count("2 threads computed on 0.0 cores") == 1
+    assert "OMP_NUM_THREADS=1" in printed
+
+
+def test_threads_that_compute_are_not_reported(capsys):
+    def compute():
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
+
+    assert epoch_of(compute, capsys, lowest=0.02) == ""
+
+
+def test_short_epochs_and_silent_fits_report_no_waiting_threads(capsys, studies):
+    tiny_classifier(callbacks__cpu_utilisation__lowest=99).fit(studies)
+    tiny_classifier(callbacks__cpu_utilisation__min_seconds=0, verbose=0).fit(studies)
+    assert "threads computed" not in capsys.readouterr().out

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from mura_skorch.hardware import keep_compiled_kernels, loader_defaults
+from mura_skorch.hardware import keep_compiled_kernels, loader_defaults, threads_within_quota
 
 
 def test_cpu_keeps_its_cores_for_the_network():
@@ -26,3 +26,25 @@ def test_number_of_kept_kernels_is_the_users_where_they_give_one(monkeypatch):
     monkeypatch.delenv(name)
     keep_compiled_kernels()
     assert int(os.environ[name]) > 1024
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_threads_are_at_most_the_cores_of_the_process_and_come_back():
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    torch.set_num_threads(3)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        with threads_within_quota():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+
+
+def test_fewer_threads_than_cores_stay_as_the_user_set_them():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threads_within_quota():
+        assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)

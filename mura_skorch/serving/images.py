@@ -3,7 +3,6 @@
 import base64
 import binascii
 import io
-import os
 import re
 import threading
 from collections.abc import Collection, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import cpu_count
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -36,7 +36,7 @@ KINDS = {
 }
 LONGEST_PATH = 4096  # characters, as on Linux
 # More requests than cores would only hold more large images at once.
-DECODERS = threading.BoundedSemaphore(os.cpu_count() or 1)
+DECODERS = threading.BoundedSemaphore(cpu_count())
 
 
 class DecodedStudies(Dataset):
