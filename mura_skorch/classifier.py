@@ -21,6 +21,7 @@ from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, base_of, is_cached, studies_of
 from mura_skorch.decisions import OperatingPointMixin
 from mura_skorch.fingerprint import digest_of
+from mura_skorch.identity import patient_keys
 from mura_skorch.images import check_views
 from mura_skorch.inner_fits import birthplace
 from mura_skorch.localization import localize
@@ -247,7 +248,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         self.state_file = state_file
 
     study_types_: list[str]
-    trained_patients_: set[Any]  # of this process's calls: a saved model holds no ids
+    trained_patients_: set[str]  # keys of this process's calls: a saved model holds no ids
     note_: str | None
     valid_digest_: str | None
 
@@ -515,7 +516,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         if valid is not None:
             check_no_shared_patient(train, valid)
             self._check_never_trained_on(valid)
-        self.trained_patients_ |= set(studies_of(train)["patient"])
+        self.trained_patients_ |= set(patient_keys(studies_of(train)["patient"]))
         self._compare_on(valid)
         # A cache has read its images, and so has what skips bad ones.
         unread = [part for part in parts if not is_cached(part) and self.bad_views_ is None]
@@ -537,7 +538,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
 
     def _check_never_trained_on(self, valid):
         """Raise where an earlier call of `partial_fit` has trained on patients held out now."""
-        known = self.trained_patients_ & set(studies_of(valid)["patient"])
+        known = self.trained_patients_ & set(patient_keys(studies_of(valid)["patient"]))
         if known:
             raise ValueError(
                 f"expected to validate on patients that the model was never trained on, got "
