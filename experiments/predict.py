@@ -16,6 +16,7 @@ import os
 import sys
 import warnings
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def open_model(args, studies):
 def check_apart(local, studies):
     """Refuse to refit on what is reported, on its views or on its patients."""
     remedy = "figures on those who chose a threshold are too good; see --refit-split"
-    first, second = (table["views"].explode().tolist() for table in (local, studies))
+    first, second = (list(chain.from_iterable(table["views"])) for table in (local, studies))
     codes = file_codes([*first, *second]).tolist()
     if shared := set(codes[: len(first)]) & set(codes[len(first) :]):
         raise ValueError(

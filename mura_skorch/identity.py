@@ -25,6 +25,7 @@ __all__ = [
     "count_patients",
     "file_codes",
     "patient_codes",
+    "patient_key",
     "patient_keys",
     "text_key",
     "warn_of_lookalikes",
@@ -98,7 +99,7 @@ def patient_keys(
     keys[-1] = missing  # what the code -1 finds
     for code, value in enumerate(distinct):
         try:
-            keys[code] = _patient_key(value)
+            keys[code] = patient_key(value)
         except (TypeError, ValueError) as error:
             row = int(np.argmax(codes == code))
             raise type(error)(f"expected {name} as {error} in row {row}; {_REMEDY}") from error
@@ -237,8 +238,24 @@ def _factorize(values: Any, name: str) -> tuple[np.ndarray, list[Any]]:
     return np.asarray(codes), list(distinct)
 
 
-def _patient_key(value: Any) -> str:
-    """Return the key of one patient id, or raise what completes the words "expected ... as"."""
+def patient_key(value: Any) -> str:
+    """Return the key of one patient, as `patient_keys` does for a column.
+
+    Parameters
+    ----------
+    value : str or number
+        A patient id.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `patient_keys`; the message completes the words "expected a patient as".
+
+    Examples
+    --------
+    >>> patient_key(" 7.0 ")
+    '7'
+    """
     if isinstance(value, str):
         key = text_key(value)
         if not key:

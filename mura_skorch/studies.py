@@ -79,9 +79,9 @@ def read_studies(
     Notes
     -----
     The CSV files are ``<split>_image_paths.csv`` and ``<split>_labeled_studies.csv`` (v1.1) and
-    ``<split>.csv`` (v1.0). Their paths are matched by their last components, so that the root may
-    have any name, and in any Unicode form. Names that start with a dot are never images; other files are ignored. No row of
-    a CSV file is ever opened as a path.
+    ``<split>.csv`` (v1.0), in UTF-8 or UTF-16. Their paths are matched by their last components, so
+    that the root may have any name, and in any Unicode form. Names that start with a dot are never
+    images; other files are ignored. No row of a CSV file is ever opened as a path.
 
     Examples
     --------
