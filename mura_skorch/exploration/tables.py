@@ -12,6 +12,7 @@ from mura_skorch.metrics.intervals import wilson
 from mura_skorch.predictions import join_notes
 from mura_skorch.published import compare_counts
 from mura_skorch.studies import SPLITS, check_studies
+from mura_skorch.texts import printable
 
 __all__ = ["Exploration", "explore_studies"]
 
@@ -246,6 +247,7 @@ def _modes(readable):
 
 def _unreadable(images):
     bad = images[images["problem"].notna()]
+    bad = bad.assign(path=bad["path"].map(printable))
     return bad[["study", "view", "path", "problem"]].reset_index(drop=True)
 
 
