@@ -26,7 +26,7 @@ SEVENS = [
     "7",
     " 7 ",
     "7.0",
-    "７",
+    "\uff17",
     "\ufeff7",
     "7\u00a0",
 ]
@@ -55,7 +55,7 @@ def test_column_that_once_held_a_gap_has_the_patients_it_had_before():
 
 
 def test_all_unicode_forms_of_a_text_are_one_patient():
-    names = ["Müller Å", "ﬁn\u00a0x", "Nguyễn", "ｱ1"]
+    names = ["Müller Å", "\ufb01n\u00a0x", "Nguyễn", "\uff711"]
     for name in names:
         assert len({*patient_keys([unicodedata.normalize(form, name) for form in FORMS])}) == 1
     assert patient_keys(["a\u200bb\u00a0c", "ab  c"]).tolist() == ["ab c"] * 2

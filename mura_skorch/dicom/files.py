@@ -16,7 +16,10 @@ from mura_skorch.dicom.pixels import grey_values
 from mura_skorch.dicom.signature import START, begins_with_elements
 from mura_skorch.dicom.stored import stored_values
 
-__all__ = ["check_dicom", "dicom_mode", "is_dicom", "read_dicom_fields", "read_dicom_view"]
+__all__ = [
+    *["check_dicom", "dicom_mode", "is_dicom", "read_dicom_fields", "read_dicom_view"],
+    "read_stored_values",
+]
 
 SUFFIXES = (".dcm", ".dicom")
 # All that is ever read of a file: pydicom skips the other fields, names and dates among them.
@@ -92,15 +95,42 @@ def read_dicom_view(file: BinaryIO) -> np.ndarray:
     -----
     Compressed pixels are decoded in another process, see `mura_skorch.dicom.decoder`.
     """
-    pydicom = import_pydicom()
     with _without_pydicom():
-        # From memory: pydicom's warnings would name the file.
-        memory = inflated(io.BytesIO(file.read()), pydicom)
-        found = pydicom.dcmread(memory, force=True, specific_tags=IMAGE + PIXELS)
-        check_image(found)
-        if "PixelData" not in found:
-            raise ValueError("it holds no pixels")
+        found = _image_of(file)
         return grey_values(stored_values(found), found)
+
+
+def read_stored_values(file: BinaryIO) -> np.ndarray:
+    """Decode an open DICOM file to the integers it holds, whatever they mean as grey values.
+
+    Parameters
+    ----------
+    file : binary file
+        At its start. Of several frames, the first is read.
+
+    Returns
+    -------
+    ndarray of shape (H, W) or (H, W, 3), integer
+
+    Raises
+    ------
+    ImportError, PIL.Image.DecompressionBombError, ValueError
+        As in `read_dicom_view`.
+    """
+    with _without_pydicom():
+        return stored_values(_image_of(file))
+
+
+def _image_of(file: BinaryIO) -> Any:
+    """Return the fields that make the view, checked."""
+    pydicom = import_pydicom()
+    # From memory: pydicom's warnings would name the file.
+    memory = inflated(io.BytesIO(file.read()), pydicom)
+    found = pydicom.dcmread(memory, force=True, specific_tags=IMAGE + PIXELS)
+    check_image(found)
+    if "PixelData" not in found:
+        raise ValueError("it holds no pixels")
+    return found
 
 
 def check_dicom(file: BinaryIO) -> None:

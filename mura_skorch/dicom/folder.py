@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from PIL import Image
 
-from mura_skorch.dicom.files import is_dicom, read_dicom_fields, read_dicom_view
+from mura_skorch.dicom.files import is_dicom, read_dicom_fields, read_stored_values
 from mura_skorch.dicom.headers import import_pydicom
 from mura_skorch.identity import patient_key, text_key
 from mura_skorch.progress import map_in_threads
@@ -182,7 +182,7 @@ def _is_copy(file: dict[str, Any], other: dict[str, Any]) -> bool:
         return True
     try:
         with open(file["path"], "rb") as first, open(other["path"], "rb") as second:
-            return np.array_equal(read_dicom_view(first), read_dicom_view(second))
+            return np.array_equal(read_stored_values(first), read_stored_values(second))
     except (ImportError, OSError, ValueError, Image.DecompressionBombError):
         return False  # nothing is known of the pictures: both stay, and `fit` names what is wrong
 
