@@ -7,7 +7,11 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import tiny_classifier
 
+from mura_skorch.breakdown import scores_by
+from mura_skorch.comparison import compare_models
+from mura_skorch.exploration import explore_studies, write_exploration
 from mura_skorch.identity import (
     copied_files,
     count_patients,
@@ -16,6 +20,11 @@ from mura_skorch.identity import (
     patient_keys,
     warn_of_lookalikes,
 )
+from mura_skorch.metrics import study_scores
+from mura_skorch.pointing import pointing_scores
+from mura_skorch.provenance import data_digest, provenance
+from mura_skorch.readers import reader_kappas
+from mura_skorch.shortcuts import shortcut_scores
 
 SEVENS = [
     7,
@@ -172,3 +181,89 @@ def test_copies_are_found_by_their_bytes():
         with open(name, "wb") as file:
             file.write(data)
     assert copied_files([*contents, "missing", "a"]) == [("a", "b"), ("e", "g")]
+
+
+# ----------------------------------------------- all that counts or groups patients
+
+
+@pytest.fixture
+def written_anew(predictions):
+    """The same predictions with their patients as numbers, and in a mixture of spellings."""
+    numbers = predictions["patient"].str[1:].astype(int)
+    makers = [str, int, float, lambda n: f" {n}", lambda n: f"{n}.0"]
+    mixed = [makers[row % 5](number) for row, number in enumerate(numbers)]
+    return [predictions.assign(patient=pd.Series(p, dtype=object)) for p in (numbers, mixed)]
+
+
+def test_resamples_draw_the_same_patients_under_any_spelling(written_anew):
+    for scores in (
+        lambda t: study_scores(t["label"], t["score"], groups=t["patient"], n_resamples=50),
+        lambda t: compare_models(
+            t["label"], t["score"], 1 - t["score"], groups=t["patient"], n_resamples=50
+        ),
+        lambda t: shortcut_scores(t, n_resamples=50),
+        lambda t: scores_by(t, "study_type", n_resamples=50),
+        lambda t: reader_kappas(
+            t.assign(a=t["label"], b=1), ["a", "b"], gold="label", n_resamples=50
+        ),
+    ):
+        first, second = map(scores, written_anew)
+        pd.testing.assert_frame_equal(first, second)
+
+
+def test_peaks_are_held_against_the_boxes_of_other_people():
+    box = {"x0": [0.6, 0.1], "y0": [0.6, 0.1], "x1": [0.9, 0.4], "y1": [0.9, 0.4]}
+    peaks = pd.DataFrame({"study_type": "XR_HAND", "called": True, "x": 0.75, "y": 0.75} | box)
+    two, one = (
+        pointing_scores(peaks.assign(patient=pd.Series(ids, dtype=object)), (2, 2))
+        for ids in (["7", "8"], ["7", 7.0])
+    )
+    assert two["other_box"].notna().all()
+    assert one["other_box"].isna().all()
+
+
+def test_counts_and_digests_are_of_patients_and_not_of_spellings(written_anew):
+    first, second = map(provenance, written_anew)
+    assert first["Patients"] == second["Patients"] == "30"
+    assert data_digest(written_anew[0]) == data_digest(written_anew[1])
+
+
+def test_exploration_finds_patients_in_two_splits_under_any_spelling():
+    table = pd.DataFrame(
+        {
+            "study_type": "XR_HAND",
+            "split": ["train", "train", "valid", "valid"],
+            "patient": pd.Series([7, 8, "7.0", None], dtype=object),
+            "views": [(f"{i}.png",) for i in range(4)],
+        }
+    )
+    found = explore_studies(table, read_images=False)
+    assert found.shared_patients["patient"].tolist() == ["7"]
+    assert found.counts["patients"].sum() == 2 * 3  # by study type, and overall
+
+
+# ----------------------------------------------------- names in another encoding
+
+
+def test_files_whose_names_are_not_in_utf_8_are_trained_on_predicted_and_skipped(train):
+    studies = train.reset_index(drop=True)
+    for row, views in enumerate(studies["views"]):
+        name = os.fsdecode(b"r\xf6ntgen_%d.png" % row)
+        try:
+            shutil.copyfile(views[0], name)
+        except OSError:
+            pytest.skip("this disk holds names in UTF-8 only")
+        studies.at[row, "views"] = (name, *views[1:])
+    net = tiny_classifier(max_epochs=1).fit(studies)
+    expected = net.predict_proba(train)
+    np.testing.assert_array_equal(net.predict_proba(studies), expected)
+    open(studies["views"][0][0], "wb").close()
+    with pytest.raises(ValueError, match=r"r\\udcf6ntgen_0\.png: .*zero bytes"):
+        tiny_classifier(max_epochs=1).fit(studies)
+    skipping = tiny_classifier(max_epochs=1, on_bad_view="skip", max_bad_share=1.0)
+    with pytest.warns(UserWarning, match=r"r\\udcf6ntgen_0\.png"):
+        skipping.fit(studies)
+    skipping.bad_views_.to_csv("bad_views.csv")
+    found = explore_studies(studies)
+    assert len(found.unreadable) == 1
+    write_exploration(found, "page")

@@ -17,7 +17,11 @@ from mura_skorch.dicom.signature import START, begins_with_elements
 from mura_skorch.dicom.stored import stored_values
 
 __all__ = [
-    *["check_dicom", "dicom_mode", "is_dicom", "read_dicom_fields", "read_dicom_view"],
+    "check_dicom",
+    "dicom_mode",
+    "is_dicom",
+    "read_dicom_fields",
+    "read_dicom_view",
     "read_stored_values",
 ]
 
