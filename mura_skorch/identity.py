@@ -4,6 +4,7 @@ import filecmp
 import hashlib
 import os
 import re
+import time
 import unicodedata
 import warnings
 from collections import defaultdict
@@ -35,8 +36,9 @@ T = TypeVar("T")
 
 N_NAMED = 5
 LONGEST_NAME = 200  # characters of a name in a message
-# Enough to hide the delay of a network disk; on a local disk the number makes no difference.
+# Enough to hide the delay of a network disk. A local one answers sooner than threads take turns.
 N_THREADS = 8
+PATIENCE = 1e-4  # seconds for a file
 PATHS_PER_TASK = 256
 SAMPLE = 4096  # bytes at the start, in the middle and at the end: tell most files of a size apart
 
@@ -313,7 +315,7 @@ def file_codes(paths: Iterable[str | os.PathLike[str]]) -> np.ndarray:
     """
     names = [str(os.fspath(path)) for path in paths]
     distinct = list(dict.fromkeys(names))
-    places = dict(zip(distinct, _in_threads(_place, distinct), strict=True))
+    places = dict(zip(distinct, _asked(_place, distinct), strict=True))
     if len(set(places.values())) < len(distinct):
         _settle(places)
     return pd.factorize(pd.Series([places[name] for name in names], dtype=object))[0]
@@ -350,7 +352,7 @@ def copied_files(paths: Iterable[str]) -> list[tuple[str, ...]]:
 
 def _divide(groups: list[list[str]], what: Callable[[str], Any]) -> Iterator[list[str]]:
     """Divide groups of paths by what is found of their files, and drop those without a second."""
-    found = iter(_in_threads(what, [path for group in groups for path in group]))
+    found = iter(_asked(what, [path for group in groups for path in group]))
     for group in groups:
         parts: dict[Any, list[str]] = defaultdict(list)
         for path in group:
@@ -359,13 +361,18 @@ def _divide(groups: list[list[str]], what: Callable[[str], Any]) -> Iterator[lis
         yield from (part for part in parts.values() if len(part) > 1)
 
 
-def _in_threads(function: Callable[[str], T], paths: list[str]) -> list[T]:
+def _asked(function: Callable[[str], T], paths: list[str]) -> list[T]:
+    """Return what a function finds of each file: in threads once the disk lets it wait."""
+    found: list[T] = []
     tasks = [paths[i : i + PATHS_PER_TASK] for i in range(0, len(paths), PATHS_PER_TASK)]
-    if len(tasks) < 2:
-        return list(map(function, paths))
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        blocks = pool.map(lambda task: list(map(function, task)), tasks)
-        return list(chain.from_iterable(blocks))
+    for number, task in enumerate(tasks, start=1):
+        begin = time.perf_counter()
+        found += map(function, task)
+        if time.perf_counter() - begin > PATIENCE * len(task):
+            with ThreadPoolExecutor(N_THREADS) as pool:
+                blocks = pool.map(lambda task: list(map(function, task)), tasks[number:])
+                return [*found, *chain.from_iterable(blocks)]
+    return found
 
 
 def _place(path: str) -> Hashable:

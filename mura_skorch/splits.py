@@ -166,19 +166,11 @@ def check_apart(
             f"expected {names} to share no view, got {len(common)} in both, such as "
             f"{printable(min(named))}; their patients differ: correct the patient column"
         )
-    check_no_copies(paths[0], paths[1], names)
+    _check_copies(paths[0], paths[1], names)
 
 
-def check_no_copies(first: list[str], second: list[str], names: str) -> None:
-    """Raise ValueError when files of two lists hold the same bytes; warn of copies in the first.
-
-    Parameters
-    ----------
-    first, second : list of str
-        Paths of image files.
-    names : str
-        What the message calls the two.
-    """
+def _check_copies(first: list[str], second: list[str], names: str) -> None:
+    """Raise when files of both lists hold the same bytes; warn of copies within the first."""
     sides = [set(first), set(second)]
     copies = copied_files([*first, *second])
     if both := [group for group in copies if all(side & set(group) for side in sides)]:

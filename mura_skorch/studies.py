@@ -35,6 +35,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pg
 
 _LAYOUT = "<root>/train/<study type>/<patient>/study1_positive/image1.png"
 _LABELS = {"positive": 1, "negative": 0}
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
 _N_NAMED = 5
 _LONGEST_NOTE, _LONGEST_ROW = 1000, 200  # characters
 
@@ -199,6 +200,7 @@ def check_studies(
     if len(studies) == 0:
         raise ValueError("expected at least one study, got an empty table. Check its selection.")
     _check_columns(studies, with_patient=for_fit, with_label=for_fit and y is None)
+    _check_encoding(studies)
     views = _normal_views(studies)
     if views is not None:
         studies = studies.assign(views=np.fromiter(views, dtype=object, count=len(views)))
@@ -273,10 +275,11 @@ def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = No
                 f"expected each file in studies of one {column}, got "
                 f"{_shared_files(studies, wrong, paths)}. {remedy}"
             )
-    sets = found[found["row"].isin(shared["row"])].groupby("row")["code"].agg(frozenset)
+    sets = found[found["row"].isin(shared["row"])].groupby("row")["code"].apply(frozenset)
     again = sets[sets.duplicated(keep=False)]
     if len(again):
-        first, second = again.index[again == again.iloc[0]][:2]
+        is_first = np.array([files == again.iloc[0] for files in again])
+        first, second = again.index.to_numpy()[is_first][:2].tolist()
         raise ValueError(
             f"expected each study once, got {len(again):,} of the same files in another order or "
             f"under other paths, such as {_row(studies, first)} and {_row(studies, second)}. Drop "
@@ -437,7 +440,7 @@ def _check_names(root: Path, found: dict[str, list[str]]) -> None:
     if "".join(chain(found, *found.values())).isascii():
         return
     paths = (f"{study}/{name}" for study, names in found.items() for name in ("", *names))
-    wrong = [path for path in paths if re.search("[\ud800-\udfff]", path)]
+    wrong = [path for path in paths if _SURROGATE.search(path)]
     if wrong:
         raise ValueError(
             f"{printable(root)}: expected names in UTF-8, got {len(wrong):,} in another encoding: "
@@ -601,6 +604,20 @@ def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: boo
             f"expected study_type as str, got {wrong[0]!r} ({type(wrong[0]).__name__}). "
             'Convert it: studies.assign(study_type=studies["study_type"].astype(str))'
         )
+
+
+def _check_encoding(studies: pd.DataFrame) -> None:
+    """Raise where a name is in another encoding, which no table, page or run could hold."""
+    for column in ("study", "study_type", "patient"):
+        if column not in studies or studies[column].dtype != object:
+            continue
+        values = studies[column].tolist()
+        for row, value in enumerate(values):
+            if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+                raise ValueError(
+                    f"expected {column} in UTF-8, got {value!r} in {_row(studies, row)}. Decode it "
+                    'anew, such as value.encode("utf-8", "surrogateescape").decode("latin-1")'
+                )
 
 
 def _normal_views(studies: pd.DataFrame) -> list[tuple[str, ...]] | None:
