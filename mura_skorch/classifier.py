@@ -21,7 +21,7 @@ from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, base_of, is_cached, studies_of
 from mura_skorch.decisions import OperatingPointMixin
 from mura_skorch.fingerprint import digest_of
-from mura_skorch.identity import patient_keys
+from mura_skorch.identity import patient_keys, warn_of_lookalikes
 from mura_skorch.images import check_views
 from mura_skorch.inner_fits import birthplace
 from mura_skorch.localization import localize
@@ -277,7 +277,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
             `X` is no DataFrame, or ``groups`` or ``sample_weight`` is given.
         ValueError
             A column is missing, a label is not 0 or 1, an image cannot be read, patients cannot
-            be split, training and validation share a patient, the threshold is a rule and
+            be split, training and validation share a patient or a file, the threshold is a rule and
             nothing is held out to choose it on, or `state_file` is of a fit with other data or
             parameters, damaged, or of another version's format.
         BlockingIOError
@@ -538,7 +538,10 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
 
     def _check_never_trained_on(self, valid):
         """Raise where an earlier call of `partial_fit` has trained on patients held out now."""
-        known = self.trained_patients_ & set(patient_keys(studies_of(valid)["patient"]))
+        keys = set(patient_keys(studies_of(valid)["patient"]))
+        if self.trained_patients_:
+            warn_of_lookalikes(self.trained_patients_ | keys)
+        known = self.trained_patients_ & keys
         if known:
             raise ValueError(
                 f"expected to validate on patients that the model was never trained on, got "
