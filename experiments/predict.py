@@ -16,6 +16,7 @@ import os
 import sys
 import warnings
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import final_metrics
 from mura_skorch.experiment import runs_link, use_experiment
+from mura_skorch.identity import file_codes, patient_keys, warn_of_lookalikes
 from mura_skorch.judging import judge
 from mura_skorch.labels import join_labels
 from mura_skorch.operating_point import check_rule, is_rule
@@ -159,16 +161,17 @@ def open_model(args, studies):
 
 def check_apart(local, studies):
     """Refuse to refit on what is reported, on its views or on its patients."""
-    first, second = (
-        {os.path.realpath(path) for path in table["views"].explode()} for table in (local, studies)
-    )
     remedy = "figures on those who chose a threshold are too good; see --refit-split"
-    if shared := first & second:
+    first, second = (list(chain.from_iterable(table["views"])) for table in (local, studies))
+    codes = file_codes([*first, *second]).tolist()
+    if shared := set(codes[: len(first)]) & set(codes[len(first) :]):
         raise ValueError(
             f"expected --refit-on with other studies than those reported, got {len(shared)} views "
             f"in both; {remedy}"
         )
-    patients = set(local["patient"]) & set(studies["patient"])
+    keys = [patient_keys(table["patient"]) for table in (local, studies)]
+    patients = set(keys[0]) & set(keys[1])
+    warn_of_lookalikes([*keys[0], *keys[1]])
     # The folder of the dataset is where the parts of a study's key begin.
     roots, others = ({root(row) for row in table.itertuples()} for table in (local, studies))
     if patients and roots & others:

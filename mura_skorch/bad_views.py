@@ -14,6 +14,7 @@ import pandas as pd
 
 from mura_skorch.images import read_view
 from mura_skorch.progress import progress_bar
+from mura_skorch.texts import printable
 
 __all__ = [
     "check_none_lost",
@@ -100,7 +101,7 @@ def leave_out(studies: pd.DataFrame, bad: Mapping[str, str]) -> tuple[pd.DataFra
     keys = studies.get("study", studies.index)
     views = [tuple(path for path in own if path not in bad) for own in studies["views"]]
     found = [
-        (row, key, number, os.path.basename(path), bad[path], not kept)
+        (row, key, number, printable(os.path.basename(path)), bad[path], not kept)
         for row, (key, own, kept) in enumerate(zip(keys, studies["views"], views, strict=True))
         for number, path in enumerate(own, start=1)
         if path in bad
@@ -244,5 +245,5 @@ def _reason(path):
     try:
         read_view(path)
     except (FileNotFoundError, ValueError) as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error).removeprefix(f"{printable(path)}: ")
     return None

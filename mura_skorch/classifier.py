@@ -21,6 +21,7 @@ from mura_skorch.collate import StudyCollate
 from mura_skorch.dataset import StudyDataset, base_of, is_cached, studies_of
 from mura_skorch.decisions import OperatingPointMixin, probabilities
 from mura_skorch.fingerprint import digest_of
+from mura_skorch.identity import patient_keys, warn_of_lookalikes
 from mura_skorch.images import check_views
 from mura_skorch.inner_fits import birthplace
 from mura_skorch.localization import localize
@@ -255,7 +256,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         self.state_file = state_file
 
     study_types_: list[str]
-    trained_patients_: set[Any]  # of this process's calls: a saved model holds no ids
+    trained_patients_: set[str]  # keys of this process's calls: a saved model holds no ids
     note_: str | None
     valid_digest_: str | None
 
@@ -284,7 +285,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
             `X` is no DataFrame, or ``groups`` or ``sample_weight`` is given.
         ValueError
             A column is missing, a label is not 0 or 1, an image cannot be read, patients cannot
-            be split, training and validation share a patient, the threshold is a rule and
+            be split, training and validation share a patient or a file, the threshold is a rule and
             nothing is held out to choose it on, or `state_file` is of a fit with other data or
             parameters, damaged, or of another version's format.
         BlockingIOError
@@ -591,7 +592,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         if valid is not None:
             check_no_shared_patient(train, valid)
             self._check_never_trained_on(valid)
-        self.trained_patients_ |= set(studies_of(train)["patient"])
+        self.trained_patients_ |= set(patient_keys(studies_of(train)["patient"]))
         # A cache has read its images, and so has what skips bad ones.
         unread = [part for part in parts if not is_cached(part) and self.bad_views_ is None]
         check_views(chain.from_iterable(chain(*(studies_of(part)["views"] for part in unread))))
@@ -629,7 +630,10 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
 
     def _check_never_trained_on(self, valid):
         """Raise where an earlier call of `partial_fit` has trained on patients held out now."""
-        known = self.trained_patients_ & set(studies_of(valid)["patient"])
+        keys = set(patient_keys(studies_of(valid)["patient"]))
+        if self.trained_patients_:
+            warn_of_lookalikes(self.trained_patients_ | keys)
+        known = self.trained_patients_ & keys
         if known:
             raise ValueError(
                 f"expected to validate on patients that the model was never trained on, got "

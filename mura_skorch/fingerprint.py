@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from mura_skorch.dataset import studies_of
+from mura_skorch.identity import patient_keys
 
 __all__ = ["differences", "digest_of", "fingerprint_of"]
 
@@ -63,7 +64,11 @@ def digest_of(dataset: Any) -> str:
         return "none"
     studies = studies_of(dataset)
     found = hashlib.sha256()
-    columns = [studies[name].astype(str) for name in COLUMNS if name in studies]
+    columns = [
+        patient_keys(studies[name]) if name == "patient" else studies[name].astype(str)
+        for name in COLUMNS
+        if name in studies
+    ]
     for *cells, views in zip(*columns, studies["views"], strict=True):
         files = [(os.path.basename(str(view)), _size(view)) for view in views]
         found.update(repr((cells, files)).encode())

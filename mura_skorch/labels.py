@@ -1,11 +1,15 @@
 """Labels: a table of studies and a CSV file of labels go in, the labelled table comes out."""
 
+import io
 import os
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
+from mura_skorch.csv_files import delimiter_of, read_text
+from mura_skorch.identity import patient_keys
 from mura_skorch.places import leaving
 from mura_skorch.predictions import check_kept
 from mura_skorch.texts import printable, shorten
@@ -16,7 +20,7 @@ N_NAMED = 5
 LONGEST_NAME = 200  # characters of a name in a message
 IDENTITY = ("split", "study_type", "patient")
 FORM: dict[str, Any] = {
-    **{"encoding": "utf-8-sig", "skipinitialspace": True},
+    "skipinitialspace": True,
     **{"keep_default_na": False, "na_values": [""]},  # NA may be a site, and None a scanner
 }
 
@@ -40,6 +44,9 @@ def join_labels(
         further columns. Or without one, a path and a label a line, as in MURA's own files and in
         the competition's. In both, the key may stand behind the name of the folder and may end in
         a slash: ``MURA-v1.1/valid/XR_HAND/.../``. Only an empty field is missing: NA is a text.
+        Fields are separated by commas, semicolons or tabs; the file is in UTF-8, or in UTF-16 as
+        spreadsheets save it. Case and blanks around the names of columns do not matter, nor do
+        empty lines and the Unicode form of a key.
     keep : iterable of str, default=()
         Further columns to take, such as readers' labels or site. Those that `studies` has itself
         need not be in the file. Nothing else in the file is looked at.
@@ -78,7 +85,7 @@ def join_labels(
     """
     keep = [name for name in dict.fromkeys(keep) if name not in ("study", "label")]
     check_kept(keep)
-    table = _read(file)
+    table = _with_names(_read(file), keep)
     if missing := [name for name in keep if name not in table and name not in studies]:
         raise ValueError(
             f"{printable(file)}: expected columns {', '.join(missing)}, got {_some(table)}; "
@@ -89,8 +96,11 @@ def join_labels(
         rows = table["study"][table["study"].fillna("").map(leaving)]
         _refuse(file, "keys below the root", "others", rows, remedy)
     keys = studies["study"].astype(str)
-    own, known = set(keys), {*keys, *map(str, others)}
-    found = table["study"].map(lambda text: _key(text, known))
+    own = set(keys)
+    known = {unicodedata.normalize("NFC", key): key for key in map(str, others)}
+    known |= {unicodedata.normalize("NFC", key): key for key in keys}
+    exact = set(known.values())
+    found = table["study"].map(lambda text: _key(text, known, exact))
     _refuse(file, "rows of known studies", "unknown", table["study"][found.isna()])
     table, found = table[found.isin(own)], found[found.isin(own)]
     _refuse(file, "one row for each study", "repeated", found[found.duplicated()])
@@ -104,7 +114,11 @@ def join_labels(
             "the table of studies tells; give them other names"
         )
     for name in set(columns) & set(studies):
-        if not (columns[name].astype(str) == studies[name].astype(str)).all():
+        pair = [
+            patient_keys(column, missing="") if name == "patient" else column.astype(str).to_numpy()
+            for column in (columns[name], studies[name])
+        ]
+        if not (pair[0] == pair[1]).all():
             raise ValueError(
                 f"{file}: expected column {name} as in the table of studies, got other values; "
                 "remove the column or give it another name"
@@ -116,15 +130,20 @@ def join_labels(
 def _read(file):
     """Return the file as a table with the columns study and label."""
     try:
-        first = pd.read_csv(file, header=None, nrows=1, dtype=str, **FORM).iloc[0].fillna("")
-        is_bare = len(first) == 2 and first[0] != "study" and first[1].strip() in ("", "0", "1")
+        text = read_text(file)
+        delimiter = delimiter_of(text, lambda fields: _is_header(fields) or _is_bare(fields))
+        form = {"sep": delimiter, "index_col": False, **FORM}
+        first = pd.read_csv(io.StringIO(text), header=None, nrows=1, dtype=str, **form)
+        names = first.iloc[0].fillna("").tolist()
+        is_bare = _is_bare(names)
         table = pd.read_csv(
-            file,
+            io.StringIO(text),
             header=None if is_bare else "infer",
             names=["study", "label"] if is_bare else None,
-            dtype={"study": str},
-            **FORM,
+            dtype={name: str for name in ["study", *names] if _plain(name) in ("study", "patient")},
+            **form,
         )
+        table = table.rename(columns=str.strip).dropna(how="all")
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{file}: expected a CSV file of labels, got no such file; check the path"
@@ -134,6 +153,7 @@ def _read(file):
             f"{printable(file)}: expected a CSV file in UTF-8, got "
             f"{printable(str(error).strip())}; save it again as one"
         ) from error
+    table = _with_names(table, ["study", "label"])
     if missing := {"study", "label"} - set(table):
         raise ValueError(
             f"{printable(file)}: expected the columns study and label, got {_some(table)}: no "
@@ -150,11 +170,36 @@ def _read(file):
     return table.assign(label=labels)
 
 
-def _key(text, known):
-    """Return the known key that a path ends with, or None."""
+def _is_header(fields):
+    return {"study", "label"} <= set(map(_plain, fields))
+
+
+def _is_bare(fields):
+    """Return whether a first line is a key and a label rather than the names of columns."""
+    return len(fields) == 2 and not _is_header(fields) and fields[1].strip() in ("", "0", "1")
+
+
+def _plain(name):
+    return name.strip().casefold()
+
+
+def _with_names(table, names):
+    """Return the table with columns called by these names where only the case differs."""
+    plain = {_plain(name): name for name in names if name not in table}
+    found = {column: plain[_plain(column)] for column in table if _plain(column) in plain}
+    return table.rename(columns=found) if len(set(found.values())) == len(found) else table
+
+
+def _key(text, known, exact):
+    """Return the known key that a path ends with, in whatever Unicode form, or None."""
     parts = str(text).strip().replace("\\", "/").strip("/").split("/")
-    ends = ("/".join(parts[start:]) for start in range(len(parts)))
-    return next((end for end in ends if end in known), None)
+    for start in range(len(parts)):
+        end = "/".join(parts[start:])
+        if end in exact:
+            return end
+        if (form := unicodedata.normalize("NFC", end)) in known:
+            return known[form]
+    return None
 
 
 def _refuse(file, expected, kind, keys, remedy=""):

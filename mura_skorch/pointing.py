@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mura_skorch.identity import patient_codes
 from mura_skorch.metrics.intervals import bootstrap_counts, percentiles
 
 __all__ = ["LEGEND", "pointing_scores"]
@@ -103,7 +104,7 @@ def _inside(points, boxes):
 
 def _strangers(peaks):
     """Return whether views are of one type and two patients, bool of shape (n_views, n_views)."""
-    patient, study_type = (peaks[name].to_numpy() for name in ("patient", "study_type"))
+    patient, study_type = patient_codes(peaks["patient"]), peaks["study_type"].to_numpy()
     return (patient != patient[:, None]) & (study_type == study_type[:, None])
 
 
@@ -115,7 +116,7 @@ def _mean_where(values, where):
 
 def _interval(values, patients, random_state):
     """Return the 95 % interval of a mean over resamples of whole patients."""
-    totals = values.groupby(patients.to_numpy()).agg(["sum", "count"])
+    totals = values.groupby(patient_codes(patients)).agg(["sum", "count"])
     totals = totals[totals["count"] > 0].to_numpy()  # an undefined value is no miss
     drawn = bootstrap_counts(lambda t: t[..., 0] / t[..., 1], totals, N_RESAMPLES, random_state)
     return percentiles(drawn, N_RESAMPLES)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from mura_skorch._version import __version__
+from mura_skorch.identity import count_patients, patient_keys
 
 __all__ = ["data_digest", "git_commit", "package_versions", "provenance", "type_digests"]
 
@@ -44,6 +45,8 @@ def data_digest(table):
     rows = table[columns].reset_index(drop=True)
     if "label" in rows:
         rows["label"] = pd.to_numeric(rows["label"]).astype("Int8")
+    if "patient" in rows:
+        rows["patient"] = patient_keys(rows["patient"], missing="")
     rows = rows.astype("string").fillna("").sort_values(columns)
     text = rows.to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -115,7 +118,7 @@ def provenance(table):
     """
     facts = {"Studies": f"{len(table):,}"}
     if "patient" in table:
-        facts["Patients"] = f"{table['patient'].nunique():,}"
+        facts["Patients"] = f"{count_patients(table['patient']):,}"
     facts |= {
         "Digest of studies and labels": data_digest(table),
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

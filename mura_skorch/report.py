@@ -11,6 +11,7 @@ import pandas as pd
 
 from mura_skorch.cases import Case
 from mura_skorch.evaluation import evaluate
+from mura_skorch.identity import count_patients
 from mura_skorch.model_card import model_card, to_markdown
 from mura_skorch.page import render_page
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
@@ -169,7 +170,7 @@ def write_report(
             if found.readers is None
             else wide_kappas(found.readers).reset_index(names="study type"),
             operating_point=_operating_point(scored),
-            n_patients=scored["patient"].nunique() if "patient" in scored else None,
+            n_patients=count_patients(scored["patient"]) if "patient" in scored else None,
         )
         (new / "report.html").write_text(page, encoding="utf-8")
     return found.studies

@@ -10,7 +10,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
-from mura_skorch.metrics.checks import check_binary, check_scores, encode
+from mura_skorch.identity import patient_codes
+from mura_skorch.metrics.checks import check_binary, check_scores
 from mura_skorch.metrics.intervals import RankedScores, draw_groups, percentiles
 from mura_skorch.metrics.tables import OVERALL, type_parts
 from mura_skorch.predictions import check_columns
@@ -242,7 +243,7 @@ def _row(used, features, n_splits, n_resamples, random_state):
     y_score = check_scores(used["score"], "score")
     codes = np.arange(len(used))
     if "patient" in used:
-        codes = encode(used["patient"], "patient")[0]
+        codes = patient_codes(used["patient"])
     empty = dict.fromkeys(FIGURES, np.nan)
     if len(np.unique(y_true)) < 2:
         why = "only one class" if len(used) else "no studies"

@@ -1,5 +1,7 @@
 """Splits: one dataset goes in, a training and a validation part that share no patient come out."""
 
+import warnings
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,9 @@ from sklearn.model_selection import GroupShuffleSplit
 from torch.utils.data import Subset
 
 from mura_skorch.dataset import studies_of
-from mura_skorch.studies import check_studies
+from mura_skorch.identity import copied_files, file_codes, patient_keys, warn_of_lookalikes
+from mura_skorch.studies import check_no_repeated_file, check_studies
+from mura_skorch.texts import printable
 
 __all__ = ["PatientSplit", "ValidStudies", "check_apart", "check_no_shared_patient"]
 
@@ -57,7 +61,7 @@ class PatientSplit:
         if not 0 < self.valid_share < 1:
             raise ValueError(f"expected valid_share between 0 and 1, got {self.valid_share}")
         studies = studies_of(dataset).reset_index(drop=True)
-        patient = studies["patient"].astype(str).to_numpy()
+        patient = patient_keys(studies["patient"])
         n_patients = len(set(patient))
         if n_patients < 2:
             raise ValueError(
@@ -108,6 +112,7 @@ class ValidStudies:
                 f"none called {' or '.join(sorted(missing))}"
             )
         studies, y = check_studies(self.studies, self.studies["label"])
+        check_no_repeated_file(studies, y)
         return dataset, dataset.with_studies(studies.assign(label=y))
 
     def __repr__(self):
@@ -115,14 +120,14 @@ class ValidStudies:
 
 
 def check_no_shared_patient(train: Any, valid: Any) -> None:
-    """Raise ValueError when a patient or a view is in both datasets, whatever split made them."""
+    """Raise ValueError when a patient or a file is in both datasets, whatever split made them."""
     check_apart(studies_of(train), studies_of(valid), "training and validation")
 
 
 def check_apart(
     first: pd.DataFrame, second: pd.DataFrame, names: str = "the train and the valid split"
 ) -> None:
-    """Raise ValueError when a patient or a view is in both of two study tables.
+    """Raise ValueError when a patient or a file is in both of two study tables.
 
     Parameters
     ----------
@@ -130,17 +135,64 @@ def check_apart(
         Study tables with ``patient`` and ``views``.
     names : str
         What the message calls the two.
+
+    Raises
+    ------
+    ValueError
+        A patient is in both, see `mura_skorch.identity.patient_keys`; or a file is, under whatever
+        path; or a file of one holds the same bytes as a file of the other.
+
+    Warns
+    -----
+    UserWarning
+        Patients differ only in leading zeros; or files within `first` hold the same bytes.
     """
-    shared = sorted(set(first["patient"].astype(str)) & set(second["patient"].astype(str)))
-    if shared:
-        named = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
+    keys = [patient_keys(table["patient"]) for table in (first, second)]
+    if shared := set(keys[0]) & set(keys[1]):
+        is_shared = np.isin(keys[0].astype(str), sorted(shared))
+        written = dict(zip(keys[0][is_shared], first["patient"].to_numpy()[is_shared], strict=True))
         raise ValueError(
-            f"expected {names} to share no patient, got {len(shared)} in both ({named}); split by "
-            "the patient column, as PatientSplit does, or leave these patients out of one"
+            f"expected {names} to share no patient, got {len(shared)} in both "
+            f"({_some([str(written[key]) for key in sorted(shared)])}); split by the patient "
+            "column, as PatientSplit does, or leave these patients out of one"
         )
-    views = set(first["views"].explode()) & set(second["views"].explode())
-    if views:
+    warn_of_lookalikes([*keys[0], *keys[1]], stacklevel=3)
+    paths = [list(chain.from_iterable(table["views"])) for table in (first, second)]
+    codes = np.split(file_codes(chain(*paths)), [len(paths[0])])
+    if common := set(codes[0].tolist()) & set(codes[1].tolist()):
+        named = (
+            path for path, code in zip(paths[1], codes[1].tolist(), strict=True) if code in common
+        )
         raise ValueError(
-            f"expected {names} to share no view, got {len(views)} in both, such as {min(views)}; "
-            "their patients differ: mend the patient column"
+            f"expected {names} to share no view, got {len(common)} in both, such as "
+            f"{printable(min(named))}; their patients differ: correct the patient column"
         )
+    _check_copies(paths[0], paths[1], names)
+
+
+def _check_copies(first: list[str], second: list[str], names: str) -> None:
+    """Raise when files of both lists hold the same bytes; warn of copies within the first."""
+    sides = [set(first), set(second)]
+    copies = copied_files([*first, *second])
+    if both := [group for group in copies if all(side & set(group) for side in sides)]:
+        named = [
+            f"{next(p for p in g if p in sides[0])} = {next(p for p in g if p in sides[1])}"
+            for g in both
+        ]
+        raise ValueError(
+            f"expected {names} to share no view, got {len(both)} in both as copies of the same "
+            f"bytes: {_some(named)}; a picture is of one patient: correct the patient column, or "
+            "leave the copies out"
+        )
+    within = [group for group in copies if sides[0] & set(group)]
+    if within:
+        warnings.warn(
+            f"{sum(map(len, within)):,} views are copies of one another, {len(within):,} different "
+            f"pictures: {_some([' = '.join(group) for group in within])}; each counts as often as "
+            "it is there: leave the copies out, or check that they are no placeholders",
+            stacklevel=4,
+        )
+
+
+def _some(names: list[str], n_named: int = 5) -> str:
+    return ", ".join(map(printable, names[:n_named])) + (", ..." if len(names) > n_named else "")

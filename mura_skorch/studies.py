@@ -1,8 +1,11 @@
 """Study tables: a MURA folder goes in, a DataFrame with one row per study comes out, checked."""
 
 import csv
+import io
 import os
 import re
+import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -14,16 +17,25 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mura_skorch.arrays import as_table
+from mura_skorch.csv_files import delimiter_of, read_text
+from mura_skorch.identity import file_codes, patient_keys
 from mura_skorch.places import leaving, outside
 from mura_skorch.texts import printable, shorten
 
-__all__ = ["check_studies", "explode_views", "is_exploded", "read_studies"]
+__all__ = [
+    "check_no_repeated_file",
+    "check_studies",
+    "explode_views",
+    "is_exploded",
+    "read_studies",
+]
 
 SPLITS = ("train", "valid", "test")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
 
 _LAYOUT = "<root>/train/<study type>/<patient>/study1_positive/image1.png"
 _LABELS = {"positive": 1, "negative": 0}
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
 _N_NAMED = 5
 _LONGEST_NOTE, _LONGEST_ROW = 1000, 200  # characters
 
@@ -68,9 +80,9 @@ def read_studies(
     Notes
     -----
     The CSV files are ``<split>_image_paths.csv`` and ``<split>_labeled_studies.csv`` (v1.1) and
-    ``<split>.csv`` (v1.0). Their paths are matched by their last components, so that the root may
-    have any name. Names that start with a dot are never images; other files are ignored. No row of
-    a CSV file is ever opened as a path.
+    ``<split>.csv`` (v1.0), in UTF-8 or UTF-16. Their paths are matched by their last components, so
+    that the root may have any name, and in any Unicode form. Names that start with a dot are never
+    images; other files are ignored. No row of a CSV file is ever opened as a path.
 
     Examples
     --------
@@ -138,7 +150,8 @@ def check_studies(
     y : array-like of shape (n_studies,) or (n_studies, 1), default=None
         Labels, 0 or 1, in the order of the rows; they take the place of the column ``label``.
     for_fit : bool, default=False
-        Whether the table is to be fitted: every study labelled, both classes, no study twice.
+        Whether the table is to be fitted: every study labelled, both classes, no study twice, and
+        no file in studies of two labels or two patients.
 
     Returns
     -------
@@ -152,8 +165,14 @@ def check_studies(
     TypeError
         If `studies` is no DataFrame, or ``views`` or ``study_type`` hold values of another type.
     ValueError
-        If the table is empty, lacks a column, or holds a missing, wrong or repeated value; if the
-        length of `y` differs from the table's.
+        If the table is empty, lacks a column, or holds a missing, wrong or repeated value; if a
+        study holds a file twice, under whatever paths; if the length of `y` differs from the
+        table's.
+
+    Warns
+    -----
+    UserWarning
+        To fit: two studies share a file.
 
     Examples
     --------
@@ -181,14 +200,96 @@ def check_studies(
     if len(studies) == 0:
         raise ValueError("expected at least one study, got an empty table. Check its selection.")
     _check_columns(studies, with_patient=for_fit, with_label=for_fit and y is None)
+    _check_encoding(studies)
     views = _normal_views(studies)
     if views is not None:
         studies = studies.assign(views=np.fromiter(views, dtype=object, count=len(views)))
-    _check_unique(_drawn_once(studies, y) if "draw" in studies else studies, by_views=for_fit)
-    if y is None and "label" not in studies:
-        return studies, None
-    labels = _check_labels(studies, y, for_fit=for_fit)
+    if for_fit:
+        patient_keys(studies["patient"])
+    is_first = _is_first_draw(studies, y) if "draw" in studies else np.ones(len(studies), bool)
+    once = studies[is_first]
+    _check_unique(once, by_views=for_fit)
+    labels = None
+    if y is not None or "label" in studies:
+        labels = _check_labels(studies, y, for_fit=for_fit)
+    if for_fit and labels is not None:
+        check_no_repeated_file(once, labels[is_first])
+    else:
+        check_no_repeated_file(once)
     return studies, labels if for_fit or y is not None else None
+
+
+def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = None) -> None:
+    """Raise where a file counts twice, whatever the paths that lead to it.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        A study table whose cells of ``views`` are tuples of str. With `labels` also ``patient``.
+    labels : ndarray of shape (n_studies,), int64, default=None
+        0 or 1. None looks within each study only.
+
+    Raises
+    ------
+    ValueError
+        A study holds a file twice. With `labels`: a file is in studies of two labels or of two
+        patients, or two studies hold the same files in another order.
+
+    Warns
+    -----
+    UserWarning
+        With `labels`: two studies of one patient and label share some of their files.
+
+    See Also
+    --------
+    mura_skorch.identity.file_codes : What the same file is.
+    """
+    n_views = studies["views"].map(len).to_numpy()
+    if labels is None and n_views.max(initial=0) < 2:
+        return
+    paths = list(chain.from_iterable(studies["views"]))
+    codes = file_codes(paths)
+    if len(np.unique(codes)) == len(codes):
+        return
+    found = pd.DataFrame({"row": np.repeat(np.arange(len(studies)), n_views), "code": codes})
+    twice = found.index[found.duplicated()]
+    if len(twice):
+        raise ValueError(
+            f"expected each file once in a study, got {len(twice):,} repeated, first "
+            f"{printable(paths[twice[0]])} in {_row(studies, found.loc[twice[0], 'row'])}: a view "
+            "that is given twice counts twice. Give each once"
+        )
+    if labels is None:
+        return
+    found["label"] = labels[found["row"]]
+    found["patient"] = pd.factorize(patient_keys(studies["patient"]))[0][found["row"]]
+    shared = found[found.duplicated("code", keep=False)]
+    n_different = shared.groupby("code")[["label", "patient"]].transform("nunique")
+    for column, remedy in (
+        ("label", "Correct the labels, or drop one of the studies"),
+        ("patient", "Correct the patients, or drop one of the studies"),
+    ):
+        wrong = shared[n_different[column] > 1]
+        if len(wrong):
+            raise ValueError(
+                f"expected each file in studies of one {column}, got "
+                f"{_shared_files(studies, wrong, paths)}. {remedy}"
+            )
+    sets = found[found["row"].isin(shared["row"])].groupby("row")["code"].apply(frozenset)
+    again = sets[sets.duplicated(keep=False)]
+    if len(again):
+        is_first = np.array([files == again.iloc[0] for files in again])
+        first, second = again.index.to_numpy()[is_first][:2].tolist()
+        raise ValueError(
+            f"expected each study once, got {len(again):,} of the same files in another order or "
+            f"under other paths, such as {_row(studies, first)} and {_row(studies, second)}. Drop "
+            "one of them"
+        )
+    if len(shared):
+        warnings.warn(
+            f"{_shared_files(studies, shared, paths)}; they count once for each study",
+            stacklevel=3,
+        )
 
 
 def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
@@ -339,7 +440,7 @@ def _check_names(root: Path, found: dict[str, list[str]]) -> None:
     if "".join(chain(found, *found.values())).isascii():
         return
     paths = (f"{study}/{name}" for study, names in found.items() for name in ("", *names))
-    wrong = [path for path in paths if re.search("[\ud800-\udfff]", path)]
+    wrong = [path for path in paths if _SURROGATE.search(path)]
     if wrong:
         raise ValueError(
             f"{printable(root)}: expected names in UTF-8, got {len(wrong):,} in another encoding: "
@@ -386,7 +487,7 @@ def _join_csv(
         by_study = present is studies
         depth = 4 if by_study else 5
         read = _read_csv(file, split, depth=depth, labelled=labelled, allow_outside=allow_outside)
-        rows = list(read)
+        rows = list(_as_in_folder(read, present))
         counts = Counter(key for key, _ in rows)
         problems[f"listed in {file.name}, not in the folder"] = counts.keys() - present
         problems[f"in the folder, not listed in {file.name}"] = present - counts.keys()
@@ -409,35 +510,46 @@ def _read_csv(
     """Yield the last components of each row's path, joined by slashes, and its label."""
     form = "/".join(("...", split, "<study type>", "<patient>", "<study>", "<image>")[: depth + 1])
     columns = f"{form},label" if labelled else form
-    with open(file, encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines)
-        try:
-            for row in reader:
-                if not "".join(row).strip():
-                    continue
-                where = f"{printable(file)}, row {reader.line_num}: expected"
-                got = f"got {shorten(','.join(row), _LONGEST_ROW)!r}"
-                if len(row) != 1 + labelled:
-                    raise ValueError(f"{where} {columns}, {got}")
-                parts = [p for p in re.split(r"[\\/]", row[0].strip()) if p not in ("", ".")]
-                key = parts[-depth:]
-                if len(key) < depth or key[0] != split or ".." in key:
-                    raise ValueError(f"{where} {columns}, {got}")
-                if not allow_outside and leaving(row[0]):
-                    raise ValueError(
-                        f"{where} {columns}, below the root, {got}, an "
-                        "absolute path or one with ..; write it relative to the root, or pass "
-                        "allow_outside=True if you trust the file"
-                    )
-                if any(part[0] == "." for part in key):
-                    continue
-                if labelled and row[1].strip() not in ("0", "1"):
-                    raise ValueError(f"{where} label 0 or 1, got {shorten(row[1], _LONGEST_ROW)!r}")
-                yield "/".join(key), int(row[1].strip()) if labelled else None
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{printable(file)}: expected a CSV file in UTF-8, got {error}"
-            ) from error
+    try:
+        text = read_text(file)
+        sign = delimiter_of(text, lambda row: len(row) == 2) if labelled else ","
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
+        for row in reader:
+            if not "".join(row).strip():
+                continue
+            where = f"{printable(file)}, row {reader.line_num}: expected"
+            got = f"got {shorten(','.join(row), _LONGEST_ROW)!r}"
+            if len(row) != 1 + labelled:
+                raise ValueError(f"{where} {columns}, {got}")
+            parts = [p for p in re.split(r"[\\/]", row[0].strip()) if p not in ("", ".")]
+            key = parts[-depth:]
+            if len(key) < depth or key[0] != split or ".." in key:
+                raise ValueError(f"{where} {columns}, {got}")
+            if not allow_outside and leaving(row[0]):
+                raise ValueError(
+                    f"{where} {columns}, below the root, {got}, an "
+                    "absolute path or one with ..; write it relative to the root, or pass "
+                    "allow_outside=True if you trust the file"
+                )
+            if any(part[0] == "." for part in key):
+                continue
+            if labelled and row[1].strip() not in ("0", "1"):
+                raise ValueError(f"{where} label 0 or 1, got {shorten(row[1], _LONGEST_ROW)!r}")
+            yield "/".join(key), int(row[1].strip()) if labelled else None
+    except (csv.Error, UnicodeError) as error:
+        raise ValueError(f"{printable(file)}: expected a CSV file in UTF-8, got {error}") from error
+
+
+def _as_in_folder(
+    rows: Iterable[tuple[str, int | None]], present: set[str]
+) -> Iterator[tuple[str, int | None]]:
+    """Yield rows with their keys in the Unicode form of the folder, which may be another one."""
+    if "".join(present).isascii():
+        yield from rows
+        return
+    forms = {unicodedata.normalize("NFC", key): key for key in present}
+    for key, label in rows:
+        yield key if key in present else forms.get(unicodedata.normalize("NFC", key), key), label
 
 
 def _folder_problems(found: dict[str, list[str]]) -> dict[str, set[str]]:
@@ -494,6 +606,20 @@ def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: boo
         )
 
 
+def _check_encoding(studies: pd.DataFrame) -> None:
+    """Raise where a name is in another encoding, which no table, page or run could hold."""
+    for column in ("study", "study_type", "patient"):
+        if column not in studies or studies[column].dtype != object:
+            continue
+        values = studies[column].tolist()
+        for row, value in enumerate(values):
+            if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+                raise ValueError(
+                    f"expected {column} in UTF-8, got {value!r} in {_row(studies, row)}. Decode it "
+                    'anew, such as value.encode("utf-8", "surrogateescape").decode("latin-1")'
+                )
+
+
 def _normal_views(studies: pd.DataFrame) -> list[tuple[str, ...]] | None:
     """Return the views as tuples of str, or None if they are already."""
     cells = studies["views"].tolist()
@@ -529,16 +655,28 @@ def _views_error(cell: Any, row: str) -> Exception:
     return TypeError(f"{expected}. Each entry must be a str or a path-like, and not empty.")
 
 
-def _drawn_once(studies: pd.DataFrame, y: ArrayLike | None) -> pd.DataFrame:
-    """Return the table without rows that repeat an earlier one, label included."""
+def _shared_files(studies: pd.DataFrame, shared: pd.DataFrame, paths: list[str]) -> str:
+    """Return how many files several studies share, and the first of them with its studies."""
+    first = shared[shared["code"] == shared["code"].iloc[0]]
+    rows = " and ".join(_row(studies, row) for row in first["row"][:2])
+    n = shared["code"].nunique()
+    is_one = n == 1
+    return (
+        f"{n:,} file{'' if is_one else 's'} in several studies, {'' if is_one else 'such as '}"
+        f"{printable(paths[first.index[0]])} in {rows}"
+    )
+
+
+def _is_first_draw(studies: pd.DataFrame, y: ArrayLike | None) -> np.ndarray:
+    """Return which rows do not repeat an earlier one, label included."""
     rows = studies[studies.columns.intersection(["study", "study_type", "patient", "views"])]
     label = studies.get("label") if y is None else _as_array(y).ravel()
     if label is not None and len(label) == len(rows):  # another length is refused with the labels
         rows = rows.assign(label=np.asarray(label))
     try:
-        return studies[~rows.duplicated().to_numpy()]
+        return ~rows.duplicated().to_numpy()
     except TypeError:  # lists or dicts, which are refused with their column
-        return studies
+        return np.ones(len(studies), bool)
 
 
 def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
@@ -587,8 +725,7 @@ def _check_labels(studies: pd.DataFrame, y: ArrayLike | None, *, for_fit: bool) 
         )
         raise ValueError(
             f"expected {name} 0 (normal) or 1 (abnormal), got {wrong!r} "
-            f"({type(wrong).__name__}) in {_row(studies, row)}. Map it, e.g. "
-            f'{name}.map({{"normal": 0, "abnormal": 1}})'
+            f"({type(wrong).__name__}) in {_row(studies, row)}. {_label_remedy(known, name)}"
         )
     if absent.any() and (for_fit or y is not None):
         raise ValueError(
@@ -602,6 +739,16 @@ def _check_labels(studies: pd.DataFrame, y: ArrayLike | None, *, for_fit: bool) 
             "Fit on a table that holds both."
         )
     return labels
+
+
+def _label_remedy(known: pd.Series, name: str) -> str:
+    """Return how values that are no labels become labels."""
+    values = known.tolist()
+    if all(isinstance(value, str) and value.strip() in ("0", "1") for value in values):
+        return f"They are texts: {name}.astype(int)"
+    if all(isinstance(value, int | float) and value in (1, 2) for value in values):
+        return f"If 1 means normal and 2 abnormal: {name} - 1"
+    return f'Map it, e.g. {name}.map({{"normal": 0, "abnormal": 1}})'
 
 
 def _as_array(y: ArrayLike) -> np.ndarray:
@@ -622,8 +769,10 @@ def _is_label(value: Any) -> bool:
 
 
 def _row(studies: pd.DataFrame, row: int) -> str:
-    key = f", study {studies['study'].iloc[row]!r}" if "study" in studies else ""
-    return f"row {row} (index {studies.index[row]!r}{key})"
+    # Lists hold Python's own types: index 8, not np.int64(8).
+    index = studies.index[[row]].tolist()[0]
+    key = f", study {studies['study'].iloc[[row]].tolist()[0]!r}" if "study" in studies else ""
+    return f"row {row} (index {index!r}{key})"
 
 
 def _some(names: Iterable[str], n_named: int = _N_NAMED) -> str:

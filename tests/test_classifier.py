@@ -474,6 +474,14 @@ def test_later_call_never_validates_on_patients_that_an_earlier_one_trained_on(t
         net.set_params(train_split=PatientSplit(0.5, random_state=3)).partial_fit(train[::2])
 
 
+def test_patients_of_an_earlier_call_are_known_under_any_spelling(train):
+    numbers = pd.factorize(train["patient"])[0]
+    net = tiny_classifier(max_epochs=1, train_split=None).fit(train.assign(patient=numbers))
+    held_out = train.assign(patient=[f" {number}.0" for number in numbers])
+    with pytest.raises(ValueError, match="never trained on, got"):
+        net.set_params(train_split=PatientSplit(0.5)).partial_fit(held_out)
+
+
 def test_predictions_cannot_be_shuffled(fitted, valid, tmp_path):
     fitted.save(tmp_path)
     net = MuraClassifier.load(tmp_path, module=TinyNet).set_params(iterator_valid__shuffle=True)

@@ -507,4 +507,4 @@ def test_without_the_extra_other_images_are_read_and_the_error_says_what_to_inst
     assert found.returncode == 0, found.stderr
     assert "(16, 16)" in found.stdout
     assert found.stdout.count("IM1: expected the package pydicom, got none.") == 2
-    assert found.stdout.count("pip install 'mura_skorch[dicom]'") == 3
+    assert found.stdout.count("pip install pydicom python-gdcm") == 3

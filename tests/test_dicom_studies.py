@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
+from mura_skorch.images import read_view
 from mura_skorch.judging import judge
 from mura_skorch.report import write_report
 from mura_skorch.studies import check_studies
@@ -101,6 +102,76 @@ def test_what_is_no_radiograph_is_left_out_and_counted():
     with pytest.warns(UserWarning, match="left out"):
         studies = read_dicom_studies("clinic", modalities=["MG"])
     assert names(studies["views"][0]) == ["mg"]
+
+
+def same_uid(**fields):
+    return {"SOPInstanceUID": "1.2.3.4", **fields}
+
+
+def test_patients_that_share_an_instance_uid_are_both_there():
+    write("a", "1.1", "p1", **same_uid())
+    write("b", "1.2", "p2", **same_uid())
+    with pytest.warns(
+        UserWarning, match=r"2 files share their SOPInstanceUID.*clinic/a, .*clinic/b"
+    ):
+        studies = read_dicom_studies("clinic")
+    assert studies["patient"].tolist() == ["p1", "p2"]
+
+
+@pytest.mark.parametrize("other", [PIXELS[::-1].copy(), PIXELS // 2, PIXELS[:4], PIXELS + 9])
+def test_pictures_that_share_an_instance_uid_are_both_there(other):
+    write("a", **same_uid(InstanceNumber=1))
+    write("b", pixels=other, **same_uid(InstanceNumber=2))
+    with pytest.warns(UserWarning, match="2 files share their SOPInstanceUID"):
+        studies = read_dicom_studies("clinic")
+    assert names(studies["views"][0]) == ["a", "b"]
+
+
+def test_picture_that_was_stored_twice_in_two_ways_is_one_view():
+    write("a", patient="p1", **same_uid())
+    write("b", patient=" p1", syntax=uid.ImplicitVRLittleEndian, **same_uid())
+    write("c", pixels=255 - PIXELS, **same_uid())
+    with pytest.warns(UserWarning, match="share|left out") as caught:
+        studies = read_dicom_studies("clinic")
+    assert names(studies["views"][0]) == ["a", "c"]
+    assert any("1 second copies" in str(warning.message) for warning in caught)
+
+
+def test_pictures_that_cannot_be_read_are_no_copies():
+    write("a", PixelData=b"12", **same_uid())
+    write("b", PixelData=b"34", **same_uid())
+    with pytest.warns(UserWarning, match="2 files share"):
+        assert names(read_dicom_studies("clinic")["views"][0]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b", "a\u2009b", "a\u200bb", "\ufeffab"])
+def test_ids_with_blanks_of_any_width_are_read(name):
+    write("a", patient=name, SpecificCharacterSet="ISO_IR 192")
+    assert read_dicom_studies("clinic")["patient"].tolist() == [name]
+
+
+def test_patient_of_a_study_may_be_written_in_several_ways():
+    utf8 = {"SpecificCharacterSet": "ISO_IR 192"}
+    write("a", patient="M\u00fcller 1", **utf8)
+    write("b", patient="Mu\u0308ller\u00a01", **utf8)
+    assert read_dicom_studies("clinic")["views"].map(len).tolist() == [2]
+    write("c", "1.9", patient="Mu\u0308ller  1", **utf8)
+    hashed = read_dicom_studies("clinic", hash_patients="salt")["patient"]
+    assert len(hashed) == 2
+    assert hashed[0] == hashed[1]
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+@pytest.mark.parametrize("with_meta", [True, False])
+def test_file_without_preamble_and_suffix_is_read(syntax, with_meta):
+    write("a", InstanceNumber=1)
+    pixels = np.linspace(255, 0, 64).astype(np.uint8).reshape(8, 8)
+    path = write("b", InstanceNumber=2, pixels=pixels, syntax=syntax)
+    data = path.read_bytes()
+    path.write_bytes(data[132 if with_meta else data.index(b"\x08\x00\x16\x00") :])
+    studies = read_dicom_studies("clinic")
+    assert names(studies["views"][0]) == ["a", "b"]
+    np.testing.assert_array_equal(read_view(studies["views"][0][1]), pixels)
 
 
 @pytest.mark.parametrize("kind", ["SecondaryCapture", "MultiFrameGrayscaleByteSecondaryCapture"])

@@ -1,3 +1,5 @@
+import unicodedata
+
 import pandas as pd
 import pytest
 
@@ -108,3 +110,49 @@ def test_only_an_empty_field_is_missing(unlabelled):
     file = write("study,label,site\n" + "\n".join(rows))
     sites = join_labels(unlabelled, file, keep=["site"])["site"]
     assert sites.fillna("missing").tolist() == ["NA", "None", "missing"]
+
+
+SPREADSHEET = "study,label,site\n" + "".join(f"{key},{i % 2},s{i}\n" for i, key in enumerate(KEYS))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_what_spreadsheets_save_is_read(unlabelled, sign, encoding):
+    text = SPREADSHEET.replace("study,label,site", " Study ,LABEL, Site ")
+    text = (text + ",,\n\n , , \n").replace(",", sign)
+    with open("labels.csv", "w", encoding=encoding, newline="\r\n") as file:
+        file.write(text)
+    joined = join_labels(unlabelled, "labels.csv", keep=["site"])
+    assert joined["label"].tolist() == [0, 1, 0]
+    assert joined["site"].tolist() == ["s0", "s1", "s2"]
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_bare_rows_may_be_separated_by_other_signs(unlabelled, sign):
+    rows = [f"a, b/{key}{sign}{i % 2}" for i, key in enumerate(KEYS)]
+    assert join_labels(unlabelled, write("\n".join(rows)))["label"].tolist() == [0, 1, 0]
+
+
+def test_field_too_many_at_the_end_of_each_row_moves_no_column(unlabelled):
+    rows = [f"{key};1;" for key in KEYS]
+    joined = join_labels(unlabelled, write("study;label\n" + "\n".join(rows)))
+    assert joined["label"].tolist() == [1, 1, 1]
+
+
+def test_keys_match_in_any_unicode_form(unlabelled):
+    keys = ["valid/XR_HAND/M\u00fcller/study1", KEYS[1], KEYS[2]]
+    for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        studies = unlabelled.assign(study=[unicodedata.normalize(form, key) for key in keys])
+        rows = [f"M/{unicodedata.normalize(other, key)},1" for key in keys]
+        joined = join_labels(studies, write("\n".join(rows)))
+        assert joined["label"].tolist() == [1, 1, 1]
+        assert joined["study"].tolist() == studies["study"].tolist()
+
+
+def test_patients_of_the_file_may_be_written_in_another_way(unlabelled):
+    studies = unlabelled.assign(patient=["001", "2", 3])
+    rows = [f"{key},1,{{}}" for key in KEYS]
+    text = "study,label,patient\n" + "\n".join(rows)
+    join_labels(studies, write(text.format("001", "2.0", " 3")), keep=["patient"])
+    with pytest.raises(ValueError, match="column patient as in the table"):
+        join_labels(studies, write(text.format("1", "2", "3")), keep=["patient"])

@@ -14,8 +14,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 @pytest.fixture
-def studies():
-    """The table that the page's first block makes of a folder with three kinds of files."""
+def labels():
+    """The labels of a folder of studies with three kinds of files, which is drawn."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(12):
@@ -28,7 +28,13 @@ def studies():
         kind = ("left knee", "right knee")[number // 2 % 2]
         rows.append({"patient": patient, "study": study, "study_type": kind, "label": number % 2})
     rows[-1]["label"] = None
-    pd.DataFrame(rows).to_csv("labels.csv", index=False)
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def studies(labels):
+    """The table that the page's first block makes."""
+    labels.to_csv("labels.csv", index=False)
     names = {}
     exec(BLOCKS[0], names)
     return names["studies"]
@@ -44,6 +50,18 @@ def test_folder_becomes_a_study_table_in_under_ten_lines(studies):
     assert checked["views"].map(len).tolist()[:3] == [1, 2, 3]
     assert {Path(view).suffix for view in checked["views"].explode()} == {".jpg", ".tif", ".png"}
     assert checked["label"].isna().sum() == 1
+    assert all(Path(view).is_absolute() for view in checked["views"].explode())
+
+
+def test_labels_of_a_spreadsheet_become_the_same_table(labels, studies):
+    names = {"pd": pd, "root": None}
+    exec(BLOCKS[0], names)
+    words = labels.assign(label=labels["label"].map({0: "normal", 1: " fracture"}))
+    words = words.rename(columns={"label": "Label ", "patient": "Patient"})
+    text = words.to_csv(index=False, sep=";") + ";;;\n"
+    Path("labels.csv").write_text(text, encoding="utf-8-sig")
+    exec(BLOCKS[1] + BLOCKS[0].splitlines()[-2] + "\n" + BLOCKS[0].splitlines()[-1], names)
+    pd.testing.assert_frame_equal(names["studies"][studies.columns], studies)
 
 
 def test_that_table_is_fitted_and_predicted(studies):
@@ -55,7 +73,7 @@ def test_that_table_is_fitted_and_predicted(studies):
 
 
 def test_other_code_of_the_page_names_what_exists():
-    for block in BLOCKS[1:]:
+    for block in BLOCKS[2:]:
         for line in block.splitlines():
             if line.startswith("from "):
                 exec(line, {})

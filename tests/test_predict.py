@@ -162,6 +162,16 @@ def test_study_whose_key_is_longer_than_its_path_can_be_held_apart(main):
     main.__globals__["check_apart"](other, pd.DataFrame(table))
 
 
+def test_refitting_knows_patients_and_views_under_any_spelling(main):
+    check_apart = main.__globals__["check_apart"]
+    local = pd.DataFrame({"study": ["x/a"], "patient": ["7.0"], "views": [("/r/x/a/1.png",)]})
+    other = pd.DataFrame({"study": ["x/b"], "patient": [7], "views": [("/r/x/b/1.png",)]})
+    with pytest.raises(ValueError, match="got 1 in both"):
+        check_apart(local, other)
+    with pytest.raises(ValueError, match="got 1 views in both"):
+        check_apart(local, other.assign(views=[("/r/x/b/../a/1.png",)]))
+
+
 @pytest.mark.parametrize("option", ["--modalities", "--study-type", "--on-bad-file", None])
 def test_what_is_for_dicom_alone_is_refused_with_other_folders(
     main, model, data, monkeypatch, option

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,3 +132,104 @@ def test_tables_that_share_a_patient_or_a_view_are_told_apart(train, valid):
         check_apart(train, pd.concat([valid, guest]))
     with pytest.raises(ValueError, match="share no view"):
         check_apart(train, train.head(1).assign(patient="nobody"))
+
+
+# --- who and what is the same ----------------------------------------------------------------
+
+
+def spelled(train, valid, ids, other_ids):
+    """Two tables with these patients, one study each."""
+    return [
+        part.head(len(names)).assign(
+            patient=pd.Series(names, part.index[: len(names)], dtype=object)
+        )
+        for part, names in ((train, ids), (valid, other_ids))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ids", "other_ids"),
+    [
+        ([1, 2], [2.0, 3.0]),
+        ([1, 2], ["2", "3"]),
+        (["a", "M\u00fcller"], ["Mu\u0308ller", "b"]),
+        (["a", " 2 "], ["2.0", "b"]),
+    ],
+)
+def test_patients_on_both_sides_are_found_under_any_spelling(train, valid, ids, other_ids):
+    first, second = spelled(train, valid, ids, other_ids)
+    with pytest.raises(ValueError, match="share no patient, got 1 in both"):
+        check_apart(first, second)
+
+
+def test_patients_on_both_sides_that_differ_in_leading_zeros_are_named(train, valid):
+    with pytest.warns(UserWarning, match="leading zeros count as different people: 007 and 7"):
+        check_apart(*spelled(train, valid, ["007", "a"], ["7", "b"]))
+
+
+def test_split_keeps_a_patient_together_whatever_its_ids_are_written_as():
+    spellings = [str, int, float, lambda n: f" {n} ", lambda n: f"{n}.0", np.int64]
+    table = pd.DataFrame(
+        {
+            "study_type": "XR_HAND",
+            "patient": pd.Series([make(n) for n in range(30) for make in spellings], dtype=object),
+            "views": [(f"{i}.png",) for i in range(180)],
+            "label": [0, 1] * 90,
+        }
+    )
+    for seed in range(3):
+        parts = map(studies_of, PatientSplit(0.2, random_state=seed)(StudyDataset(table)))
+        first, second = ({int(float(p)) for p in part["patient"]} for part in parts)
+        assert not first & second
+        assert len(second) == 6
+
+
+@pytest.mark.parametrize("way", ["dots", "relative", "link", "hard link", "copy"])
+def test_file_on_both_sides_is_found_under_any_path(train, way, tmp_path):
+    guest = train.head(1).assign(patient="nobody")
+    path = guest["views"].iloc[0][0]
+    other = str(tmp_path / "other.png")
+    if way == "dots":
+        other = path.replace("/train/", "/train/../train//")
+    elif way == "relative":
+        other = os.path.relpath(path)
+    elif way == "link":
+        os.symlink(path, other)
+    elif way == "hard link":
+        try:
+            os.link(path, other)
+        except OSError:
+            pytest.skip("the pictures are on another disk")
+    else:
+        shutil.copy(path, other)
+    guest["views"] = [(other,)]
+    assert other != path
+    with pytest.raises(
+        ValueError, match=r"share no view, got 1 in both.*correct the patient column"
+    ):
+        check_apart(train, guest)
+
+
+def test_copies_within_the_training_part_are_told(train, valid, tmp_path):
+    path = train["views"].iloc[0][0]
+    shutil.copy(path, tmp_path / "again.png")
+    copy = train.head(1).assign(views=[(str(tmp_path / "again.png"),)], patient="nobody")
+    with pytest.warns(
+        UserWarning, match=r"2 views are copies .* 1 different pictures: .*again.png"
+    ):
+        check_apart(pd.concat([train, copy]), valid)
+
+
+@pytest.mark.parametrize("kind", ["label", "study"])
+def test_own_validation_studies_hold_each_file_once(train, valid, kind):
+    again = valid.head(1).copy()
+    again["views"] = [again["views"].iloc[0][::-1]]
+    again["study"] = "again"
+    if kind == "label":
+        again["label"] = 1 - again["label"]
+    wrong = pd.concat([valid, again])
+    expected = {"label": "each file in studies of one label", "study": "each study once|several"}
+    if kind == "study" and len(again["views"].iloc[0]) == 1:
+        wrong = pd.concat([wrong, again.assign(study="third")])
+    with pytest.raises(ValueError, match=expected[kind]):
+        tiny_classifier(train_split=ValidStudies(wrong)).fit(train)

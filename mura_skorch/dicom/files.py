@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import unicodedata
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -12,9 +13,17 @@ from PIL import Image
 from mura_skorch.dicom.deflated import inflated
 from mura_skorch.dicom.headers import check_image, import_pydicom, number, read_header
 from mura_skorch.dicom.pixels import grey_values
+from mura_skorch.dicom.signature import START, begins_with_elements
 from mura_skorch.dicom.stored import stored_values
 
-__all__ = ["check_dicom", "dicom_mode", "is_dicom", "read_dicom_fields", "read_dicom_view"]
+__all__ = [
+    "check_dicom",
+    "dicom_mode",
+    "is_dicom",
+    "read_dicom_fields",
+    "read_dicom_view",
+    "read_stored_values",
+]
 
 SUFFIXES = (".dcm", ".dicom")
 # All that is ever read of a file: pydicom skips the other fields, names and dates among them.
@@ -40,7 +49,7 @@ _END_MARK, _TAIL = b"\xfe\xff\xdd\xe0", 64  # closes compressed pixels; a few fi
 
 
 def is_dicom(file: BinaryIO) -> bool:
-    """Return whether an open file is DICOM, by its content or, without a preamble, by its name.
+    """Return whether an open file is DICOM, by its content or by its name.
 
     Parameters
     ----------
@@ -52,10 +61,15 @@ def is_dicom(file: BinaryIO) -> bool:
     >>> is_dicom(io.BytesIO(bytes(128) + b"DICM"))
     True
     """
-    start = file.read(132)
+    start = file.read(START)
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     name = str(getattr(file, "name", "")).lower()
-    return start[128:] == b"DICM" or (bool(start) and name.endswith(SUFFIXES))
+    return (
+        start[128:132] == b"DICM"
+        or (bool(start) and name.endswith(SUFFIXES))
+        or begins_with_elements(start, size)
+    )
 
 
 def read_dicom_view(file: BinaryIO) -> np.ndarray:
@@ -85,15 +99,42 @@ def read_dicom_view(file: BinaryIO) -> np.ndarray:
     -----
     Compressed pixels are decoded in another process, see `mura_skorch.dicom.decoder`.
     """
-    pydicom = import_pydicom()
     with _without_pydicom():
-        # From memory: pydicom's warnings would name the file.
-        memory = inflated(io.BytesIO(file.read()), pydicom)
-        found = pydicom.dcmread(memory, force=True, specific_tags=IMAGE + PIXELS)
-        check_image(found)
-        if "PixelData" not in found:
-            raise ValueError("it holds no pixels")
+        found = _image_of(file)
         return grey_values(stored_values(found), found)
+
+
+def read_stored_values(file: BinaryIO) -> np.ndarray:
+    """Decode an open DICOM file to the integers it holds, whatever they mean as grey values.
+
+    Parameters
+    ----------
+    file : binary file
+        At its start. Of several frames, the first is read.
+
+    Returns
+    -------
+    ndarray of shape (H, W) or (H, W, 3), integer
+
+    Raises
+    ------
+    ImportError, PIL.Image.DecompressionBombError, ValueError
+        As in `read_dicom_view`.
+    """
+    with _without_pydicom():
+        return stored_values(_image_of(file))
+
+
+def _image_of(file: BinaryIO) -> Any:
+    """Return the fields that make the view, checked."""
+    pydicom = import_pydicom()
+    # From memory: pydicom's warnings would name the file.
+    memory = inflated(io.BytesIO(file.read()), pydicom)
+    found = pydicom.dcmread(memory, force=True, specific_tags=IMAGE + PIXELS)
+    check_image(found)
+    if "PixelData" not in found:
+        raise ValueError("it holds no pixels")
+    return found
 
 
 def check_dicom(file: BinaryIO) -> None:
@@ -180,8 +221,15 @@ def read_dicom_fields(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not fields["BodyPartExamined"] and (regions := found.get("AnatomicRegionSequence")):
         fields["BodyPartExamined"] = str(regions[0].get("CodeMeaning") or "").strip()
     # A damaged length makes a field of those that follow, names among them, which nobody may see.
-    fields = {name: value if value.isprintable() else "" for name, value in fields.items()}
+    fields = {name: value if _is_text(value) else "" for name, value in fields.items()}
     return fields | {name: number(found, name) for name in NUMBERS}
+
+
+def _is_text(value: str) -> bool:
+    """Return whether all of a text is letters, signs, or blanks of whatever width."""
+    return value.isprintable() or all(
+        c.isprintable() or unicodedata.category(c) in ("Zs", "Cf") for c in value
+    )
 
 
 @contextlib.contextmanager

@@ -1,14 +1,21 @@
 """DICOM folders: a folder goes in, the header fields of the radiographs in it come out."""
 
+import filecmp
 import os
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mura_skorch.dicom.files import is_dicom, read_dicom_fields
+import numpy as np
+from PIL import Image
+
+from mura_skorch.dicom.files import is_dicom, read_dicom_fields, read_stored_values
 from mura_skorch.dicom.headers import import_pydicom
+from mura_skorch.identity import patient_key, text_key
 from mura_skorch.progress import map_in_threads
+from mura_skorch.texts import printable
 
 __all__ = ["LeftOut", "holds_dicom", "read_headers"]
 
@@ -39,7 +46,8 @@ def read_headers(
     -------
     files : list of dict
         For each file taken, its absolute ``path`` and what
-        `mura_skorch.dicom.files.read_dicom_fields` returns.
+        `mura_skorch.dicom.files.read_dicom_fields` returns; also ``shares_uid``, True, where
+        another patient or another picture has the same SOPInstanceUID.
     left_out : dict of str to list of str
         The paths of files that were not taken, and of links to folders, by the reason.
 
@@ -95,7 +103,7 @@ def counted(left_out: LeftOut) -> str:
 def some(paths: Iterable[str], n: int = N_NAMED) -> str:
     """Return the first few paths as a text."""
     paths = list(paths)
-    return ", ".join(paths[:n]) + (", ..." if len(paths) > n else "")
+    return ", ".join(map(printable, paths[:n])) + (", ..." if len(paths) > n else "")
 
 
 def _paths(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
@@ -131,14 +139,56 @@ def _images(
     files: list[dict[str, Any]], modalities: set[str], left_out: LeftOut
 ) -> list[dict[str, Any]]:
     """Return the files to take, and note the others by the reason."""
-    taken: dict[str, dict[str, Any]] = {}
+    taken: list[dict[str, Any]] = []
+    same_uid: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for file in files:
-        key = file.get("SOPInstanceUID") or file["path"]
-        if reason := _reason(file, modalities) or ("second copies" if key in taken else ""):
+        if reason := _reason(file, modalities):
             left_out[reason].append(file["path"])
+            continue
+        taken.append(file)
+        if uid := file["SOPInstanceUID"]:
+            same_uid[uid].append(file)
+    groups = [group for group in same_uid.values() if len(group) > 1]
+    if not groups:
+        return taken
+    copies = set(chain.from_iterable(map_in_threads(_copies, groups, desc="copies", unit="UID")))
+    left_out["second copies"] += [file["path"] for file in taken if file["path"] in copies]
+    kept = [[file for file in group if file["path"] not in copies] for group in groups]
+    for group in kept:
+        for file in group if len(group) > 1 else ():
+            file["shares_uid"] = True
+    if not left_out["second copies"]:
+        del left_out["second copies"]
+    return [file for file in taken if file["path"] not in copies]
+
+
+def _copies(group: list[dict[str, Any]]) -> list[str]:
+    """Return the paths of those files of one SOPInstanceUID that repeat an earlier one."""
+    copies: list[str] = []
+    kept: list[dict[str, Any]] = []
+    for file in group:
+        if any(_is_copy(file, other) for other in kept):
+            copies.append(file["path"])
         else:
-            taken[key] = file
-    return list(taken.values())
+            kept.append(file)
+    return copies
+
+
+def _is_copy(file: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two files show the same picture of the same patient and study."""
+    if file["StudyInstanceUID"] != other["StudyInstanceUID"] or _who(file) != _who(other):
+        return False
+    if filecmp.cmp(file["path"], other["path"], shallow=False):
+        return True
+    try:
+        with open(file["path"], "rb") as first, open(other["path"], "rb") as second:
+            return np.array_equal(read_stored_values(first), read_stored_values(second))
+    except (ImportError, OSError, ValueError, Image.DecompressionBombError):
+        return False  # nothing is known of the pictures: both stay, and `fit` names what is wrong
+
+
+def _who(file: dict[str, Any]) -> str:
+    return patient_key(file["PatientID"]) if text_key(file["PatientID"]) else ""
 
 
 def _reason(file: dict[str, Any], modalities: set[str]) -> str:

@@ -12,7 +12,7 @@ __all__ = ["check_image", "import_pydicom", "number", "read_header"]
 
 # A damaged header may raise thousands, and they quote what should be read by nobody.
 warnings.filterwarnings("ignore", module=r"pydicom\.")
-_INSTALL = "Install what reads DICOM: pip install 'mura_skorch[dicom]'"
+_INSTALL = "Install what reads DICOM: pip install pydicom python-gdcm pylibjpeg pylibjpeg-openjpeg"
 
 
 def import_pydicom() -> Any:

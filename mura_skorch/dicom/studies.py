@@ -12,6 +12,7 @@ import pandas as pd
 
 from mura_skorch.dicom.body_parts import with_study_types
 from mura_skorch.dicom.folder import DAMAGED, LeftOut, counted, read_headers, some
+from mura_skorch.identity import patient_key, patient_keys, text_key
 from mura_skorch.labels import join_labels
 
 __all__ = ["read_dicom_studies"]
@@ -68,8 +69,9 @@ def read_dicom_studies(
     Warns
     -----
     UserWarning
-        Files were left out, and how many for which reason; or files are of several frames, of
-        which `mura_skorch.images.read_view` reads the first.
+        Files were left out, and how many for which reason; files of different pictures or patients
+        have the same SOPInstanceUID; or files are of several frames, of which
+        `mura_skorch.images.read_view` reads the first.
 
     Raises
     ------
@@ -95,7 +97,9 @@ def read_dicom_studies(
       key as it was; where a study has one side only, they join it.
     - Images "for processing" are left out: they are not made for viewing. So are secondary
       captures, by their SOPClassUID: screenshots, and film that was digitised under that class;
-      and second copies of a file, by their SOPInstanceUID.
+      and second copies of a file: of files with one SOPInstanceUID, those that show the same
+      picture of the same patient and study as another. Other files that share one stay, with a
+      warning.
     - Display shutters are not applied: what a viewer covers, `mura_skorch.images.read_view` shows.
     - Only the fields named here are read; names, dates and addresses are skipped. Messages name
       paths and study UIDs, never patients: rename folders that are called after people.
@@ -121,11 +125,13 @@ def read_dicom_studies(
     _check_patients(files)
     files = with_study_types(files, study_types or {}, left_out)
     _warn(folder, files, left_out)
+    _warn_of_shared_uids(folder, files)
     studies, uids = _table(files)
     if labels is not None:
         studies = join_labels(studies, labels, keep=keep)
     if hash_patients is not None:
-        studies["patient"] = [_hashed(p, "patient", hash_patients) for p in studies["patient"]]
+        keys = patient_keys(studies["patient"])  # the same digits for one patient
+        studies["patient"] = [_hashed(key, "patient", hash_patients) for key in keys]
         # What follows the UID in a key tells nothing, and shows which rows are of one study.
         studies["study"] = [
             _hashed(uids[key], "study", hash_patients) + key.removeprefix(uids[key])
@@ -139,8 +145,8 @@ def _with_ids(
 ) -> list[dict[str, Any]]:
     """Return the files that say whose they are."""
     for name, reason in NO_ID.items():
-        missing = [file["path"] for file in files if not file[name]]
-        files = [file for file in files if file[name]]
+        missing = [file["path"] for file in files if not text_key(file[name])]
+        files = [file for file in files if text_key(file[name])]
         if missing and not (skip and files):
             raise ValueError(
                 f"expected a {name} in every file, got {len(missing):,} without: {some(missing)}. "
@@ -155,7 +161,8 @@ def _with_ids(
 def _check_patients(files: list[dict[str, Any]]) -> None:
     patients: dict[str, dict[str, str]] = {}
     for file in files:
-        patients.setdefault(file["StudyInstanceUID"], {})[file["PatientID"]] = file["path"]
+        key = patient_key(file["PatientID"])
+        patients.setdefault(file["StudyInstanceUID"], {})[key] = file["path"]
     if mixed := [paths for paths in patients.values() if len(paths) > 1]:
         raise ValueError(
             f"expected studies of one patient each, got {len(mixed):,} with two PatientIDs, such "
@@ -177,6 +184,16 @@ def _warn(folder: Any, files: list[dict[str, Any]], left_out: LeftOut) -> None:
         warnings.warn(
             f"{folder}: {n_cines:,} files of several frames, of which the first is read. If they "
             "are no radiographs, leave them out, as by modalities without RF.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_shared_uids(folder: Any, files: list[dict[str, Any]]) -> None:
+    if paths := [file["path"] for file in files if file.get("shares_uid")]:
+        warnings.warn(
+            f"{folder}: {len(paths):,} files share their SOPInstanceUID with another picture or "
+            f"patient: {some(paths)}. All are taken; an anonymiser may have given the same one to "
+            "several: check that patients and studies are right.",
             stacklevel=3,
         )
 

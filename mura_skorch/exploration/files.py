@@ -1,8 +1,10 @@
 """Image files: a study table goes in; one row per view with size, mode and problem comes out."""
 
 import hashlib
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
@@ -51,9 +53,12 @@ def read_image_files(studies: pd.DataFrame, *, n_jobs: int = -1) -> pd.DataFrame
     'expected an image file, got no such file. Check the path, or copy the file again.'
     """
     kept = [name for name in KEPT if name in studies]
-    images = studies[[*kept, "views"]].reset_index(drop=True)
-    images = images.explode("views").rename(columns={"views": "path"})
-    images.insert(len(kept), "view", images.groupby(level=0).cumcount() + 1)
+    n_views = studies["views"].map(len).to_numpy()
+    images = studies[kept].iloc[np.repeat(np.arange(len(studies)), n_views)].reset_index(drop=True)
+    images["view"] = [number + 1 for n in n_views for number in range(n)]
+    # Objects, not pandas' texts, which hold no name in another encoding than UTF-8.
+    views = list(chain.from_iterable(studies["views"]))
+    images["path"] = pd.Series(views, index=images.index, dtype=object)
     paths = images["path"].unique()
     pool = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
     found = pool(delayed(_look_at)(path) for path in paths)
@@ -62,7 +67,7 @@ def read_image_files(studies: pd.DataFrame, *, n_jobs: int = -1) -> pd.DataFrame
         for row in found:
             rows.append(row)
             bar.update()
-    files = pd.DataFrame(rows, columns=FOUND, index=paths)
+    files = pd.DataFrame(rows, columns=FOUND, index=pd.Index(paths, dtype=object))
     files = files.astype({"width": "Int32", "height": "Int32"})
     return images.join(files, on="path").reset_index(drop=True)
 

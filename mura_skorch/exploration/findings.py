@@ -5,6 +5,7 @@ from typing import NamedTuple
 from mura_skorch.exploration.tables import Exploration
 from mura_skorch.metrics import OVERALL
 from mura_skorch.published import resembles_mura
+from mura_skorch.texts import printable
 
 __all__ = ["Finding", "describe"]
 
@@ -84,12 +85,26 @@ def _on_duplicates(found):
         where = places.get(place, "in the same study")
         kind = "bad" if place == "across splits" else "plain"
         pictures = f"{n_pictures:,} picture{'s' * (n_pictures != 1)}"
-        yield Finding(kind, f"{n:,} images are copies of one {where}: {pictures}.")
-    n = int(found.duplicates["labels_differ"].sum())
-    if n:
-        yield Finding("bad", f"{n:,} images are copies of one whose study has the other label.")
+        named = _named(found.duplicates[found.duplicates["found"] == place])
+        yield Finding(kind, f"{n:,} images are copies of one {where}: {pictures} ({named}).")
+    differ = found.duplicates[found.duplicates["labels_differ"]]
+    if len(differ):
+        yield Finding(
+            "bad",
+            f"{len(differ):,} images are copies of one whose study has the other label "
+            f"({_named(differ)}).",
+        )
     if groups.empty:
         yield Finding("good", "No two images have the same pixels.")
+
+
+def _named(copies):
+    """Return the first groups of copies as a text, by study and view."""
+    groups = [
+        " = ".join(f"{row.study} view {row.view}" for row in group.head(N_NAMED).itertuples())
+        for _, group in list(copies.groupby("group"))[:N_NAMED]
+    ]
+    return printable("; ".join(groups)) + ("; ..." if copies["group"].nunique() > N_NAMED else "")
 
 
 def _on_publication(found):

@@ -174,7 +174,9 @@ def _without_root(table):
     """Return the paths of views as far as they are no business of this machine alone."""
     pairs = zip(map(Path, table["path"]), table["study"], strict=True)
     return [
-        f"{study}/{path.name}" if path.parent.as_posix().endswith(f"/{study}") else path.name
+        printable(
+            f"{study}/{path.name}" if path.parent.as_posix().endswith(f"/{study}") else path.name
+        )
         for path, study in pairs
     ]
 

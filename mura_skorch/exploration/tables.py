@@ -6,11 +6,13 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from mura_skorch.exploration.files import find_duplicates, read_image_files
+from mura_skorch.identity import patient_keys, warn_of_lookalikes
 from mura_skorch.metrics import OVERALL
 from mura_skorch.metrics.intervals import wilson
 from mura_skorch.predictions import join_notes
 from mura_skorch.published import compare_counts
 from mura_skorch.studies import SPLITS, check_studies
+from mura_skorch.texts import printable
 
 __all__ = ["Exploration", "explore_studies"]
 
@@ -133,7 +135,7 @@ def _completed(studies):
     if "split" not in table:
         table["split"] = NO_SPLIT
     table["split"] = table["split"].map(str, na_action="ignore").fillna(NO_SPLIT)
-    table["patient"] = table["patient"].map(str, na_action="ignore") if "patient" in table else None
+    table["patient"] = _patients(table["patient"]) if "patient" in table else None
     label = table["label"].astype("Int8") if "label" in table else pd.NA
     table["label"] = pd.Series(label, index=table.index, dtype="Int8")
     table["views_"] = table["views"].map(len)
@@ -143,6 +145,14 @@ def _completed(studies):
         table[name] = mask.fillna(False).astype(int)
         table[f"{name}_views"] = table[name] * table["views_"]
     return table
+
+
+def _patients(patients):
+    """Return ids as texts, each patient's as it is first written, missing where they are."""
+    keys = pd.Series(patient_keys(patients, missing=""), index=patients.index, dtype=object)
+    warn_of_lookalikes(keys.unique(), stacklevel=5)
+    written = patients.map(str, na_action="ignore").astype(object)
+    return written.groupby(keys).transform("first").where(keys != "")
 
 
 def _counts(both):
@@ -237,6 +247,7 @@ def _modes(readable):
 
 def _unreadable(images):
     bad = images[images["problem"].notna()]
+    bad = bad.assign(path=bad["path"].map(printable))
     return bad[["study", "view", "path", "problem"]].reset_index(drop=True)
 
 

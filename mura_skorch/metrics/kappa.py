@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mura_skorch.metrics.checks import check_binary, check_lengths, encode
+from mura_skorch.identity import patient_codes
+from mura_skorch.metrics.checks import check_binary, check_lengths
 from mura_skorch.metrics.intervals import METHODS, confusion_counts, kappa_of, kappa_with_ends
 
 __all__ = ["KappaInterval", "kappa_interval", "kappa_score", "warn_zero_width"]
@@ -159,7 +160,7 @@ def kappa_interval(
     check_lengths(y_true=y_true, y_pred=y_pred, groups=groups)
     codes = np.arange(len(y_true))
     if groups is not None and method == "bootstrap":
-        codes = encode(groups, "groups")[0]
+        codes = patient_codes(groups, "groups")
     counts = confusion_counts(y_true, y_pred, codes)
     found = KappaInterval(*kappa_with_ends(counts, method, confidence, n_resamples, random_state))
     if found.zero_width:

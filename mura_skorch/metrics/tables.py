@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from mura_skorch.identity import patient_codes
 from mura_skorch.metrics.calibration import calibration_error
 from mura_skorch.metrics.checks import (
     check_binary,
@@ -91,7 +92,7 @@ def ordered_parts(study_type, groups, *columns):
     The rows of a part are sorted by the columns, so that the order as given does not decide what
     the same seed draws.
     """
-    patients = None if groups is None else encode(groups, "groups")[0]
+    patients = None if groups is None else patient_codes(groups, "groups")
     for name, part in type_parts(study_type, len(columns[0])).items():
         keys = [column[part] for column in columns]
         if patients is not None:
