@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import warnings
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -11,8 +13,9 @@ from PIL import Image
 
 from mura_skorch.dicom.deflated import inflated
 from mura_skorch.dicom.headers import check_image, import_pydicom, number, read_header
-from mura_skorch.dicom.pixels import grey_values
+from mura_skorch.dicom.pixels import check_display, grey_values
 from mura_skorch.dicom.stored import stored_values
+from mura_skorch.grey import Note, UnsuitableImageError
 
 __all__ = ["check_dicom", "dicom_mode", "is_dicom", "read_dicom_fields", "read_dicom_view"]
 
@@ -58,13 +61,15 @@ def is_dicom(file: BinaryIO) -> bool:
     return start[128:] == b"DICM" or (bool(start) and name.endswith(SUFFIXES))
 
 
-def read_dicom_view(file: BinaryIO) -> np.ndarray:
+def read_dicom_view(file: BinaryIO, note: Note = warnings.warn) -> np.ndarray:
     """Decode an open DICOM file as greyscale; `mura_skorch.images.read_view` calls it.
 
     Parameters
     ----------
     file : binary file
         At its start. Of several frames, the first is read.
+    note : callable, default=warnings.warn
+        Takes a sentence where the header's window is not used, because it leaves one grey value.
 
     Returns
     -------
@@ -79,7 +84,8 @@ def read_dicom_view(file: BinaryIO) -> np.ndarray:
         The header tells of more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or deflated fields are
         larger than so many could be.
     ValueError
-        The file is damaged, or what it holds is no image.
+        The file is damaged, or what it holds is no image. An `UnsuitableImageError` names the
+        element of the header that is missing or has no usable value.
 
     Notes
     -----
@@ -93,7 +99,8 @@ def read_dicom_view(file: BinaryIO) -> np.ndarray:
         check_image(found)
         if "PixelData" not in found:
             raise ValueError("it holds no pixels")
-        return grey_values(stored_values(found), found)
+        check_display(found)  # before pixels are decoded
+        return grey_values(stored_values(found), found, note)
 
 
 def check_dicom(file: BinaryIO) -> None:
@@ -128,6 +135,7 @@ def _check_length(file: BinaryIO) -> None:
     if not lengths:
         raise ValueError("it holds no pixels")
     check_image(found)
+    check_display(found)
     syntax = found.file_meta.TransferSyntaxUID
     start = file.tell() + (8 if syntax.is_implicit_VR else 12)
     size = file.seek(0, os.SEEK_END)
@@ -189,7 +197,9 @@ def _without_pydicom() -> Iterator[None]:
     """Raise what pydicom has to say of a damaged file without the lines of pydicom that say it."""
     try:
         yield
-    except (ImportError, OSError, MemoryError, Image.DecompressionBombError):
+    except (ImportError, OSError, MemoryError, Image.DecompressionBombError, UnsuitableImageError):
         raise
-    except Exception as error:
+    except (ValueError, EOFError, zlib.error) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+    except Exception:  # such as AttributeError: Python's words, which say nothing of the file
+        raise ValueError("its header or its pixels are damaged") from None
