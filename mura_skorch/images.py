@@ -23,6 +23,8 @@ __all__ = ["check_views", "decode_view", "image_format", "read_view"]
 # Pillow knows many more formats, some of which start other programs (EPS) or are read by code that
 # hardly anybody looks at.
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "PPM", "WEBP", "GIF")
+# Changes with the rules by which files become grey values, so that caches of views are made anew.
+READING = 2
 # Each scan of a progressive JPEG costs a pass over all pixels and may be a few bytes long; writers
 # make about ten.
 MAX_SCANS = 100

@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from mura_skorch.dataset import StudyDataset
+from mura_skorch.grey import UnsuitableImageError
 from mura_skorch.images import decode_view
 from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
@@ -221,6 +222,8 @@ def _told(data, name, limits):
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(name, limits) from None
+    except UnsuitableImageError as error:  # complete, but it cannot be shown
+        raise BadRequestError(f"{name}: {error}") from None
     except Exception as error:
         reason = "" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         reason = " ".join(reason.split())[:200]
