@@ -1,4 +1,4 @@
-"""Read image files whose samples Pillow would cut to 8 bits, or whose sign it would ignore."""
+"""Read the grey values of image files whose samples are deeper than 8 bits, or signed."""
 
 import struct
 import zlib
@@ -194,7 +194,8 @@ def _deep_tags(file: BinaryIO) -> dict[int, Any] | None:
         n_samples, photometric = tags.setdefault(_SAMPLES, 1), tags.get(_PHOTOMETRIC, -1)
         predictor = tags.setdefault(_PREDICTOR, 1)
         is_unsigned = set(formats) <= {_UNSIGNED, _UNDEFINED}
-        if is_unsigned and (max(bits) <= 8 or (n_samples == photometric == 1 and max(bits) <= 16)):
+        is_plain_grey = n_samples == photometric == tags.get(_PLANAR, 1) == 1
+        if is_unsigned and max(bits) <= (16 if is_plain_grey else 8):
             return None
         if n_samples == 1 and predictor == 3 and start[:2] == b"II":
             return None
@@ -325,9 +326,15 @@ def _read_ppm(file: BinaryIO, load: Load) -> tuple[np.ndarray, int] | None:
     if len(tokens) < 3 or int(tokens[2][1]) <= 255:
         return None
     width, height = int(tokens[0][1]), int(tokens[1][1])
-    start, old = tokens[0]
-    wide = b"%d" % (3 * width)
-    grey = (b"P2" if data[:2] == b"P3" else b"P5") + data[2:start] + wide + data[start + len(old) :]
+    (start, old_width), _, (end, old_maximum) = tokens
+    # With this maximum, Pillow does not scale and round.
+    grey = b"%s%s%d%s65535%s" % (
+        b"P2" if data[:2] == b"P3" else b"P5",
+        data[2:start],
+        3 * width,
+        data[start + len(old_width) : end],
+        data[end + len(old_maximum) :],
+    )
     samples = np.asarray(load(grey, "PPM")).reshape(height, width, 3)
     return luma(samples), 1
 

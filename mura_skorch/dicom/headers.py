@@ -196,7 +196,7 @@ def _set_photometric(found: Any) -> None:
             for part in ("Descriptor", "Data"):
                 name = f"{colour}PaletteColorLookupTable{part}"
                 if name not in found:
-                    raise unsuitable(name, "part of the palette")
+                    raise unsuitable(name, "a table that is not segmented")
 
 
 def _check_decoder(found: Any, pydicom: Any) -> None:
