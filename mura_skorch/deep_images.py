@@ -117,7 +117,12 @@ def check_deep(file: BinaryIO) -> bool:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise `PIL.Image.DecompressionBombError` above ``PIL.Image.MAX_IMAGE_PIXELS``."""
+    """Raise `PIL.Image.DecompressionBombError` above ``PIL.Image.MAX_IMAGE_PIXELS``.
+
+    No pixels at all are a ValueError.
+    """
+    if width < 1 or height < 1:
+        raise ValueError("its header tells of no pixels")
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise Image.DecompressionBombError(f"{width} x {height} pixels")
@@ -341,7 +346,7 @@ def _read_ppm(file: BinaryIO, load: Load) -> tuple[np.ndarray, int] | None:
 
 def _check_jpeg_2000(file: BinaryIO) -> None:
     """Refuse several components of more than 8 bits, of which Pillow drops the lower ones."""
-    data = file.read(2**16)
+    data = file.read(2**20)
     file.seek(0)
     place = data.find(_SIZ)
     if place < 0 or len(data) < place + 45:

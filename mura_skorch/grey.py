@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Note", "UnsuitableImageError", "ViewNotes", "luma", "stretch"]
+__all__ = ["UnsuitableImageError", "ViewNotes", "luma", "stretch"]
 
 Note = Callable[[str], None]  # takes a sentence about a picture
 
@@ -62,10 +62,10 @@ def stretch(values: np.ndarray) -> np.ndarray:
     low, high = values.min(), values.max()
     if low == high:
         return np.zeros(values.shape, np.uint8)
-    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
+    if values.dtype.kind in "iu" and int(high) - int(low) < 65536:
         # Each value there may be once, instead of each pixel: ten times as fast.
-        places = np.arange(int(high) - int(low) + 1)
-        return _stretched(places)[values.astype(np.int32) - int(low)]
+        places = values.astype(np.int32) if values.dtype.itemsize <= 2 else values
+        return _stretched(np.arange(int(high) - int(low) + 1))[places - low]
     return _stretched(values.astype(np.float64))
 
 
@@ -79,7 +79,7 @@ def luma(colours: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (H, W), int64 or float64
+    ndarray of shape (H, W), uint32, int64 or float64
 
     Examples
     --------
@@ -93,8 +93,12 @@ def luma(colours: np.ndarray) -> np.ndarray:
         is_grey = (colours == colours[..., :1]).all(axis=-1)
         return np.where(is_grey, colours[..., 0], grey)
     # As Pillow computes it, in units of 1 / 65536.
-    weights = np.array([19595, 38470, 7471], np.int64)
-    return (colours.astype(np.int64) @ weights + 0x8000) >> 16
+    is_short = colours.dtype.kind == "u" and colours.dtype.itemsize <= 2
+    kind = np.dtype(np.uint32 if is_short else np.int64)
+    grey = np.full(colours.shape[:2], 0x8000, kind)
+    for band, weight in enumerate((19595, 38470, 7471)):
+        grey += colours[..., band].astype(kind) * weight
+    return grey >> 16
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
