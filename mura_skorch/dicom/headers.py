@@ -123,8 +123,9 @@ def check_image(found: Any) -> None:
     # Before any other field: what some of them hold depends on the PixelRepresentation.
     _set_pixel_representation(found)
     _delete_empty(found)
-    if "Rows" not in found or "Columns" not in found:
-        raise ValueError("it holds no image")
+    missing = [name for name in ("Rows", "Columns") if name not in found]
+    if missing:
+        raise ValueError(f"it holds no image: its header has no {' and no '.join(missing)}")
     rows, columns = (_integer(found, name, range(1, 65536)) for name in ("Rows", "Columns"))
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and rows * columns > limit:
