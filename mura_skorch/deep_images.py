@@ -292,6 +292,8 @@ def _with_tags(data: bytes, tags: dict[int, Any]) -> bytes:
     entries, rest = b"", b""
     for tag in sorted(tags):
         values = tags[tag] if isinstance(tags[tag], tuple) else (tags[tag],)
+        if not values or min(values) < 0:
+            raise ValueError("its directory is damaged")
         kind, letter = (3, "H") if max(values) < 2**16 else (4, "I")
         if max(values) >= 2**32:
             kind, letter = 16, "Q"
