@@ -7,11 +7,13 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mura_skorch.grey import Note, ViewNotes
 from mura_skorch.images import read_view
 from mura_skorch.progress import progress_bar
 from mura_skorch.texts import printable
@@ -52,10 +54,11 @@ def find_bad_views(paths: Iterable[str]) -> dict[str, str]:
     """
     paths = list(dict.fromkeys(paths))
     bad = {}
+    reason_of = partial(_reason, note=ViewNotes())
     with ThreadPoolExecutor() as pool, progress_bar(len(paths), desc="check", unit="view") as bar:
         for start in range(0, len(paths), BLOCK):
             block = paths[start : start + BLOCK]
-            for path, reason in zip(block, pool.map(_reason, block), strict=True):
+            for path, reason in zip(block, pool.map(reason_of, block), strict=True):
                 if reason is not None:
                     bad[path] = reason
             bar.update(len(block))
@@ -240,10 +243,10 @@ def with_gaps(arrays: Sequence[np.ndarray], bad_views: pd.DataFrame | None) -> l
     return filled
 
 
-def _reason(path):
+def _reason(path: str, note: Note) -> str | None:
     """Return why a picture cannot be read, or None."""
     try:
-        read_view(path)
+        read_view(path, note=note)
     except (FileNotFoundError, ValueError) as error:
         return str(error).removeprefix(f"{printable(path)}: ")
     return None

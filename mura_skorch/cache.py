@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mura_skorch.images import read_view
+from mura_skorch.grey import ViewNotes
+from mura_skorch.images import READING, read_view
 from mura_skorch.progress import progress_bar
 
 __all__ = ["ViewCache", "remembered"]
@@ -53,7 +54,8 @@ class ViewCache:
 
     Notes
     -----
-    The file's name stands for the paths and the preparation; its header holds a digest of the
+    The file's name stands for the paths, the preparation and the rules by which files are read; its
+    header holds a digest of the
     images' sizes and times of change, and a checksum of the pixels. A file whose images have
     changed, or that is damaged, is filled again. It is written under another name and renamed when
     it is whole and on the disk. A second process waits for the first.
@@ -64,7 +66,8 @@ class ViewCache:
         self.shape = (len(paths), prepare.image_size, prepare.image_size)
         folder = Path(folder).expanduser().resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(repr(prepare).encode() + b"\0".join(map(os.fsencode, paths)))
+        rules = f"{READING} {prepare!r}".encode()
+        name = hashlib.sha256(rules + b"\0".join(map(os.fsencode, paths)))
         self.file = folder / f"{prepare.image_size}px-{name.hexdigest()[:24]}.views"
         with FileLock(f"{self.file}.lock"):
             state = _state_of(paths)
@@ -148,7 +151,8 @@ def remembered(
     paths = list(paths)
     folder = Path(folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(b"\0".join(map(os.fsencode, paths))).hexdigest()[:24]
+    rules = f"{READING} ".encode()
+    name = hashlib.sha256(rules + b"\0".join(map(os.fsencode, paths))).hexdigest()[:24]
     file = folder / f"{find.__name__}-{name}.json"
     with FileLock(f"{file}.lock"):
         state = _state_of(paths)
@@ -167,9 +171,10 @@ def remembered(
 
 def _write_views(file, paths, prepare):
     """Write the prepared views in order, and return their checksum."""
+    notes = ViewNotes()
 
     def prepared(path):
-        return prepare(read_view(path))
+        return prepare(read_view(path, note=notes))
 
     checksum = 0
     bar = progress_bar(len(paths), desc="cache", unit="view")

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 from mura_skorch.bad_views import find_bad_views, leave_out
 from mura_skorch.cache import ViewCache, remembered
+from mura_skorch.grey import ViewNotes
 from mura_skorch.images import read_view
 from mura_skorch.transforms import Prepare
 
@@ -80,6 +81,7 @@ class StudyDataset(Dataset):
             sorted(studies["study_type"].unique()) if study_types is None else study_types
         )
         self.prepare = Prepare(image_size)
+        self.notes = ViewNotes()
         self.n_views = studies["views"].map(len).to_numpy(dtype=np.int64)
         self.paths = PackedPaths(path for views in studies["views"] for path in views)
         self.first_path = np.concatenate([[0], np.cumsum(self.n_views)])
@@ -119,7 +121,7 @@ class StudyDataset(Dataset):
             views = np.array(self.prepared.views[part])
         else:
             paths = (self.paths[i] for i in range(part.start, part.stop))
-            views = np.stack([self.prepare(read_view(path)) for path in paths])
+            views = np.stack([self.prepare(read_view(path, note=self.notes)) for path in paths])
         inputs = {
             "views": torch.from_numpy(views),
             "study_type": int(self.codes[index]),

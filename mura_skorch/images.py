@@ -1,17 +1,21 @@
-"""Views: the path of an image file goes in, one greyscale uint8 array (H, W) comes out."""
+"""Read an image file as a view: one greyscale uint8 array (H, W)."""
 
 import errno
+import io
 import os
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from mura_skorch.deep_images import check_deep, check_size, read_deep
+from mura_skorch.dicom.decoder import check_image_apart
 from mura_skorch.dicom.files import check_dicom, dicom_mode, is_dicom, read_dicom_view
+from mura_skorch.grey import Note, UnsuitableImageError, stretch
 from mura_skorch.texts import printable
 
 __all__ = ["check_views", "decode_view", "image_format", "read_view"]
@@ -19,6 +23,8 @@ __all__ = ["check_views", "decode_view", "image_format", "read_view"]
 # Pillow knows many more formats, some of which start other programs (EPS) or are read by code that
 # hardly anybody looks at.
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "PPM", "WEBP", "GIF")
+# Changes with the rules by which files become grey values, so that caches of views are made anew.
+READING = 2
 # Each scan of a progressive JPEG costs a pass over all pixels and may be a few bytes long; writers
 # make about ten.
 MAX_SCANS = 100
@@ -28,14 +34,22 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 # Bytes that close a complete file, looked for in its tail; some writers pad a few bytes after them.
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL = 64
-# Bits per pixel that detectors and converters deliver, whatever the width of the file's integers.
-_DEPTHS = (8, 10, 12, 14, 16)
+# What turns an array upright, by the orientation in EXIF.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda view: view[::-1, ::-1],
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda view: np.rot90(view, -1),
+    7: lambda view: view[::-1, ::-1].T,
+    8: np.rot90,
+}
 # Enough to hide the delay of a network disk; on a local disk the number makes no difference.
 _N_THREADS = 8
 _PATHS_PER_TASK = 256
 
 
-def read_view(path: str | os.PathLike[str]) -> np.ndarray:
+def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.ndarray:
     """Read one radiograph as greyscale, whatever the mode of its file.
 
     Parameters
@@ -43,6 +57,9 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     path : str or path-like
         A PNG, JPEG, JPEG 2000, TIFF, BMP, PNM, WebP or GIF file, or a DICOM file, known by its
         content or its suffix. Of a file with several frames, the first is read.
+    note : callable, optional
+        Takes a sentence that names a file whose pixels are all equal, or whose DICOM window is not
+        used. None warns; where many files are read, pass a `mura_skorch.grey.ViewNotes`.
 
     Returns
     -------
@@ -57,19 +74,29 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
         If it is DICOM and what reads it is not installed.
     ValueError
         If the path is a folder, or the file is empty, no image, truncated, damaged, larger than
-        ``PIL.Image.MAX_IMAGE_PIXELS``, or holds NaN or infinite pixels.
+        ``PIL.Image.MAX_IMAGE_PIXELS``, holds NaN or infinite pixels, or has a layout or a DICOM
+        header that cannot be shown.
+
+    Warns
+    -----
+    UserWarning
+        All pixels are equal, or the window of a DICOM file would make them so.
 
     Notes
     -----
     - 8-bit grey is taken as it is, 1-bit becomes 0 and 255. Colour (RGB, palette, CMYK) becomes
       ITU-R 601 luma, which is exact where red, green and blue are equal.
     - Transparent pixels are laid over black, the background of a radiograph.
-    - Integers in 0..65535 keep their zero and are never clipped: v becomes
-      ``v * 255 / (2**depth - 1)``, rounded, where depth is the smallest of 8, 10, 12, 14 and
-      16 bits that holds the largest v of the file, since 12-bit data are often stored in 16.
-    - Other integers, and floats, have no nominal range: their minimum becomes 0 and their maximum
-      255. A constant image of this kind carries no contrast and becomes zeros.
-    - A TIFF of more than 8 bits that counts white as zero is inverted, as Pillow does for 8 bits.
+    - Samples of more than 8 bits, signed ones and floats, in grey or in colour: the smallest value
+      of the picture becomes 0 and the largest 255, as in a DICOM file without a window. How many
+      of a file's 16 bits its detector used is written nowhere, and guessing it from the largest
+      value makes a picture four times darker when one pixel is 1024 and not 1023. Scaled by its
+      own values, a picture is the same in training, validation and at prediction, whatever other
+      pictures are read with it; the price is that one stray pixel of 65535 darkens the others.
+    - A TIFF that counts white as zero is inverted. Of JPEG 2000, colour of more than 8 bits is
+      refused, since Pillow drops the lower ones.
+    - ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` changes nothing: where it is set, each file is first
+      decoded in another process, where it is not.
     - Of DICOM, `mura_skorch.dicom.read_dicom_view` says how its values become grey values.
 
     Examples
@@ -81,20 +108,31 @@ def read_view(path: str | os.PathLike[str]) -> np.ndarray:
     ...     read_view(path)
     array([[  0, 128, 255]], dtype=uint8)
     """
+    name = printable(os.fspath(path))
+
+    def named(text: str) -> None:
+        text = f"{name}: {text}"
+        if note is None:
+            warnings.warn(text, stacklevel=4)  # where read_view is called
+        else:
+            note(text)
+
     try:
         with open(path, "rb") as file:
-            return decode_view(file)
+            return decode_view(file, note=named)
     except Exception as error:
         raise _explained(path, error) from error
 
 
-def decode_view(file: BinaryIO) -> np.ndarray:
+def decode_view(file: BinaryIO, *, note: Note = warnings.warn) -> np.ndarray:
     """Read one radiograph from an open file or from memory, as `read_view` does.
 
     Parameters
     ----------
     file : binary file
         Such as ``io.BytesIO(data)``; it can be read and searched.
+    note : callable, default=warnings.warn
+        Takes a sentence about a picture whose pixels are all equal, or whose window is not used.
 
     Returns
     -------
@@ -105,13 +143,27 @@ def decode_view(file: BinaryIO) -> np.ndarray:
     Exception
         Whatever the decoder raises: who calls knows what the file is called.
     """
+    view = _decoded(file, note)
+    low = view.min()
+    if low == view.max():
+        note(f"all of its {view.size:,} pixels have the grey value {low}. Check the picture")
+    return view
+
+
+def _decoded(file: BinaryIO, note: Note) -> np.ndarray:
     if is_dicom(file):
-        return read_dicom_view(file)
+        return read_dicom_view(file, note)
+    deep = read_deep(file, _load)
+    if deep is not None:
+        values, orientation = deep
+        view = _to_8_bits(values)
+        return np.array(_UPRIGHT[orientation](view) if orientation in _UPRIGHT else view)
     with _open_image(file) as image:
         if image.format == "PNG":
             _check_sums(file)
         if image.format in ("JPEG", "MPO"):
             _check_scans(file)
+        _check_complete(file)
         return _to_grey(image)
 
 
@@ -136,8 +188,8 @@ def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) 
     ImportError
         If the only problem is that DICOM files need a package.
     ValueError
-        If any file is a folder, empty, no image, truncated or larger than
-        ``PIL.Image.MAX_IMAGE_PIXELS``.
+        If any file is a folder, empty, no image, truncated, larger than
+        ``PIL.Image.MAX_IMAGE_PIXELS``, or of a layout or DICOM header that cannot be shown.
 
     Examples
     --------
@@ -168,8 +220,14 @@ def image_format(path: str | os.PathLike[str]) -> tuple[str | None, str]:
     with open(path, "rb") as file:
         if is_dicom(file):
             return "DICOM", dicom_mode(file)
-        with Image.open(file, formats=FORMATS) as image:
-            return image.format, image.mode
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                return image.format, image.mode
+        except Image.UnidentifiedImageError:
+            file.seek(0)
+            if check_deep(file):
+                return "TIFF", "deep"
+            raise
 
 
 def _check_files(paths: list[str | os.PathLike[str]]) -> list[Exception]:
@@ -190,6 +248,8 @@ def _check_file(path: str | os.PathLike[str]) -> Exception | None:
 
 
 def _check_end(file: BinaryIO) -> None:
+    if check_deep(file):
+        return
     with _open_image(file) as image:
         mark = _END_MARKS.get(image.format or "")
         if mark is not None:
@@ -198,7 +258,17 @@ def _check_end(file: BinaryIO) -> None:
             complete = mark in file.read(_TAIL)
             file.seek(position)
             if not complete:
+                _check_complete(file)
                 image.load()
+
+
+def _check_complete(file: BinaryIO) -> None:
+    """Decode once more where Pillow does not raise, in a process where it does."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        position = file.tell()
+        file.seek(0)
+        check_image_apart(file.read(), FORMATS)
+        file.seek(position)
 
 
 def _check_sums(file: BinaryIO) -> None:
@@ -217,15 +287,22 @@ def _check_sums(file: BinaryIO) -> None:
     file.seek(position)
 
 
-def _open_image(file: BinaryIO) -> ImageFile.ImageFile:
+def _open_image(file: BinaryIO, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
     """Read the header; Pillow only warns of sizes between its limit and twice its limit."""
     try:
-        image = Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=formats)
     except MemoryError as error:  # Pillow believes what a part of a JPEG 2000 says of its length
         raise ValueError("its header tells of more bytes than memory holds") from error
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+    check_size(image.width, image.height)
+    return image
+
+
+def _load(data: bytes, name: str) -> Image.Image:
+    """Decode a file in memory."""
+    file = io.BytesIO(data)
+    image = _open_image(file, (name,))
+    _check_complete(file)
+    image.load()
     return image
 
 
@@ -239,11 +316,13 @@ def _check_scans(file: BinaryIO) -> None:
 
 
 def _to_grey(image: ImageFile.ImageFile) -> np.ndarray:
-    white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or image.mode.startswith("I"):
-        view = _to_8_bits(np.asarray(image))
-        return 255 - view if white_is_zero else view
+        values = np.asarray(image)
+        transparent = image.info.get("transparency")  # of a PNG, the value that is
+        if isinstance(transparent, int):
+            values = np.where(values == transparent, 0, values)
+        return _to_8_bits(values)
     grey: Image.Image = image
     if image.has_transparency_data:
         # Pillow converts the premultiplied modes only to their plain ones.
@@ -258,16 +337,10 @@ def _to_grey(image: ImageFile.ImageFile) -> np.ndarray:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    if not np.isfinite(values).all():
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         n_bad = int((~np.isfinite(values)).sum())
         raise ValueError(f"{n_bad:,} of its {values.size:,} pixels are NaN or infinite")
-    low, high = values.min(), values.max()
-    if values.dtype.kind in "iu" and low >= 0 and high <= 65535:
-        top = next(2**depth - 1 for depth in _DEPTHS if high < 2**depth)
-        return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
-    span = float(high) - float(low)
-    scale = 255 / span if span > 0 else 0.0
-    return np.rint((values.astype(np.float64) - low) * scale).astype(np.uint8)
+    return stretch(values)
 
 
 def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
@@ -282,6 +355,8 @@ def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
         )
     if isinstance(error, ImportError):
         return ImportError(f"{name}: {reason}")
+    if isinstance(error, UnsuitableImageError):  # no fault of the copy
+        return ValueError(f"{name}: {reason}")
     if os.path.isdir(path):  # before OSError: Windows calls a folder a lack of permission
         return ValueError(f"{name}: expected an image file, got a folder. Pass the files in it.")
     # EINVAL: a damaged header tells of a place before the file's start.

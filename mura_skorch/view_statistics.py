@@ -1,8 +1,12 @@
 """View statistics: a study table goes in, intensity and size of each study's views come out."""
 
+from collections.abc import Iterable
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
+from mura_skorch.grey import Note, ViewNotes
 from mura_skorch.images import read_view
 from mura_skorch.progress import map_in_threads
 
@@ -43,11 +47,12 @@ def view_statistics(studies: pd.DataFrame) -> pd.DataFrame:
     ...     view_statistics(read_studies(root)).columns.tolist()
     ['mean_intensity', 'height', 'width']
     """
-    rows = map_in_threads(_statistics, studies["views"], desc="view statistics", unit="study")
+    look = partial(_statistics, note=ViewNotes())
+    rows = map_in_threads(look, studies["views"], desc="view statistics", unit="study")
     return pd.DataFrame(rows, columns=STATISTICS, index=studies.index, dtype=float)
 
 
-def _statistics(views):
+def _statistics(views: Iterable[str], note: Note) -> np.ndarray:
     """Return mean grey value, height and width of a study, each the mean over its views."""
-    pictures = (read_view(path) for path in views)
+    pictures = (read_view(path, note=note) for path in views)
     return np.mean([(picture.mean(), *picture.shape) for picture in pictures], axis=0)

@@ -43,6 +43,12 @@ def test_cached_views_are_the_prepared_views(paths, tmp_path):
     assert not cache.views.flags.writeable
 
 
+def test_views_read_by_other_rules_are_in_another_file(paths, tmp_path, monkeypatch):
+    first = ViewCache(tmp_path, paths, Prepare(16)).file
+    monkeypatch.setattr("mura_skorch.cache.READING", -1)
+    assert ViewCache(tmp_path, paths, Prepare(16)).file != first
+
+
 def test_second_opening_reads_no_image(changed, tmp_path):
     first = ViewCache(tmp_path / "cache", changed, Prepare(16))
     time = first.file.stat().st_mtime_ns

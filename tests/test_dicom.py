@@ -271,8 +271,14 @@ def test_colour_becomes_itu_601_luma(view):
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], dtype=np.uint8)
     fields = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
     np.testing.assert_array_equal(view(colours, **fields), [[76, 150, 29]])
-    deep = colours.astype(np.uint16) * 257
-    np.testing.assert_array_equal(view(deep, **fields), [[76, 150, 29]])
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_colour_of_more_than_8_bits_is_scaled_as_grey_is(view, bits):
+    expected = view(DEEP, BitsStored=bits)
+    fields = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    found = view(np.stack([DEEP] * 3, axis=-1), BitsStored=bits, **fields)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_first_of_several_frames_is_read(view):

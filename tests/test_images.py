@@ -1,12 +1,18 @@
 import io
+import pickle
 import time
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
+from mura_skorch.bad_views import find_bad_views
+from mura_skorch.dataset import StudyDataset
+from mura_skorch.exploration import read_image_files
 from mura_skorch.images import check_views, decode_view, read_view
+from mura_skorch.view_statistics import view_statistics
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(8, 32)
 ORIENTATION = 274
@@ -126,7 +132,7 @@ def test_first_of_several_frames_is_read(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("depth", [8, 10, 12, 14, 16])
-def test_16_bit_file_is_scaled_by_its_nominal_depth(tmp_path, depth, suffix):
+def test_16_bit_file_of_any_depth_fills_the_grey_scale(tmp_path, depth, suffix):
     top = 2**depth - 1
     values = np.array([[0, top // 3, top // 2, top]], dtype=np.uint16)
     view = read_view(save(values, tmp_path / f"v.{suffix}"))
@@ -159,7 +165,7 @@ def test_16_bit_tiff_that_counts_white_as_zero_is_inverted(tmp_path):
     np.testing.assert_array_equal(read_view(tmp_path / "v.tif"), 255 - plain)
 
 
-def test_32_bit_integers_of_16_bit_range_are_scaled_like_16_bits(tmp_path):
+def test_32_bit_integers_are_scaled_like_16_bits(tmp_path):
     values = np.array([[0, 100, 4095]], dtype=np.int32)
     expected = read_view(save(values.astype(np.uint16), tmp_path / "v16.tif"))
     np.testing.assert_array_equal(read_view(save(values, tmp_path / "v32.tif")), expected)
@@ -175,8 +181,10 @@ def test_values_without_nominal_range_are_stretched_from_minimum_to_maximum(tmp_
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7, -3.0])
-def test_constant_float_image_becomes_zeros(tmp_path, value):
-    view = read_view(save(np.full((2, 3), value, dtype=np.float32), tmp_path / "v.tif"))
+def test_constant_float_image_becomes_zeros_and_is_named(tmp_path, value):
+    path = save(np.full((2, 3), value, dtype=np.float32), tmp_path / "v.tif")
+    with pytest.warns(UserWarning, match=r"v\.tif: all of its 6 pixels have the grey value 0"):
+        view = read_view(path)
     np.testing.assert_array_equal(view, np.zeros((2, 3)))
 
 
@@ -255,6 +263,78 @@ def test_limit_of_pixels_may_be_switched_off(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     check_views([path])
     np.testing.assert_array_equal(read_view(path), RAMP)
+
+
+# ------------------------------------------------------------- truncated files
+
+FORMATS = ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM"]
+
+
+@pytest.fixture(params=FORMATS)
+def noisy(request, tmp_path):
+    """A picture that no format compresses much."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    path = tmp_path / "image1"
+    Image.fromarray(noise).save(path, request.param)
+    return path
+
+
+def test_pillows_flag_for_truncated_files_changes_nothing(noisy, monkeypatch):
+    whole, expected = noisy.read_bytes(), read_view(noisy)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    np.testing.assert_array_equal(read_view(noisy), expected)
+    np.testing.assert_array_equal(decode_view(io.BytesIO(whole)), expected)
+    assert find_bad_views([str(noisy)]) == {}
+    for part in (2, 3):
+        noisy.write_bytes(whole[: len(whole) // part])
+        with pytest.raises(ValueError, match="image1: expected a readable image"):
+            read_view(noisy)
+        assert list(find_bad_views([str(noisy)])) == [str(noisy)]
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+@pytest.mark.parametrize("data", [png_bytes()[:-200], jpeg_bytes()[:1000]])
+def test_check_finds_truncated_files_whatever_pillows_flag(tmp_path, monkeypatch, data):
+    (tmp_path / "image1").write_bytes(data)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(ValueError, match="image1: expected a readable image.*truncated"):
+        check_views([tmp_path / "image1"])
+
+
+# ------------------------------------------------------ pictures without contrast
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 9)])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_picture_of_one_value_is_named_and_read(tmp_path, size, suffix):
+    path = save(np.full(size, 77, np.uint8), tmp_path / f"v.{suffix}")
+    with pytest.warns(UserWarning, match=rf"v\.{suffix}: all of its .* the grey value 77"):
+        assert (read_view(path) == 77).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_view(save(RAMP, tmp_path / "v.png"))
+
+
+def test_few_of_many_blank_views_are_named(tmp_path):
+    paths = [str(save(np.zeros((8, 8), np.uint8), tmp_path / f"{i}.png")) for i in range(30)]
+    views = [tuple(paths[i : i + 2]) for i in range(0, 30, 2)]
+    studies = pd.DataFrame({"study_type": "XR_HAND", "views": views})
+    dataset = pickle.loads(pickle.dumps(StudyDataset(studies, image_size=8)))
+    reads = {
+        "dataset": lambda: [dataset[i] for i in range(15)],
+        "bad views": lambda: find_bad_views(paths),
+        "statistics": lambda: view_statistics(studies),
+        "files": lambda: read_image_files(studies),
+        "cache": lambda: StudyDataset(studies, image_size=8, cache=tmp_path / "cache"),
+    }
+    for name, read in reads.items():
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            read()
+        texts = {str(warning.message) for warning in told}
+        assert len([text for text in texts if ".png: all of its 64 pixels" in text]) == 5, name
+        assert len(texts) == 6, name
+        assert any("further ones are not named" in text for text in texts), name
 
 
 # --------------------------------------------------------------- check_views

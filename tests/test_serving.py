@@ -230,6 +230,26 @@ def test_unseen_study_types_are_answered_with_a_note(url, table):
     assert unnamed["note"] == NOTE
 
 
+def test_blank_image_is_answered_with_a_note(url, table):
+    file = io.BytesIO()
+    Image.new("L", (9, 9), 77).save(file, "PNG")
+    image = requested(table)[0]["images"][0]
+    blank = base64.b64encode(file.getvalue()).decode()
+    first, second = served(url, [{"images": [image]}, {"images": [image, blank]}])
+    assert first["note"] == NOTE
+    assert second["note"].startswith(f"{NOTE}; image 2 of study 2: all of its 81 pixels")
+
+
+def test_dicom_that_cannot_be_shown_is_no_damaged_one(tmp_path):
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    write_dicom(tmp_path / "v", pixels, RescaleSlope=0, RescaleIntercept=0)
+    with pytest.raises(
+        BadRequestError, match="image 1 of study 1: expected .* RescaleSlope"
+    ) as told:
+        decode_studies([Row(["file:v"], None)], {32}, root=tmp_path)
+    assert "damaged" not in str(told.value)
+
+
 BAD = {
     "no JSON": (b'{"dataframe_records": [}', r"got another text \(Expecting value, character 23\)"),
     "nothing": (b"", "got nothing"),

@@ -1,4 +1,4 @@
-"""Decoders in a process of their own: a compressed frame goes in, its pixels come out.
+"""Decode compressed frames, and check image files, in a process of their own.
 
 The libraries that read compressed pixels are written in C and C++; damaged ones can end the process
 they run in, or fill its memory. Here they can do neither to a fit. This file is also the program of
@@ -7,6 +7,7 @@ that process. It imports nothing of the package, which takes seconds to import.
 
 import atexit
 import contextlib
+import io
 import json
 import os
 import signal
@@ -14,12 +15,12 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["decode_apart"]
+__all__ = ["check_image_apart", "decode_apart"]
 
 TIMEOUT = 60.0  # seconds; 5 megapixels of JPEG 2000, the slowest, take one
 # What decoders need beyond the pixels themselves: copies, colours as float32, and their own tables.
@@ -82,6 +83,26 @@ def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
     if "error" in about:
         raise ValueError(about["error"])
     return pixels
+
+
+def check_image_apart(data: bytes, formats: Sequence[str]) -> None:
+    """Decode an image file with Pillow in another process, where no setting of this one counts.
+
+    Parameters
+    ----------
+    data : bytes
+        Of the whole file, whose header tells of no more pixels than are allowed.
+    formats : sequence of str
+        Pillow's names of the formats that are tried.
+
+    Raises
+    ------
+    ImportError
+        The process does not start.
+    ValueError
+        The file is truncated or damaged; see also `decode_apart`.
+    """
+    decode_apart(data, formats=list(formats))
 
 
 class _Process:
@@ -189,7 +210,10 @@ def _main() -> None:
                 options = _receive_about(questions)
                 frame = bytes(_fill(questions, bytearray(options.pop("n_bytes"))))
                 try:
-                    array = np.ascontiguousarray(_decoded(frame, **options))
+                    if "formats" in options:
+                        array = _decoded_by_pillow(frame, **options)
+                    else:
+                        array = np.ascontiguousarray(_decoded(frame, **options))
                 except Exception as error:
                     # pydicom's words for what a decoder raised: "... plugins:\n  name: error".
                     text = " ".join(str(error).rpartition("plugins:\n")[2].split())
@@ -209,6 +233,19 @@ def _decoded(frame: bytes, *, syntax: str, plugin: str, **options: Any) -> np.nd
     decoder = pixels.get_decoder(syntax)
     with _bounded_memory(N_COPIES * n_bytes + 4 * len(frame) + RESERVE):
         return decoder.as_array(wrapped, index=0, decoding_plugin=plugin, **options)[0]
+
+
+def _decoded_by_pillow(data: bytes, *, formats: list[str]) -> np.ndarray:
+    """Return nothing of the pixels, which who asks will decode again."""
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except Image.UnidentifiedImageError:
+        raise ValueError("its header is damaged") from None
+    with image, _bounded_memory(N_COPIES * image.width * image.height + 4 * len(data) + RESERVE):
+        image.load()
+    return np.empty(0, np.uint8)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import contextlib
 import io
 import os
 import unicodedata
+import warnings
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -12,9 +14,10 @@ from PIL import Image
 
 from mura_skorch.dicom.deflated import inflated
 from mura_skorch.dicom.headers import check_image, import_pydicom, number, read_header
-from mura_skorch.dicom.pixels import grey_values
+from mura_skorch.dicom.pixels import check_display, grey_values
 from mura_skorch.dicom.signature import START, begins_with_elements
 from mura_skorch.dicom.stored import stored_values
+from mura_skorch.grey import Note, UnsuitableImageError
 
 __all__ = [
     "check_dicom",
@@ -72,13 +75,15 @@ def is_dicom(file: BinaryIO) -> bool:
     )
 
 
-def read_dicom_view(file: BinaryIO) -> np.ndarray:
+def read_dicom_view(file: BinaryIO, note: Note = warnings.warn) -> np.ndarray:
     """Decode an open DICOM file as greyscale; `mura_skorch.images.read_view` calls it.
 
     Parameters
     ----------
     file : binary file
         At its start. Of several frames, the first is read.
+    note : callable, default=warnings.warn
+        Takes a sentence where the header's window is not used, because it leaves one grey value.
 
     Returns
     -------
@@ -93,7 +98,8 @@ def read_dicom_view(file: BinaryIO) -> np.ndarray:
         The header tells of more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or deflated fields are
         larger than so many could be.
     ValueError
-        The file is damaged, or what it holds is no image.
+        The file is damaged, or what it holds is no image. An `UnsuitableImageError` names the
+        element of the header that is missing or has no usable value.
 
     Notes
     -----
@@ -101,7 +107,8 @@ def read_dicom_view(file: BinaryIO) -> np.ndarray:
     """
     with _without_pydicom():
         found = _image_of(file)
-        return grey_values(stored_values(found), found)
+        check_display(found)  # before pixels are decoded
+        return grey_values(stored_values(found), found, note)
 
 
 def read_stored_values(file: BinaryIO) -> np.ndarray:
@@ -169,6 +176,7 @@ def _check_length(file: BinaryIO) -> None:
     if not lengths:
         raise ValueError("it holds no pixels")
     check_image(found)
+    check_display(found)
     syntax = found.file_meta.TransferSyntaxUID
     start = file.tell() + (8 if syntax.is_implicit_VR else 12)
     size = file.seek(0, os.SEEK_END)
@@ -237,7 +245,9 @@ def _without_pydicom() -> Iterator[None]:
     """Raise what pydicom has to say of a damaged file without the lines of pydicom that say it."""
     try:
         yield
-    except (ImportError, OSError, MemoryError, Image.DecompressionBombError):
+    except (ImportError, OSError, MemoryError, Image.DecompressionBombError, UnsuitableImageError):
         raise
-    except Exception as error:
+    except (ValueError, EOFError, zlib.error) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+    except Exception:  # such as AttributeError: Python's words, which say nothing of the file
+        raise ValueError("its header or its pixels are damaged") from None

@@ -1,18 +1,27 @@
-"""DICOM headers: an open file goes in, its fields come out, or an error if it is no image."""
+"""Read the headers of DICOM files, complete and check the elements that describe the pixels."""
 
 import logging
+import re
 import warnings
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from mura_skorch.dicom.deflated import inflated
+from mura_skorch.grey import UnsuitableImageError
 
-__all__ = ["check_image", "import_pydicom", "number", "read_header"]
+__all__ = ["check_image", "decimal", "import_pydicom", "number", "read_header", "unsuitable"]
 
 # A damaged header may raise thousands, and they quote what should be read by nobody.
 warnings.filterwarnings("ignore", module=r"pydicom\.")
 _INSTALL = "Install what reads DICOM: pip install pydicom python-gdcm pylibjpeg pylibjpeg-openjpeg"
+_GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_COLOURS = ("RGB", "YBR_")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Three digits after the comma may be thousands: 1,000 is one or a thousand.
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+,(\d{1,2}|\d{4,})|0,\d+)([eE][+-]?\d+)?", re.ASCII)
+# What a message may quote; other text may be a patient's name that a damaged length moved here.
+_QUOTABLE = re.compile(r"[+-]?([\d.,eE+-]{1,16}|inf|nan|infinity)", re.ASCII | re.IGNORECASE)
 
 
 def import_pydicom() -> Any:
@@ -43,32 +52,160 @@ def number(found: Any, name: str) -> int | None:
         return None
 
 
+def decimal(found: Any, name: str, *, nonzero: bool = False) -> float | None:
+    """Return the first value of a decimal string (DS), None where there is no such element.
+
+    A comma is read as the decimal point where it can be nothing else.
+
+    Parameters
+    ----------
+    found : pydicom.Dataset
+        Without empty elements.
+    name : str
+        Keyword of the element.
+    nonzero : bool, default=False
+        Whether 0 is refused.
+
+    Raises
+    ------
+    UnsuitableImageError
+        The value is no finite number, or 0 where that is refused.
+    """
+    value = found.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str | bytes | int | float):
+        value = next(iter(value), "")
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    text = text.split("\\")[0].strip(" \0")
+    plain = text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
+    result = float(plain) if _NUMBER.fullmatch(plain) else float("nan")
+    # NaN and infinity differ from themselves less their own value.
+    if result - result != 0 or (nonzero and result == 0):
+        kind = "a finite number other than 0" if nonzero else "a finite number"
+        raise unsuitable(name, kind, text)
+    return result
+
+
+def unsuitable(name: str, kind: str, got: Any = None) -> UnsuitableImageError:
+    """Return the error for an element whose value cannot be used; None means it is missing.
+
+    Text is not quoted unless it is a number.
+    """
+    if got is None:
+        text = "none"
+    elif isinstance(got, str) and not _QUOTABLE.fullmatch(got):
+        text = "another text" if got else "an empty value"
+    else:
+        text = str(got)
+    return UnsuitableImageError(
+        f"expected the DICOM element {name} to be {kind}, got {text}. "
+        "Correct the header, or drop the study from the table."
+    )
+
+
 def check_image(found: Any) -> None:
-    """Mend what may be left out of a header, and refuse what cannot be decoded."""
+    """Complete what may be left out of a header, and refuse what cannot be decoded.
+
+    Parameters
+    ----------
+    found : pydicom.Dataset
+        Changed in place: empty elements are deleted, missing ones with a plain meaning are set.
+
+    Raises
+    ------
+    UnsuitableImageError
+        An element that describes the pixels is missing or has no usable value; names it.
+    ImportError, ValueError, PIL.Image.DecompressionBombError
+        The decoder is not installed; there is no image; it has too many pixels.
+    """
     pydicom = import_pydicom()
-    colours = str(found.get("PhotometricInterpretation") or "").strip().upper()
-    if colours:
-        found.PhotometricInterpretation = colours
-    # Before any other field: what some of them hold hangs on the PixelRepresentation.
-    found.PixelRepresentation = found.get("PixelRepresentation") or 0
-    n_colours = 3 if colours.startswith(("RGB", "YBR")) else 1
-    found.SamplesPerPixel = found.get("SamplesPerPixel") or n_colours
-    for field in list(found):
-        if field.is_empty:
-            del found[field.tag]  # says no more than a missing one
-    if "Rows" not in found or "Columns" not in found:
-        raise ValueError("it holds no image")
+    # Before any other field: what some of them hold depends on the PixelRepresentation.
+    _set_pixel_representation(found)
+    _delete_empty(found)
+    missing = [name for name in ("Rows", "Columns") if name not in found]
+    if missing:
+        raise ValueError(f"it holds no image: its header has no {' and no '.join(missing)}")
+    rows, columns = (_integer(found, name, range(1, 65536)) for name in ("Rows", "Columns"))
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and found.Rows * found.Columns > limit:
-        raise Image.DecompressionBombError(f"{found.Columns} x {found.Rows} pixels")
+    if limit is not None and rows * columns > limit:
+        raise Image.DecompressionBombError(f"{columns} x {rows} pixels")
+    _set_photometric(found)
+    allocated = _integer(found, "BitsAllocated", (1, 8, 16, 32, 64))
+    if "BitsStored" not in found:
+        highest = number(found, "HighBit")
+        fits = highest is not None and 0 <= highest < allocated
+        found.BitsStored = highest + 1 if highest is not None and fits else allocated
+    _integer(found, "BitsStored", range(1, allocated + 1))
+    if "NumberOfFrames" in found:
+        found.NumberOfFrames = max(_integer(found, "NumberOfFrames", range(2**31)), 1)
     if "TransferSyntaxUID" not in found.file_meta:
         found.file_meta.TransferSyntaxUID = {
             (True, True): pydicom.uid.ImplicitVRLittleEndian,
             (False, True): pydicom.uid.ExplicitVRLittleEndian,
             (False, False): pydicom.uid.ExplicitVRBigEndian,
         }[found.original_encoding]
+    _check_decoder(found, pydicom)
+    if found.SamplesPerPixel == 3:
+        if found.file_meta.TransferSyntaxUID.is_encapsulated:
+            found.setdefault("PlanarConfiguration", 0)
+        _integer(found, "PlanarConfiguration", (0, 1))
+
+
+def _set_pixel_representation(found: Any) -> None:
+    name = "PixelRepresentation"
+    if name in found and found[name].is_empty:
+        del found[name]
+    found.setdefault(name, 0)
+    _integer(found, name, (0, 1))
+
+
+def _delete_empty(found: Any) -> None:
+    """Delete empty elements, which say no more than missing ones."""
+    from pydicom.datadict import keyword_for_tag
+
+    for tag in list(found.keys()):
+        try:
+            is_empty = found[tag].is_empty
+        except Exception:
+            kind = "values of its type (VR)"
+            raise unsuitable(keyword_for_tag(tag) or str(tag), kind, "another") from None
+        if is_empty:
+            del found[tag]
+
+
+def _set_photometric(found: Any) -> None:
+    """Set SamplesPerPixel and PhotometricInterpretation, or refuse the header."""
+    colours = str(found.get("PhotometricInterpretation") or "").strip(" \0").upper()
+    if not colours and number(found, "SamplesPerPixel") in (None, 1):
+        # PS3.3, C.8.11.3.1.2: IDENTITY goes with MONOCHROME2, INVERSE with MONOCHROME1.
+        shape = str(found.get("PresentationLUTShape") or "").strip(" \0").upper()
+        colours = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}.get(shape, "")
+    kind = "MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB or a kind of YBR"
+    if not colours:
+        raise unsuitable("PhotometricInterpretation", kind)
+    if colours not in _GREY and not colours.startswith(_COLOURS):
+        raise unsuitable("PhotometricInterpretation", kind, "another text")
+    found.PhotometricInterpretation = colours
+    n_colours = 1 if colours in _GREY else 3
+    found.setdefault("SamplesPerPixel", n_colours)
+    if _integer(found, "SamplesPerPixel", (1, 3)) != n_colours:
+        kind = f"{n_colours}, as the PhotometricInterpretation has it"
+        raise unsuitable("SamplesPerPixel", kind, found.SamplesPerPixel)
+    if colours == "PALETTE COLOR":
+        for colour in ("Red", "Green", "Blue"):
+            for part in ("Descriptor", "Data"):
+                name = f"{colour}PaletteColorLookupTable{part}"
+                if name not in found:
+                    raise unsuitable(name, "a table that is not segmented")
+
+
+def _check_decoder(found: Any, pydicom: Any) -> None:
     syntax = found.file_meta.TransferSyntaxUID
-    decoder = pydicom.pixels.get_decoder(syntax)
+    try:
+        decoder = pydicom.pixels.get_decoder(syntax)
+    except NotImplementedError:
+        raise unsuitable("TransferSyntaxUID", "a compression that is read", "another") from None
     if not decoder.is_available:
         raise ImportError(f"expected a decoder of {syntax.name}, got none. {_INSTALL}")
     is_deep = syntax == pydicom.uid.JPEGExtended12Bit and found.BitsStored > 8
@@ -77,3 +214,15 @@ def check_image(found: Any) -> None:
             f"expected a decoder of {syntax.name} with {found.BitsStored} bits, got none. Install "
             "the one there is, under the GPL: pip install pylibjpeg-libjpeg"
         )
+
+
+def _integer(found: Any, name: str, allowed: range | tuple[int, ...]) -> int:
+    value = number(found, name)
+    if value is None or value not in allowed:
+        if isinstance(allowed, range):
+            kind = f"a whole number from {allowed.start:,} to {allowed.stop - 1:,}"
+        else:
+            kind = " or ".join(map(str, allowed))
+        got = value if value is not None else None if name not in found else "another"
+        raise unsuitable(name, kind, got)
+    return value

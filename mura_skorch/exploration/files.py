@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+from mura_skorch.grey import Note, ViewNotes
 from mura_skorch.images import image_format, read_view
 from mura_skorch.progress import progress_bar
 from mura_skorch.texts import printable
@@ -61,7 +62,8 @@ def read_image_files(studies: pd.DataFrame, *, n_jobs: int = -1) -> pd.DataFrame
     images["path"] = pd.Series(views, index=images.index, dtype=object)
     paths = images["path"].unique()
     pool = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
-    found = pool(delayed(_look_at)(path) for path in paths)
+    notes = ViewNotes()
+    found = pool(delayed(_look_at)(path, notes) for path in paths)
     rows = []
     with progress_bar(len(paths), desc="images", unit="file") as bar:
         for row in found:
@@ -118,10 +120,10 @@ def find_duplicates(images: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("group", kind="stable").reset_index(drop=True)
 
 
-def _look_at(path):
+def _look_at(path: str, note: Note) -> tuple[Any, ...]:
     """Return what stands in the columns FOUND for one file."""
     try:
-        view = read_view(path)
+        view = read_view(path, note=note)
         kind = image_format(path)
     except (OSError, ValueError) as error:
         return (*[None] * 5, str(error).removeprefix(f"{printable(path)}: "))

@@ -156,10 +156,10 @@ def _members(model):
 
 
 def _notes(model, studies):
-    """Return the model's caveat for each study, and that its type was not in the training."""
+    """Return the caveats for each study: the model's, of its type and of its images."""
     seen = {name for net in _members(model) for name in net.study_types_}
-    for study_type in studies.studies["study_type"]:
+    for study_type, of_images in zip(studies.studies["study_type"], studies.notes, strict=True):
         parts = [model.note_] if model.note_ else []
         if study_type and study_type not in seen:
             parts.append(f"training never saw {study_type[:60]}: nothing is known of the quality")
-        yield "; ".join(parts) or None
+        yield "; ".join([*parts, *of_images]) or None

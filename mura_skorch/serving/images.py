@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from mura_skorch.dataset import StudyDataset
+from mura_skorch.grey import UnsuitableImageError
 from mura_skorch.images import decode_view
 from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
@@ -50,12 +51,15 @@ class DecodedStudies(Dataset):
         For each image size, the prepared views of all studies, in order.
     shapes : list of tuple of int
         Height and width of every view before it was prepared, in order.
+    notes : list of list of str
+        What is to say of the images of each study, such as that one is blank.
     """
 
-    def __init__(self, studies, views, shapes):
+    def __init__(self, studies, views, shapes, notes):
         self.studies = studies
         self.views = {size: np.stack(arrays) for size, arrays in views.items()}
         self.shapes = shapes
+        self.notes = notes
 
     def __len__(self):
         return len(self.studies)
@@ -105,15 +109,16 @@ def decode_studies(
         tuple(f"image {k} of study {number}" for k in range(1, len(row.images) + 1))
         for number, row in enumerate(rows, start=1)
     ]
+    notes: list[list[str]] = [[] for _ in rows]
     named = [
-        (image, name)
-        for row, its_names in zip(rows, names, strict=True)
+        (image, name, its_notes)
+        for row, its_names, its_notes in zip(rows, names, notes, strict=True)
         for image, name in zip(row.images, its_names, strict=True)
     ]
     views: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
     shapes, n_pixels = [], 0
     with held(DECODERS):
-        for image, name in named:
+        for image, name, _ in named:
             check_waiting()
             n_pixels += _n_pixels(_bytes_of(image, name, root, limits), name, limits)
         if n_pixels > limits.total_pixels:
@@ -121,15 +126,16 @@ def decode_studies(
                 f"expected at most {limits.total_pixels:,} pixels in all images of a request, got "
                 f"{n_pixels:,}: send the studies in several requests"
             )
-        for image, name in named:
+        for image, name, its_notes in named:
             check_waiting()
-            view = _view(_bytes_of(image, name, root, limits), name, limits)
+            view, told = _view(_bytes_of(image, name, root, limits), name, limits)
+            its_notes.extend(told)
             shapes.append(view.shape)
             for size, prepared in views.items():
                 prepared.append(Prepare(size)(view))
     table = pd.DataFrame({"study_type": [row.study_type or "" for row in rows]})
     table["views"] = np.fromiter(names, dtype=object, count=len(names))
-    return DecodedStudies(table, views, shapes)
+    return DecodedStudies(table, views, shapes, notes)
 
 
 def _bytes_of(image: str, name: str, root: Any, limits: Limits) -> bytes:
@@ -197,10 +203,13 @@ def _n_pixels(data: bytes, name: str, limits: Limits) -> int:
     return n_pixels
 
 
-def _view(data: bytes, name: str, limits: Limits) -> np.ndarray:
+def _view(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, list[str]]:
+    """Return a view and what is to say of it."""
     _n_pixels(data, name, limits)  # again: a file below the root may have changed
+    notes: list[str] = []
     with _told(data, name, limits):
-        return decode_view(io.BytesIO(data))
+        view = decode_view(io.BytesIO(data), note=notes.append)
+    return view, [f"{name}: {note}" for note in notes]
 
 
 @contextmanager
@@ -221,6 +230,8 @@ def _told(data, name, limits):
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(name, limits) from None
+    except UnsuitableImageError as error:  # complete, but it cannot be shown
+        raise BadRequestError(f"{name}: {error}") from None
     except Exception as error:
         reason = "" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         reason = " ".join(reason.split())[:200]
