@@ -5,6 +5,8 @@ import os
 import re
 from typing import Any
 
+import numpy as np
+
 from mura_skorch.dataset import studies_of
 
 __all__ = ["differences", "digest_of", "fingerprint_of"]
@@ -52,6 +54,7 @@ def differences(before: dict[str, str], now: dict[str, str]) -> str:
 
 
 def _text(value):
+    value = value.item() if isinstance(value, np.generic) else value  # equal ones are the same
     if isinstance(value, os.PathLike | str):
         return os.path.basename(value) or value  # a folder may be called after a person
     return getattr(value, "__qualname__", None) or repr(value)
