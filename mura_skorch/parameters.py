@@ -130,8 +130,9 @@ def _callback_fault(net, name, values):
     called, _, rest = name.removeprefix("callbacks__").partition("__")
     if called not in callbacks:
         near = _nearest(called, callbacks)
-        hint = f"did you mean {near}?" if near else f"there are {', '.join(callbacks)}"
-        return f"{name}, where no callback is called {called}: {hint}"
+        if near:
+            return f"{name}: did you mean callbacks__{near}?"
+        return f"{name}: no callback is called {called}; there are {', '.join(callbacks)}"
     if not rest:
         return ""
     callback = callbacks[called]
