@@ -5,7 +5,7 @@ import secrets
 import threading
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, Literal, Self
 
@@ -31,7 +31,13 @@ from mura_skorch.parameters import check_names, check_parameters
 from mura_skorch.predictions import join_notes
 from mura_skorch.resuming import ResumableNet, StateKeeper
 from mura_skorch.saving import note_of
-from mura_skorch.splits import PatientSplit, TrainSplit, as_split, check_no_shared_patient
+from mura_skorch.splits import (
+    PatientSplit,
+    TrainSplit,
+    ValidStudies,
+    as_split,
+    check_no_shared_patient,
+)
 from mura_skorch.studies import check_studies
 from mura_skorch.tracking import MlflowTracker, on_record
 from mura_skorch.transforms import Augment
@@ -593,6 +599,9 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
             if name != "_params_to_validate"
             and (name not in default or repr(value) != repr(default[name]))
         }
+        with suppress(TypeError, ValueError):
+            if isinstance(self.split_, ValidStudies):
+                given["train_split"] = self.split_  # which does not show the rows of its table
         texts = (
             f"{name}={getattr(value, '__name__', repr(value))}" for name, value in given.items()
         )

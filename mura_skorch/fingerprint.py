@@ -37,9 +37,10 @@ def fingerprint_of(net: Any, train: Any, valid: Any) -> dict[str, str]:
         Parameters by name, and ``training studies`` and ``validation studies`` as a digest of
         keys, labels, names and sizes of files, in order. No patient or path can be read from it.
     """
+    given = net.get_params(deep=False) | {"train_split": net.split_}
     params = {
         name: re.sub(r" at 0x[0-9a-f]+", "", _text(value))
-        for name, value in sorted(net.get_params(deep=False).items())
+        for name, value in sorted(given.items())
         if name not in FREE and not name.startswith(FREE_PREFIXES)
     }
     params["callbacks"] = ", ".join(n for n, _ in net.callbacks_ if n not in FREE_CALLBACKS)

@@ -163,6 +163,7 @@ def test_table_dataset_and_predefined_split_are_valid_studies(train, valid):
         assert net.split_(StudyDataset(train, image_size=48))[1].image_size == 48
         assert repr(net.split_) == f"ValidStudies(<{len(valid)} studies>)"
         assert type(clone(net).train_split) is type(split)
+        assert f"train_split=ValidStudies(<{len(valid)} studies>)" in repr(net)
 
 
 @pytest.mark.parametrize(
