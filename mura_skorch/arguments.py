@@ -1,14 +1,14 @@
 """Arguments: a class and parameters go in, the arguments that the class takes come out."""
 
+import os
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import lru_cache
 from inspect import Parameter, signature
-from numbers import Integral
+from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from mura_skorch.texts import shorten
@@ -24,14 +24,16 @@ __all__ = [
 ]
 
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+PLAIN = (str, bytes, Number, np.generic, os.PathLike, type)
 LONGEST_VALUE = 80  # characters of a value in a message
 
 
 def told(value: Any) -> str:
-    """Return a value as a message shows it; of tables and arrays the type alone."""
-    if isinstance(value, pd.DataFrame | pd.Series | np.ndarray | torch.Tensor):
-        return f"a {type(value).__name__}"
-    return shorten(repr(value), LONGEST_VALUE)
+    """Return a value as a message shows it; of tables and other objects the type alone."""
+    parts = value if isinstance(value, tuple | list) else [value]
+    if all(part is None or isinstance(part, PLAIN) for part in parts):
+        return shorten(repr(value), LONGEST_VALUE)
+    return type(value).__name__
 
 
 def check_whole(name: str, value: Any, least: int, unit: str, remedy: str = "") -> None:

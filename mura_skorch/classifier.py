@@ -444,7 +444,8 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         """Set parameters; a fitted model keeps its weights, whatever is set.
 
         Parameters of datasets and loaders, ``module__max_views`` and ``module__augment`` count from
-        the next call on, other ones of the module and the criterion from the next `fit`.
+        the next call on, other ones of the module and the criterion, and another optimizer, from
+        the next `fit`.
 
         Raises
         ------
@@ -453,7 +454,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         """
         check_names(self, params)
         for key in list(params):
-            if key.split("__")[0] in COUNT_LATER:
+            if key == "optimizer" or key.split("__")[0] in COUNT_LATER:
                 # skorch would make the network anew, or look in vain for what to make anew.
                 setattr(self, key, params.pop(key))
                 name = key.removeprefix("module__")

@@ -278,7 +278,12 @@ def _check_parts(net, values):
     for name in ("module__augment", "iterator_train__collate_fn", "iterator_valid__collate_fn"):
         if values.get(name) is not None and not callable(values[name]):
             raise TypeError(f"expected {name} to be callable, got {told(values[name])}")
+    weights = values.get("module__weights")
     is_ours = isclass(values["module"]) and issubclass(values["module"], StudyDenseNet)
+    if is_ours and not isinstance(weights, str | os.PathLike | None):
+        raise TypeError(
+            f"expected module__weights to be a name, a path or None, got {told(weights)}"
+        )
     if is_ours and values.get("module__max_views") is not None:
         check_whole("module__max_views", values["module__max_views"], 1, "views, or None")
     if isclass(values["dataset"]) and issubclass(values["dataset"], StudyDataset):

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from torch.utils.data import Subset
 
+from mura_skorch.arguments import told
 from mura_skorch.dataset import StudyDataset, base_of, studies_of
 from mura_skorch.studies import check_studies
 
@@ -126,6 +127,11 @@ class ValidStudies:
 
     def __call__(self, dataset: Any, y: Any = None) -> tuple[Any, Any]:
         """Return the dataset whole, and one of the validation studies prepared as it is."""
+        if not isinstance(self.studies, pd.DataFrame):
+            raise TypeError(
+                f"expected a study table in ValidStudies, got {told(self.studies)}; pass what "
+                "read_studies returns, or a DataFrame of your own"
+            )
         if missing := {"patient", "label"} - set(self.studies):
             raise ValueError(
                 f"expected columns patient and label in the validation table of ValidStudies, got "
@@ -167,7 +173,13 @@ class FirstFold:
             splitter.random_state = 0
         label = studies["label"].to_numpy(dtype=int)
         patient = studies["patient"].astype(str).to_numpy()
-        train, valid = next(iter(splitter.split(studies, label, groups=patient)))
+        try:
+            train, valid = next(iter(splitter.split(studies, label, groups=patient)))
+        except ValueError as error:
+            raise ValueError(
+                f"expected {len(studies)} studies of {len(set(patient))} patients that "
+                f"train_split={self.splitter!r} can divide, got: {error}"
+            ) from error
         return Subset(dataset, train), Subset(dataset, valid)
 
     def __repr__(self):
@@ -221,7 +233,7 @@ def as_split(given: Any) -> Callable[..., tuple[Any, Any]] | None:
         return given
     if hasattr(given, "split") and hasattr(given, "get_n_splits"):
         return FirstFold(given)
-    raise TypeError(f"expected train_split to divide studies, got {given!r:.100}; {remedy}")
+    raise TypeError(f"expected train_split to divide studies, got {told(given)}; {remedy}")
 
 
 def _is_studies(given):

@@ -94,6 +94,11 @@ class StudySteps(NeuralNetBinaryClassifier):
         iterator = getattr(self, prefix)(dataset, **suited | given)
         if not training and isinstance(iterator, DataLoader):
             iterator.generator = torch.Generator()
+        if training and len(dataset) and len(iterator) == 0:
+            raise ValueError(
+                f"expected at least one batch of the {len(dataset)} training studies, got none: "
+                f"batch_size is {self.batch_size}; lower it, or leave iterator_train__drop_last out"
+            )
         return iterator
 
     def get_params_for_optimizer(

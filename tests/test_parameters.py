@@ -162,6 +162,7 @@ def test_schedule_is_asked_for_what_its_policy_takes():
         "random_state": ["0", 0.0, -1, 2**64, True],
         "module__max_views": [0, 2.5, "8"],
         "module__augment": ["flip"],
+        "module__weights": [True, 3],
         "module": ["resnet50"],
         "criterion": ["BCE", nn.MSELoss, nn.CrossEntropyLoss],
         "dataset": [None],
@@ -197,7 +198,7 @@ def test_smallest_view_of_densenet_169_is_known():
 
 
 def test_message_never_shows_the_rows_of_a_table(train):
-    with pytest.raises(TypeError, match="got a DataFrame") as caught:
+    with pytest.raises(TypeError, match="got DataFrame") as caught:
         MuraClassifier(state_file=train).fit(train)
     assert train["patient"].iloc[0] not in str(caught.value)
 
@@ -345,6 +346,19 @@ def test_sampler_of_another_number_of_studies_is_refused(train):
 def test_sampler_of_predictions_is_refused(fitted, name):
     refused(ValueError, f"in the order of the studies.*iterator_valid__{name}",
             **{f"iterator_valid__{name}": RandomSampler([1, 2])})  # fmt: skip
+
+
+def test_batches_that_are_all_left_over_are_told(train):
+    params = {"batch_size": 1000, "iterator_train__drop_last": True}
+    with pytest.raises(ValueError, match="at least one batch.*batch_size is 1000"):
+        tiny_classifier(**params).fit(train)
+
+
+def test_optimizer_of_a_fitted_model_counts_from_the_next_fit(train):
+    clf = tiny_classifier(max_epochs=1).fit(train)
+    clf.set_params(optimizer="SGD")
+    assert type(clf.optimizer_) is torch.optim.Adam
+    assert type(clf.fit(train).optimizer_) is torch.optim.SGD
 
 
 def test_scores_without_a_cache_are_those_with_one(train):

@@ -191,6 +191,18 @@ def test_splitter_that_knows_no_groups_never_straddles_patients():
         parts_of(table, KFold(4))
 
 
+def test_splitter_that_asks_for_more_patients_says_so(train):
+    with pytest.raises(
+        ValueError, match=r"of \d+ patients that train_split=GroupKFold.*n_splits=99"
+    ):
+        parts_of(train, GroupKFold(99))
+
+
+def test_validation_studies_that_are_no_table_are_refused(train):
+    with pytest.raises(TypeError, match="a study table in ValidStudies, got 'valid.csv'"):
+        parts_of(train, ValidStudies("valid.csv"))
+
+
 def test_split_of_one_own_that_is_no_pair_or_made_of_a_class_is_refused():
     for split in (PatientSplit, 3, "0.2", (1, 2)):
         with pytest.raises(TypeError, match="expected train_split.*pass a share such as 0.2"):
