@@ -452,7 +452,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         ValueError
             There is no parameter of that name. Values are checked by `fit`.
         """
-        check_names(self, params)
+        check_names(self, params, known=vars(self))
         for key in list(params):
             if key == "optimizer" or key.split("__")[0] in COUNT_LATER:
                 # skorch would make the network anew, or look in vain for what to make anew.

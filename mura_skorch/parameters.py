@@ -5,7 +5,7 @@ Everything is checked before a weight is fetched, a file read or a run logged.
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from difflib import SequenceMatcher
 from functools import partial
@@ -78,17 +78,20 @@ def check_parameters(net: Any) -> None:
     check_loader_keeps_order(net.get_params_for("iterator_valid"))
 
 
-def check_names(net: Any, names: Mapping[str, Any]) -> None:
+def check_names(net: Any, params: Mapping[str, Any], known: Container[str] = ()) -> None:
     """Raise ValueError where a parameter's name is unknown; suggest one that is known.
 
     Parameters
     ----------
     net : MuraClassifier
         The classes that it is made of say which names there are.
-    names : dict of str to object
+    params : dict of str to object
         Parameters by name. Classes among them take the place of the net's own.
+    known : container of str, default=()
+        Names that are not looked at.
     """
-    values = {**net.get_params(deep=False), **names}
+    values = {**net.get_params(deep=False), **params}
+    names = [name for name in params if name not in known]
     wrong = [text for name in names if (text := _name_fault(net, name, values))]
     if wrong:
         raise ValueError(f"expected parameters of {type(net).__name__}, got " + "; ".join(wrong))

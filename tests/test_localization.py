@@ -159,9 +159,9 @@ def test_threads_get_the_maps_and_probabilities_of_their_own_studies(valid, trai
     with ThreadPoolExecutor(6) as pool:
         jobs = [
             (pool.submit(clf.localize, part), pool.submit(clf.predict_proba, part))
-            for part in parts * 4
+            for part in parts * 2
         ]
-        for (maps, proba), (own_maps, own_proba) in zip(jobs, expected * 4, strict=True):
+        for (maps, proba), (own_maps, own_proba) in zip(jobs, expected * 2, strict=True):
             np.testing.assert_allclose(
                 np.concatenate(maps.result()), np.concatenate(own_maps), atol=1e-5
             )

@@ -309,6 +309,7 @@ def test_meta_estimator_gives_probabilities(wrap, train, valid, folds):
     assert 0 <= model.score(valid, valid["label"].astype(int)) <= 1
 
 
+@pytest.mark.filterwarnings("ignore:X has feature names")  # of the stacked regression
 @pytest.mark.parametrize(
     "wrap",
     [

@@ -159,7 +159,7 @@ def test_table_dataset_and_predefined_split_are_valid_studies(train, valid):
     dataset = StudyDataset(valid, image_size=64)
     for split in (valid, dataset, predefined_split(valid), predefined_split(dataset)):
         assert parts_of(train, split) == expected
-        net = tiny_classifier(train_split=split, max_epochs=1).fit(train)
+        net = tiny_classifier(train_split=split)
         assert net.split_(StudyDataset(train, image_size=48))[1].image_size == 48
         assert repr(net.split_) == f"ValidStudies(<{len(valid)} studies>)"
         assert type(clone(net).train_split) is type(split)
