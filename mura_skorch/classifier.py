@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from skorch.utils import is_dataset, to_numpy
 
+from mura_skorch.arguments import told
 from mura_skorch.bad_views import check_none_lost, count_bad_views, tell_bad_views, with_gaps
 from mura_skorch.callbacks import BestWeights, training_callbacks
 from mura_skorch.collate import StudyCollate
@@ -536,8 +537,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         if self.on_bad_view != "raise" and not is_dataset(X):
             X = self._dataset_of(X, y)
             _, y = check_studies(X.studies, for_fit=True)  # both classes must be left
-        train = self.get_dataset(X, y)
-        train, valid = (train, None) if self.split_ is None else self.split_(train, y, **fit_params)
+        train, valid = self._divide(self.get_dataset(X, y), y, fit_params)
         if valid is None and is_rule(self.threshold):
             raise ValueError(
                 f"expected validation data to choose the threshold by {self.threshold!r} on, got "
@@ -562,6 +562,18 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
             self.criterion_.fit_weights(code.astype(int), label, n_views, self.study_types_)
         self.take_up(train, valid)
         return train, valid
+
+    def _divide(self, dataset, y, fit_params):
+        """Return the training and the validation part of a dataset; the latter may be None."""
+        if self.split_ is None:
+            return dataset, None
+        parts = self.split_(dataset, y, **fit_params)
+        if not isinstance(parts, tuple | list) or len(parts) != 2:
+            raise TypeError(
+                "expected train_split to return a pair, the training part and the validation part "
+                f"or None, got {told(parts)}"
+            )
+        return parts
 
     @property
     def split_(self) -> Callable[..., Any] | None:

@@ -281,6 +281,12 @@ def _check_parts(net, values):
     for name in ("module__augment", "iterator_train__collate_fn", "iterator_valid__collate_fn"):
         if values.get(name) is not None and not callable(values[name]):
             raise TypeError(f"expected {name} to be callable, got {told(values[name])}")
+    nonlinearity = values["predict_nonlinearity"]
+    if nonlinearity != "auto" and not callable(nonlinearity):
+        raise TypeError(
+            "expected predict_nonlinearity to be 'auto', or a callable that makes probabilities of "
+            f"shape (n_studies, 2) of the studies' logits, got {told(nonlinearity)}"
+        )
     weights = values.get("module__weights")
     is_ours = isclass(values["module"]) and issubclass(values["module"], StudyDenseNet)
     if is_ours and not isinstance(weights, str | os.PathLike | None):

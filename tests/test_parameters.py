@@ -169,6 +169,7 @@ def test_schedule_is_asked_for_what_its_policy_takes():
         "optimizer": ["AdamX", None, torch.optim.LBFGS, "lbfgs"],
         "optimizer__weight_decay": ["0.01", -1.0],
         "threshold": ["best", 1.5],
+        "predict_nonlinearity": [None, "sigmoid"],
         "device": ["gpu", 0],
         "callbacks": [EarlyStopping()],
         "callbacks__mlflow": [False],

@@ -198,6 +198,11 @@ def test_splitter_that_asks_for_more_patients_says_so(train):
         parts_of(train, GroupKFold(99))
 
 
+def test_split_that_returns_no_pair_is_refused(train):
+    with pytest.raises(TypeError, match="train_split to return a pair.*got StudyDataset"):
+        parts_of(train, lambda dataset, y: dataset)
+
+
 def test_validation_studies_that_are_no_table_are_refused(train):
     with pytest.raises(TypeError, match="a study table in ValidStudies, got 'valid.csv'"):
         parts_of(train, ValidStudies("valid.csv"))
