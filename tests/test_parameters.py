@@ -218,6 +218,7 @@ def test_views_too_small_for_another_network_are_told_by_their_parameter(train, 
             return nn.functional.avg_pool2d(views.float(), 64), None
 
     clf = tiny_classifier(module=Halving, module__weights=DEFAULT).initialize()
+    clf.study_types_ = sorted(set(train["study_type"]))
     with pytest.raises(ValueError, match="too small ones; raise dataset__image_size"):
         clf.predict_proba(valid)
 
