@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, confusion_matrix
+from sklearn.metrics import confusion_matrix
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -62,6 +62,7 @@ def training_callbacks() -> list[tuple[str, Callback]]:
             "train_acc",
             LevelScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False),
         ),
+        ("valid_acc", LevelScoring("accuracy", name="valid_acc", lower_is_better=False)),
         ("scores", StudyScores()),
         ("views_per_second", ViewsPerSecond()),
         ("plateau", LRScheduler(ReduceLROnPlateau, monitor=watched_loss, factor=0.1, patience=1)),
@@ -121,9 +122,9 @@ class LevelScoring(EpochScoring):
 class StudyScores(LevelScoring):
     """Score the validation part from one set of study probabilities.
 
-    Records ``valid_acc``, ``valid_kappa``, the confusion counts ``valid_confusion/tp`` and so on,
+    Records ``valid_kappa``, the confusion counts ``valid_confusion/tp`` and so on,
     and, where the validation part has several study types, ``valid_kappa/<type>`` for each. Where
-    its rows are single views the names are ``valid_view_acc``, ``valid_view_kappa`` and so on.
+    its rows are single views the names are ``valid_view_kappa`` and so on.
 
     Parameters
     ----------
@@ -150,7 +151,6 @@ class StudyScores(LevelScoring):
         y_pred = net.predict(X_test).astype(int)
         y_true = np.asarray(y_test, dtype=int)
         scores = {
-            self._at_level("valid_acc"): float(accuracy_score(y_true, y_pred)),
             self.name_: kappa_score(y_true, y_pred),
         }
         counts = confusion_matrix(y_true, y_pred, labels=[0, 1]).ravel()

@@ -5,7 +5,7 @@ import secrets
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, Literal, Self
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from skorch.utils import is_dataset, to_numpy
 
+from mura_skorch.arguments import told
 from mura_skorch.bad_views import check_none_lost, count_bad_views, tell_bad_views, with_gaps
 from mura_skorch.callbacks import BestWeights, training_callbacks
 from mura_skorch.collate import StudyCollate
@@ -27,11 +28,18 @@ from mura_skorch.inner_fits import birthplace
 from mura_skorch.localization import localize
 from mura_skorch.loss import StudyTypeBCE
 from mura_skorch.module import StudyDenseNet
-from mura_skorch.operating_point import check_rule, is_rule
+from mura_skorch.operating_point import is_rule
+from mura_skorch.parameters import check_names, check_parameters
 from mura_skorch.predictions import join_notes
 from mura_skorch.resuming import ResumableNet, StateKeeper
 from mura_skorch.saving import note_of
-from mura_skorch.splits import PatientSplit, check_no_shared_patient
+from mura_skorch.splits import (
+    PatientSplit,
+    TrainSplit,
+    ValidStudies,
+    as_split,
+    check_no_shared_patient,
+)
 from mura_skorch.studies import check_studies
 from mura_skorch.tracking import MlflowTracker, on_record
 from mura_skorch.transforms import Augment
@@ -75,7 +83,10 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     module__memory_efficient : bool, default=False
         Gradient checkpointing: less memory, more time.
     criterion : class, default=StudyTypeBCE
-        The loss, its class weights fitted on the training part of each fit.
+        The loss, its class weights fitted on the training part of each fit. `StudyTypeBCE` or a
+        subclass; or `torch.nn.BCEWithLogitsLoss` or a subclass, which gets the logits and labels
+        of the studies alone and weights no classes. `criterion__level` and `criterion__count` do
+        not count then.
     criterion__level : {"study", "view"}, default="study"
         Loss of the study's mean probability, or the paper's loss of each view.
     criterion__count : {"views", "studies"}, default="views"
@@ -90,8 +101,10 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     dataset__cache : path or None, default=None
         Folder in which prepared views are kept, so that no image is decoded twice; None keeps
         none. See `mura_skorch.cache.ViewCache`.
-    optimizer : class, default=torch.optim.Adam
-        As in the paper, with torch's betas (0.9, 0.999).
+    optimizer : class or str, default=torch.optim.Adam
+        As in the paper, with torch's betas (0.9, 0.999). A name such as "AdamW" is that of a class
+        in `torch.optim`. Optimizers that evaluate a batch several times, such as LBFGS, are
+        refused.
     lr : float, default=1e-4
         First learning rate. The callback `plateau` divides it by 10 when the validation loss has
         not improved for more than `callbacks__plateau__patience` = 1 epoch. Gains of less than a
@@ -103,11 +116,15 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         Passes over the training part. The paper publishes neither this nor the patience. One
         epoch of patience lets the noise of a 10 % validation part pass; after ten epochs the rate
         has usually dropped at least twice, and the best weights come back in any case.
-    train_split : callable or None, default=PatientSplit(0.1)
-        Divides what `fit` is given into parts that share no patient. `ValidStudies(table)`
-        validates on a table of one's own; None trains on everything, without best weights.
+    train_split : callable, float, DataFrame, splitter or None, default=PatientSplit(0.1)
+        Divides what `fit` is given into parts that share no patient. A share such as 0.2 stands for
+        ``PatientSplit(0.2)``; a study table, or skorch's ``predefined_split(table)``, for
+        ``ValidStudies(table)``, which validates on these studies. Of a splitter of scikit-learn,
+        such as ``GroupKFold(5)``, the first fold by patient is taken. None trains on everything,
+        without best weights.
     iterator_train__shuffle : bool, default=True
-        Draw the training studies in random order.
+        Draw the training studies in random order. ``iterator_train__sampler`` and
+        ``iterator_train__batch_sampler`` take its place.
     iterator_train__collate_fn, iterator_valid__collate_fn : callable, default=StudyCollate()
         Joins studies into one batch.
     threshold : float, "youden" or "sensitivity=0.95", default=0.5
@@ -116,8 +133,9 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         `mura_skorch.operating_point.choose_threshold`. The scores of the epochs are made with
         0.5 then. A sensitivity holds on the studies that chose the number; on others, about half
         of all models are below it.
-    device : str, default="auto"
-        "auto" is "cuda" where a GPU answers and "cpu" elsewhere.
+    device : str, torch.device or None, default="auto"
+        "auto" is "cuda" where a GPU answers and "cpu" elsewhere. None leaves everything where it
+        is, as in skorch.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Arithmetic of the network; "auto" is bfloat16 where the device has instructions for it.
         The pooling and the loss are always float32.
@@ -159,6 +177,10 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         The study types that fit saw, sorted.
     seed_ : int
         The seed in use.
+    n_features_in_ : int
+        Number of columns of the table that was fitted, and ``feature_names_in_`` their names, for
+        scikit-learn's meta-estimators. A prediction needs ``study_type`` and ``views`` alone; they
+        are what a loaded model names.
     threshold_ : float
         The threshold in use: `threshold`, or what its rule has chosen.
     slope_, intercept_ : float
@@ -209,16 +231,16 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         criterion__count: Literal["views", "studies"] = "views",
         dataset: Callable[..., torch.utils.data.Dataset[Any]] = StudyDataset,
         dataset__image_size: int = 224,
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer: Callable[..., torch.optim.Optimizer] | str = torch.optim.Adam,
         lr: float = 1e-4,
         batch_size: int = 8,
         max_epochs: int = 10,
-        train_split: Callable[..., Any] | None = PatientSplit(0.1),  # noqa: B008, stateless
+        train_split: TrainSplit = PatientSplit(0.1),  # noqa: B008, stateless
         iterator_train__shuffle: bool = True,
         iterator_train__collate_fn: Callable[..., Any] = StudyCollate(),  # noqa: B008, stateless
         iterator_valid__collate_fn: Callable[..., Any] = StudyCollate(),  # noqa: B008, stateless
         threshold: float | str = 0.5,
-        device: str | torch.device = "auto",
+        device: str | torch.device | None = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
         on_bad_view: Literal["raise", "skip"] = "raise",
@@ -256,6 +278,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         self.state_file = state_file
 
     study_types_: list[str]
+    feature_names_in_: np.ndarray
     trained_patients_: set[str]  # keys of this process's calls: a saved model holds no ids
     note_: str | None
     valid_digest_: str | None
@@ -282,12 +305,14 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         Raises
         ------
         TypeError
-            `X` is no DataFrame, or ``groups`` or ``sample_weight`` is given.
+            `X` is no DataFrame, ``groups`` or ``sample_weight`` is given, or a parameter is of a
+            wrong type.
         ValueError
-            A column is missing, a label is not 0 or 1, an image cannot be read, patients cannot
-            be split, training and validation share a patient or a file, the threshold is a rule and
-            nothing is held out to choose it on, or `state_file` is of a fit with other data or
-            parameters, damaged, or of another version's format.
+            A parameter is unknown or out of range, a column is missing, a label is not 0 or 1, an
+            image cannot be read, patients cannot be split, training and validation share a
+            patient or a file, the threshold is a rule and nothing is held out to choose it on, or
+            `state_file` is of a fit with other data or parameters, damaged, or of another
+            version's format.
         BlockingIOError
             Another process trains with the same `state_file`.
         FloatingPointError
@@ -301,6 +326,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         -----
         After an error in an epoch the weights of the best epoch before are back.
         """
+        check_parameters(self)
         _refuse(fit_params)
         check_studies(X, y, for_fit=True)  # before the weights are fetched
         _refuse_opposite(X, y)
@@ -317,8 +343,10 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         those of this call's training part; types that it lacks keep the earlier ones. The plateau
         begins to count anew.
         """
+        check_parameters(self)
         _refuse(fit_params)
         X, y = check_studies(X, y, for_fit=True)
+        self.feature_names_in_ = X.columns.to_numpy(dtype=object)
         if not self.initialized_:
             self.initialize()
         study_types = sorted({*self.study_types_, *X["study_type"]})
@@ -494,15 +522,22 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         """Set parameters; a fitted model keeps its weights, whatever is set.
 
         Parameters of datasets and loaders, ``module__max_views`` and ``module__augment`` count from
-        the next call on, other ones of the module and the criterion from the next `fit`.
+        the next call on, other ones of the module and the criterion, and another optimizer, from
+        the next `fit`.
+
+        Raises
+        ------
+        ValueError
+            There is no parameter of that name. Values are checked by `fit`.
         """
+        check_names(self, params, known=vars(self))
         for key in list(params):
-            if key.split("__")[0] in COUNT_LATER:
+            if key == "optimizer" or key.split("__")[0] in COUNT_LATER:
                 # skorch would make the network anew, or look in vain for what to make anew.
                 setattr(self, key, params.pop(key))
                 name = key.removeprefix("module__")
                 if name in ("max_views", "augment") and hasattr(self, "module_"):
-                    setattr(self.module_, name, getattr(self, key))
+                    setattr(self.module_, name, self.get_params_for("module").get(name))
             elif key.startswith("callbacks__") and params[key] is vars(self).get(key, self):
                 del params[key]  # as it is: skorch fails to take out what is out already
         super().set_params(**params)
@@ -519,7 +554,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
 
     def initialize(self) -> Self:
         """Make network, loss, optimizer and callbacks anew."""
-        check_rule(self.threshold)
+        check_parameters(self)
         self.reset_operating_point()
         self.study_types_ = []
         self.note_ = note_of(self.get_params_for("module").get("weights"))
@@ -579,7 +614,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         if self.on_bad_view != "raise" and not is_dataset(X):
             X = self._dataset_of(X, y)
             _, y = check_studies(X.studies, for_fit=True)  # both classes must be left
-        train, valid = super().get_split_datasets(X, y, **fit_params)
+        train, valid = self._divide(self.get_dataset(X, y), y, fit_params)
         if valid is None and is_rule(self.threshold):
             raise ValueError(
                 f"expected validation data to choose the threshold by {self.threshold!r} on, got "
@@ -600,10 +635,33 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         code = pd.Categorical(table["study_type"], categories=self.study_types_).codes
         label, n_views = table["label"].to_numpy(dtype=int), table["views"].map(len).to_numpy()
         before = self._weights_of(valid)
-        self.criterion_.fit_weights(code.astype(int), label, n_views, self.study_types_)
+        if hasattr(self.criterion_, "fit_weights"):  # torch's own criteria have no such weights
+            self.criterion_.fit_weights(code.astype(int), label, n_views, self.study_types_)
         self._compare_on(valid, is_weighted_alike=before == self._weights_of(valid))
         self.take_up(train, valid)
         return train, valid
+
+    def _divide(self, dataset, y, fit_params):
+        """Return the training and the validation part of a dataset; the latter may be None."""
+        if self.split_ is None:
+            return dataset, None
+        parts = self.split_(dataset, y, **fit_params)
+        if not isinstance(parts, tuple | list) or len(parts) != 2:
+            raise TypeError(
+                "expected train_split to return a pair, the training part and the validation part "
+                f"or None, got {told(parts)}"
+            )
+        return parts
+
+    @property
+    def split_(self) -> Callable[..., Any] | None:
+        """What divides the studies: `train_split` in the form of a callable, or None."""
+        return as_split(self.train_split)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of the table that the last call of `fit` or `partial_fit` got."""
+        return len(self.feature_names_in_)
 
     def _weights_of(self, studies):
         """Return the class weights that the loss has for the types of a dataset."""
@@ -650,6 +708,9 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
             if name != "_params_to_validate"
             and (name not in default or repr(value) != repr(default[name]))
         }
+        with suppress(TypeError, ValueError):
+            if isinstance(self.split_, ValidStudies):
+                given["train_split"] = self.split_  # which does not show the rows of its table
         texts = (
             f"{name}={getattr(value, '__name__', repr(value))}" for name, value in given.items()
         )

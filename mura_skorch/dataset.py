@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from torch.utils.data import Dataset, Subset
+from skorch.dataset import Dataset
+from torch.utils.data import Subset
 
 from mura_skorch.bad_views import find_bad_views, leave_out
 from mura_skorch.cache import ViewCache, remembered
@@ -96,6 +97,8 @@ class StudyDataset(Dataset):
         else:
             labels = np.full(len(studies), np.nan, dtype=np.float32)
         self.labels = labels
+        # Where skorch's scorers without a cache look for what they score.
+        self.X, self.y = studies, labels
 
     def __len__(self) -> int:
         return len(self.n_views)
@@ -166,7 +169,12 @@ class PackedPaths(Sequence):
 
 
 def studies_of(dataset: Any) -> pd.DataFrame:
-    """Return the study table behind a dataset or a `Subset` of one, in the dataset's order."""
+    """Return the study table behind a dataset or a `Subset` of one, in the dataset's order.
+
+    A table is its own.
+    """
+    if isinstance(dataset, pd.DataFrame):
+        return dataset
     if isinstance(dataset, Subset):
         return studies_of(dataset.dataset).iloc[list(dataset.indices)]
     return dataset.studies

@@ -13,6 +13,8 @@ __all__ = ["check_loss", "explained_faults"]
 N_NAMED = 8
 # How torch begins what it says of a loader's worker that is gone, and of a CPU's full memory.
 KILLED = re.compile(r"DataLoader worker \(pid")
+# How it says that pooling or a convolution has no pixel left.
+TOO_SMALL = re.compile(r"Output size is too small|Kernel size can't be greater than actual input")
 FULL_CPU = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")
 
 
@@ -62,6 +64,8 @@ def explained_faults(
         The device's memory, or the machine's, ran out.
     RuntimeError
         A loader's worker was killed.
+    ValueError
+        The views are too small for the network.
     """
     try:
         yield
@@ -74,7 +78,7 @@ def explained_faults(
             "views, lower lr, or set precision='float32'"
         ) from error
     except torch.OutOfMemoryError as error:
-        raise torch.OutOfMemoryError(_too_large(net, f"{net.device}'s memory", error)) from error
+        raise torch.OutOfMemoryError(_too_large(net, f"{net.where_}'s memory", error)) from error
     except MemoryError as error:
         raise MemoryError(
             "expected enough memory for the views that are being loaded, got none left; lower "
@@ -88,6 +92,11 @@ def explained_faults(
                 f"because the machine's memory ran out ({_reason(error)}); lower "
                 "iterator_train__num_workers and iterator_valid__num_workers, or batch_size "
                 f"({net.batch_size})"
+            ) from error
+        if TOO_SMALL.search(str(error)):
+            raise ValueError(
+                "expected views that the network can halve as often as it does, got too small "
+                f"ones; raise dataset__image_size: {_reason(error)}"
             ) from error
         if FULL_CPU.search(str(error)):
             raise MemoryError(_too_large(net, "the machine's memory", error)) from error

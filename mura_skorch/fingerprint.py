@@ -5,6 +5,8 @@ import os
 import re
 from typing import Any
 
+import numpy as np
+
 from mura_skorch.dataset import studies_of
 from mura_skorch.identity import patient_keys
 
@@ -36,9 +38,10 @@ def fingerprint_of(net: Any, train: Any, valid: Any) -> dict[str, str]:
         Parameters by name, and ``training studies`` and ``validation studies`` as a digest of
         keys, labels, names and sizes of files, in order. No patient or path can be read from it.
     """
+    given = net.get_params(deep=False) | {"train_split": net.split_}
     params = {
         name: re.sub(r" at 0x[0-9a-f]+", "", _text(value))
-        for name, value in sorted(net.get_params(deep=False).items())
+        for name, value in sorted(given.items())
         if name not in FREE and not name.startswith(FREE_PREFIXES)
     }
     params["callbacks"] = ", ".join(n for n, _ in net.callbacks_ if n not in FREE_CALLBACKS)
@@ -53,6 +56,7 @@ def differences(before: dict[str, str], now: dict[str, str]) -> str:
 
 
 def _text(value):
+    value = value.item() if isinstance(value, np.generic) else value  # equal ones are the same
     if isinstance(value, os.PathLike | str):
         return os.path.basename(value) or value  # a folder may be called after a person
     return getattr(value, "__qualname__", None) or repr(value)

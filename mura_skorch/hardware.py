@@ -9,6 +9,7 @@ import torch
 from joblib import cpu_count
 
 __all__ = [
+    "check_device",
     "keep_compiled_kernels",
     "loader_defaults",
     "resolve_device",
@@ -27,6 +28,37 @@ def resolve_device(device):
     if not isinstance(device, str) or device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(device):
+    """Raise where a device is none that torch knows, or a GPU that does not answer.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        "auto" is resolved already; None leaves everything where it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no device.
+    """
+    if device is None:
+        return
+    remedy = "pass 'auto', 'cpu', 'cuda', 'cuda:1', ..., or None to leave everything where it is"
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"expected device to be a text or a torch.device, got {device!r}; {remedy}")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected device to be known to torch, got {device!r}; {remedy}"
+        ) from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"expected device to be a GPU that answers, got {str(device)!r} where torch finds "
+            f"{torch.cuda.device_count()}; {remedy}"
+        )
 
 
 def resolve_precision(precision, device):

@@ -4,7 +4,7 @@ Torchvision is imported by the function that needs it, so that what only resizes
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,8 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
 
     M is the map [1]_. It is no approximation: its mean plus the bias b is the view's logit, to
     rounding in float32, and to the network's own rounding in bfloat16. The studies run through
-    the estimator's own batches, in eval mode, one batch in memory at a time.
+    a copy of the network in the estimator's own batches, one batch in memory at a time, so that
+    several threads may call this, and predict, with one estimator.
 
     References
     ----------
@@ -65,25 +66,20 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
     >>> maps[0].mean(axis=(1, 2))  # doctest: +SKIP
     """
     clf.check_is_fitted()
-    network = _densenet(clf.module_)
+    # A copy of its own, in eval mode: other threads may predict with the network, or localize.
+    # It is as it was written: what torch.compile makes of a module calls no new hooks.
+    module = deepcopy(getattr(clf.module_, "_orig_mod", clf.module_)).eval()
+    network = _densenet(module)
     dataset = clf.get_dataset(studies)
     weight = network.classifier.weight.detach()[0, :, None, None]
     caught: list[Any] = []  # of the current batch
     maps: list[np.ndarray] = []  # of single views
-    parts = [*clf.module_.modules(), *clf.criterion_.modules()]
-    modes = [part.training for part in parts]
-    handle = network.features.register_forward_hook(lambda *hooked: caught.append(hooked[-1]))
-    try:
-        with _uncompiled(clf.module_):
-            for _ in clf.forward_iter(dataset):
-                while caught:
-                    # The features end in batch norm; the network's own ReLU comes after them.
-                    features = caught.pop(0).float().relu()
-                    maps.extend((features * weight).sum(dim=1).cpu().numpy())
-    finally:
-        handle.remove()
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
+    network.features.register_forward_hook(lambda *hooked: caught.append(hooked[-1]))
+    for _ in clf.pass_through(module, dataset):
+        while caught:
+            # The features end in batch norm; the network's own ReLU comes after them.
+            features = caught.pop(0).float().relu()
+            maps.extend((features * weight).sum(dim=1).cpu().numpy())
     parts = np.split(np.stack(maps), np.cumsum(dataset.n_views)[:-1])
     return with_gaps(parts, None if dataset is studies else getattr(dataset, "bad_views", None))
 
@@ -213,15 +209,6 @@ def peak_in_box(cam: np.ndarray, box: Sequence[float], size: Sequence[int]) -> b
     x, y = peak_of(cam, size)
     x0, y0, x1, y1 = box
     return bool(x0 <= x < x1 and y0 <= y < y1)
-
-
-def _uncompiled(module: Any) -> AbstractContextManager[Any]:
-    """Run a module as it was written: what `torch.compile` made of it calls no new hooks."""
-    if not hasattr(module, "_orig_mod"):
-        return nullcontext()
-    import torch
-
-    return torch.compiler.set_stance("force_eager")
 
 
 def _densenet(module: Any) -> Any:

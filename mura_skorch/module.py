@@ -2,7 +2,10 @@
 
 import math
 import os
+from bisect import bisect_left
 from collections.abc import Callable
+from functools import lru_cache
+from numbers import Integral
 
 import torch
 import torchvision
@@ -18,6 +21,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # DenseNet halves five times: below this the last map of one view is a single pixel.
 SMALLEST = 64
+# From here on every DenseNet of torchvision's has at least one pixel left.
+HALVED = 32
 
 
 class StudyDenseNet(nn.Module):
@@ -57,7 +62,7 @@ class StudyDenseNet(nn.Module):
         memory_efficient: bool = False,
     ) -> None:
         super().__init__()
-        if max_views is not None and max_views < 1:
+        if max_views is not None and (not isinstance(max_views, Integral) or max_views < 1):
             raise ValueError(f"expected max_views to be 1 or more, or None, got {max_views!r}")
         options = {"memory_efficient": True} if memory_efficient else {}
         self.augment = augment
@@ -68,6 +73,25 @@ class StudyDenseNet(nn.Module):
         load_weights(self.network, weights)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    @classmethod
+    def check_image_size(cls, image_size: int) -> None:
+        """Raise ValueError where views are too small for the network to halve them so often.
+
+        Parameters
+        ----------
+        image_size : int
+            Height and width of a prepared view in pixels.
+        """
+        if image_size >= HALVED or _takes(cls.build_network, image_size):
+            return
+        least = bisect_left(
+            range(SMALLEST), True, lo=image_size, key=lambda size: _takes(cls.build_network, size)
+        )
+        raise ValueError(
+            f"expected dataset__image_size of {least} pixels or more, which the network of "
+            f"{cls.__name__} takes, got {image_size}"
+        )
 
     def forward(
         self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
@@ -182,6 +206,17 @@ def pool_views(view_logit: torch.Tensor, view_mask: torch.Tensor) -> torch.Tenso
     abnormal = absent.masked_scatter(view_mask, functional.logsigmoid(view_logit))
     normal = absent.masked_scatter(view_mask, functional.logsigmoid(-view_logit))
     return abnormal.logsumexp(dim=1) - normal.logsumexp(dim=1)
+
+
+@lru_cache(maxsize=128)
+def _takes(build_network, image_size):
+    """Return whether a network takes views of a size, computed of shapes alone."""
+    with torch.device("meta"), torch.no_grad():
+        try:
+            build_network(num_classes=1).eval()(torch.empty(1, 3, image_size, image_size))
+        except RuntimeError:
+            return False
+    return True
 
 
 def _halve_momentum(network):

@@ -104,6 +104,7 @@ class PersistentNet(StudySteps):
         net.history = History({**row, "batches": []} for row in config["history"])
         net.run_id_, net.seed_ = config.get("run_id"), config.get("seed", net.seed_)
         net.valid_digest_ = config.get("validation")
+        net.feature_names_in_ = np.array(["study_type", "views"], dtype=object)
         net.set_operating_point(config.get("operating_point"), config["params"].get("threshold"))
         return net
 

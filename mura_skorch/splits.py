@@ -1,20 +1,46 @@
 """Splits: one dataset goes in, a training and a validation part that share no patient come out."""
 
 import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from itertools import chain
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from torch.utils.data import Subset
 
-from mura_skorch.dataset import studies_of
+from mura_skorch.arguments import told
+from mura_skorch.dataset import StudyDataset, base_of, studies_of
 from mura_skorch.identity import copied_files, file_codes, patient_keys, warn_of_lookalikes
 from mura_skorch.studies import check_no_repeated_file, check_studies
 from mura_skorch.texts import printable
 
-__all__ = ["PatientSplit", "ValidStudies", "check_apart", "check_no_shared_patient"]
+__all__ = [
+    "FirstFold",
+    "PatientSplit",
+    "ValidStudies",
+    "as_split",
+    "check_apart",
+    "check_no_shared_patient",
+]
+
+
+class Splitter(Protocol):
+    """What is asked of a splitter of scikit-learn."""
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Any:
+        """Yield the rows of the two parts of each fold."""
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds."""
+
+
+# What `train_split` may be, see `as_split`.
+TrainSplit = Callable[..., Any] | Splitter | StudyDataset | pd.DataFrame | float | None
 
 # Random divisions tried; the one whose study types and labels are closest to the share is kept.
 N_TRIES = 32
@@ -106,6 +132,11 @@ class ValidStudies:
 
     def __call__(self, dataset: Any, y: Any = None) -> tuple[Any, Any]:
         """Return the dataset whole, and one of the validation studies prepared as it is."""
+        if not isinstance(self.studies, pd.DataFrame):
+            raise TypeError(
+                f"expected a study table in ValidStudies, got {told(self.studies)}; pass what "
+                "read_studies returns, or a DataFrame of your own"
+            )
         if missing := {"patient", "label"} - set(self.studies):
             raise ValueError(
                 f"expected columns patient and label in the validation table of ValidStudies, got "
@@ -117,6 +148,103 @@ class ValidStudies:
 
     def __repr__(self):
         return f"ValidStudies(<{len(self.studies)} studies>)"
+
+
+class FirstFold:
+    """Validate on the first fold of one of scikit-learn's splitters, by patient.
+
+    Parameters
+    ----------
+    splitter : splitter of scikit-learn
+        Such as ``GroupKFold(5)`` or ``StratifiedGroupKFold(10)``; the patients are its groups. One
+        that shuffles without a ``random_state`` gets 0, so that each fit has the same fold.
+    """
+
+    def __init__(self, splitter: Any) -> None:
+        self.splitter = splitter
+
+    def __call__(self, dataset: Any, y: Any = None) -> tuple[Subset[Any], Subset[Any]]:
+        """Return the training and the validation part as subsets of the dataset.
+
+        Parameters
+        ----------
+        dataset : StudyDataset
+            Its table has the columns ``patient`` and ``label``.
+        y : ignored
+            The dataset holds the labels.
+        """
+        studies = studies_of(dataset).reset_index(drop=True)
+        splitter = deepcopy(self.splitter)  # a random state of its own is not moved on
+        if getattr(splitter, "random_state", 0) is None:
+            splitter.random_state = 0
+        label = studies["label"].to_numpy(dtype=int)
+        patient = patient_keys(studies["patient"])
+        try:
+            train, valid = next(iter(splitter.split(studies, label, groups=patient)))
+        except ValueError as error:
+            raise ValueError(
+                f"expected {len(studies)} studies of {len(set(patient))} patients that "
+                f"train_split={self.splitter!r} can divide, got: {error}"
+            ) from error
+        return Subset(dataset, train), Subset(dataset, valid)
+
+    def __repr__(self):
+        return f"FirstFold({self.splitter!r})"
+
+
+def as_split(given: Any) -> Callable[..., tuple[Any, Any]] | None:
+    """Return what divides a dataset, of all that ``train_split`` takes.
+
+    Parameters
+    ----------
+    given : object
+        A share of the patients, such as 0.2; a table or dataset to validate on; a splitter of
+        scikit-learn, of which the first fold is taken; what skorch's ``predefined_split`` returns
+        of a table or dataset; any other callable of dataset and labels that returns the two parts;
+        None.
+
+    Returns
+    -------
+    callable or None
+        None where all is trained on.
+
+    Raises
+    ------
+    TypeError
+        It is none of these.
+    ValueError
+        The share is not between 0 and 1.
+    """
+    if given is None or given is False:
+        return None
+    remedy = (
+        "pass a share such as 0.2, a study table to validate on, PatientSplit(0.1), "
+        "ValidStudies(table), a splitter of scikit-learn such as GroupKFold(5), "
+        "predefined_split(table), or None"
+    )
+    if isinstance(given, Real) and not isinstance(given, Integral):
+        if not 0 < float(given) < 1:
+            raise ValueError(f"expected train_split as a share between 0 and 1, got {given}")
+        return PatientSplit(float(given))
+    if isinstance(given, partial):  # as predefined_split makes it
+        held_out = given.keywords.get("valid_ds")
+        given = held_out if _is_studies(held_out) else given
+    if _is_studies(given):
+        return ValidStudies(given if isinstance(given, pd.DataFrame) else studies_of(given))
+    if isinstance(given, type):
+        raise TypeError(
+            f"expected train_split to be made, got the class {given.__name__}; {remedy}"
+        )
+    if callable(given):
+        return given
+    if hasattr(given, "split") and hasattr(given, "get_n_splits"):
+        return FirstFold(given)
+    raise TypeError(f"expected train_split to divide studies, got {told(given)}; {remedy}")
+
+
+def _is_studies(given):
+    """Return whether something is a study table, or a dataset that has one."""
+    return isinstance(given, pd.DataFrame) or isinstance(base_of(given), StudyDataset)
 
 
 def check_no_shared_patient(train: Any, valid: Any) -> None:

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -146,6 +147,26 @@ def test_compiled_network_has_maps(valid):
     known(clf, valid).predict_proba(valid)  # compiled before there is a hook
     maps, expected = clf.localize(valid), plain.localize(valid)
     np.testing.assert_allclose(np.concatenate(maps), np.concatenate(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval mode", "training mode"])
+def test_threads_get_the_maps_and_probabilities_of_their_own_studies(valid, training):
+    clf = known(random_classifier(batch_size=2), valid)
+    parts = [valid.iloc[i::4] for i in range(4)]
+    expected = [(clf.localize(part), clf.predict_proba(part)) for part in parts]
+    clf.module_.train(training)  # as a fit without validation leaves it
+    state = {key: value.clone() for key, value in clf.module_.state_dict().items()}
+    with ThreadPoolExecutor(6) as pool:
+        jobs = [
+            (pool.submit(clf.localize, part), pool.submit(clf.predict_proba, part))
+            for part in parts * 2
+        ]
+        for (maps, proba), (own_maps, own_proba) in zip(jobs, expected * 2, strict=True):
+            np.testing.assert_allclose(
+                np.concatenate(maps.result()), np.concatenate(own_maps), atol=1e-5
+            )
+            np.testing.assert_allclose(proba.result(), own_proba, atol=1e-6)
+    assert all(torch.equal(value, state[key]) for key, value in clf.module_.state_dict().items())
 
 
 def test_network_that_is_no_densenet_is_refused(valid):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from conftest import tiny_classifier
+from conftest import TinyNet, tiny_classifier
 from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
@@ -146,10 +146,14 @@ def test_tags_tell_the_truth(make, train):
         make().fit(train, [0, 1, 2, 1] * 8)
 
 
-def test_fitted_estimator_has_classes_and_no_features(fitted, valid):
+def test_fitted_estimator_has_classes_and_the_columns_it_saw(fitted, train, valid):
     assert fitted.classes_.tolist() == [0, 1]
-    for name in ("n_features_in_", "feature_names_in_", "decision_function", "transform"):
+    assert fitted.n_features_in_ == train.shape[1]
+    assert fitted.feature_names_in_.tolist() == list(train.columns)
+    for name in ("decision_function", "transform"):
         assert not hasattr(fitted, name)
+    for name in ("n_features_in_", "feature_names_in_"):
+        assert not hasattr(clone(fitted), name)
     log_proba = fitted.predict_log_proba(valid)
     assert np.array_equal(log_proba, np.log(fitted.predict_proba(valid)))
 
@@ -303,6 +307,33 @@ def test_meta_estimator_gives_probabilities(wrap, train, valid, folds):
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-5)
     assert set(model.predict(valid)) <= {0, 1}
     assert 0 <= model.score(valid, valid["label"].astype(int)) <= 1
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")  # of the stacked regression
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda net, cv: StackingClassifier([("a", net)], cv=cv),
+        lambda net, cv: VotingClassifier([("a", net)], voting="soft", flatten_transform=True),
+        lambda net, cv: MuraEnsemble([("a", net)]),
+    ],
+    ids=["stacking", "voting", "ensemble"],
+)
+def test_meta_estimator_gives_tables(wrap, train, valid, folds):
+    model = wrap(quick(), folds).set_output(transform="pandas").fit(train, train["label"])
+    found = model.transform(valid)
+    assert isinstance(found, pd.DataFrame)
+    assert found.index.equals(valid.index)
+    assert model.n_features_in_ == train.shape[1]
+    assert len(model.predict(valid)) == len(valid)
+
+
+def test_ensemble_of_loaded_models_gives_tables(fitted, valid, tmp_path):
+    fitted.save(tmp_path)
+    loaded = MuraClassifier.load(tmp_path, module=TinyNet)
+    assert loaded.feature_names_in_.tolist() == ["study_type", "views"]
+    model = MuraEnsemble.of([loaded]).set_output(transform="pandas")
+    assert model.transform(valid).shape == (len(valid), 2)
 
 
 def test_tuned_threshold_decides_by_kappa(train, valid, folds):

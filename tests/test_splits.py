@@ -6,11 +6,19 @@ import pandas as pd
 import pytest
 from conftest import tiny_classifier
 from sklearn.base import clone
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    LeaveOneGroupOut,
+    StratifiedGroupKFold,
+)
 from skorch.dataset import ValidSplit
+from skorch.helper import predefined_split
 
 from mura_skorch import PatientSplit, ValidStudies
 from mura_skorch.dataset import StudyDataset, studies_of
-from mura_skorch.splits import check_apart
+from mura_skorch.splits import as_split, check_apart
 
 
 def table_of(n_patients=200, seed=0, share_abnormal=0.4):
@@ -233,3 +241,83 @@ def test_own_validation_studies_hold_each_file_once(train, valid, kind):
         wrong = pd.concat([wrong, again.assign(study="third")])
     with pytest.raises(ValueError, match=expected[kind]):
         tiny_classifier(train_split=ValidStudies(wrong)).fit(train)
+
+
+# --- what train_split takes --------------------------------------------------------------------
+
+
+def parts_of(train, split):
+    """Return the keys of the two parts that a fit would be made of."""
+    net = tiny_classifier(train_split=split).initialize()
+    net.study_types_ = sorted(train.study_type.unique())
+    return [list(studies_of(part).study) for part in net.get_split_datasets(train)]
+
+
+def test_share_is_that_of_patient_split(train):
+    assert parts_of(train, 0.3) == parts_of(train, PatientSplit(0.3))
+    assert parts_of(train, np.float32(0.25)) == parts_of(train, PatientSplit(0.25))
+
+
+def test_table_dataset_and_predefined_split_are_valid_studies(train, valid):
+    expected = parts_of(train, ValidStudies(valid))
+    dataset = StudyDataset(valid, image_size=64)
+    for split in (valid, dataset, predefined_split(valid), predefined_split(dataset)):
+        assert parts_of(train, split) == expected
+        net = tiny_classifier(train_split=split)
+        assert net.split_(StudyDataset(train, image_size=48))[1].image_size == 48
+        assert repr(net.split_) == f"ValidStudies(<{len(valid)} studies>)"
+        assert type(clone(net).train_split) is type(split)
+        assert f"train_split=ValidStudies(<{len(valid)} studies>)" in repr(net)
+
+
+@pytest.mark.parametrize(
+    "splitter",
+    [
+        *[GroupKFold(5), StratifiedGroupKFold(4), GroupShuffleSplit(3, test_size=0.25)],
+        *[LeaveOneGroupOut(), StratifiedGroupKFold(4, shuffle=True)],
+    ],
+    ids=str,
+)
+def test_first_fold_of_a_splitter_keeps_patients_apart(train, splitter):
+    state = np.random.get_state()[1].tolist()  # noqa: NPY002
+    first, second = parts_of(train, splitter)
+    patient = train.set_index("study").patient
+    assert not set(patient[first]) & set(patient[second])
+    assert sorted(first + second) == sorted(train.study)
+    assert parts_of(train, splitter) == [first, second]
+    assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
+
+
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+def test_splitter_that_knows_no_groups_never_straddles_patients():
+    table = table_of(40)
+    with pytest.raises(ValueError, match="share no patient.*split by the patient column"):
+        parts_of(table, KFold(4))
+
+
+def test_splitter_that_asks_for_more_patients_says_so(train):
+    with pytest.raises(
+        ValueError, match=r"of \d+ patients that train_split=GroupKFold.*n_splits=99"
+    ):
+        parts_of(train, GroupKFold(99))
+
+
+def test_split_that_returns_no_pair_is_refused(train):
+    with pytest.raises(TypeError, match="train_split to return a pair.*got StudyDataset"):
+        parts_of(train, lambda dataset, y: dataset)
+
+
+def test_validation_studies_that_are_no_table_are_refused(train):
+    with pytest.raises(TypeError, match="a study table in ValidStudies, got 'valid.csv'"):
+        parts_of(train, ValidStudies("valid.csv"))
+
+
+def test_split_of_one_own_that_is_no_pair_or_made_of_a_class_is_refused():
+    for split in (PatientSplit, 3, "0.2", (1, 2)):
+        with pytest.raises(TypeError, match="expected train_split.*pass a share such as 0.2"):
+            as_split(split)
+    for share in (0.0, 1.0, -0.5, float("nan")):
+        with pytest.raises(ValueError, match="expected train_split as a share between 0 and 1"):
+            as_split(share)
+    assert as_split(None) is None
+    assert as_split(False) is None

@@ -56,6 +56,7 @@ reveal_type(judge(clf, valid).predictions)  # pandas.core.frame.DataFrame
 reveal_type(RocDisplay.from_predictions([0, 1], y_score))  # mura_skorch.plots.roc.RocDisplay
 
 MuraClassifier(train_split=ValidStudies(valid), random_state=None, verbose=0)
+MuraClassifier(train_split=0.1, optimizer="AdamW", device=None)
 MuraClassifier(module=StudyDenseNet, train_split=None, threshold="sensitivity=0.95")
 compare_models(valid.label, y_score, list(y_score), groups=valid.patient, threshold=(0.5, 0.4))
 write_report("again", **read_report("report"))
@@ -64,7 +65,7 @@ read_studies(3)  # error
 write_phantoms(folder, n_train="many")  # error
 MuraClassifier(criterion__level="patient")  # error
 MuraClassifier(lr="small")  # error
-MuraClassifier(train_split=0.1)  # error
+MuraClassifier(train_split="a tenth")  # error
 MuraClassifier.load(3)  # error
 MuraEnsemble.of("model")  # error
 PatientSplit("a tenth")  # error
