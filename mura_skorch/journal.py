@@ -127,9 +127,15 @@ class Journal:
 
     def make(self) -> Path | None:
         """Return the folder, made where it is missing, or None where no disk takes it."""
-        with self._lock, suppress(OSError):
+        with self._lock:
             if self._folder is None:
-                self._make()
+                try:
+                    self._make()
+                except OSError:  # read-only, as for `add`
+                    self._folder = None
+                    with suppress(OSError):
+                        self._parent = Path(tempfile.mkdtemp(prefix="mura_unsent-"))
+                        self._make()
         return self.folder
 
     def let_go(self) -> None:

@@ -98,7 +98,9 @@ def reach(uri):
     if uri.startswith("sqlite:") and (folder := next(filter(Path.exists, file.parents), None)):
         for place in filter(Path.exists, (folder, file)):
             if not os.access(place, os.W_OK):
-                raise PermissionError(f"nobody may write to {place}")
+                raise PermissionError(
+                    f"nobody may write to {place} (MLFLOW_TRACKING_URI names another place)"
+                )
     if uri in _reached:
         return
     with _lock:

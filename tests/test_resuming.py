@@ -97,7 +97,7 @@ def assert_every_epoch_once(run_id, n_epochs=EPOCHS):
     run = mlflow.get_run(run_id)
     assert run.info.status == "FINISHED"
     for name in run.data.metrics:
-        steps = [0] if name.startswith("best/") or name == "threshold" else range(1, n_epochs + 1)
+        steps = [0] if name.startswith("valid/") or name == "threshold" else range(1, n_epochs + 1)
         assert steps_of(run_id, name) == list(steps), name
 
 
