@@ -27,8 +27,11 @@ def scores_section(scores: pd.DataFrame, report: str | None = None) -> str:
     report : str, optional
         Path of the report among the run's artifacts.
     """
+    texts = score_texts(scores)
+    # Of a long description MLflow shows the first lines alone.
+    title = ", ".join(f"{name} {column[-1]}" for name, column in list(texts.items())[1:4])
     where = [f"Report: `{report}`, under Artifacts."] if report else []
-    return "\n\n".join([TEST, _table(score_texts(scores)), *where])
+    return "\n\n".join([f"{TEST}: {title}", *where, _table(texts)])
 
 
 def validation_section(history: Sequence[Mapping[str, Any]], studies: pd.DataFrame) -> str:

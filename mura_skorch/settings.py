@@ -43,6 +43,8 @@ ALWAYS = (
 # What a fit only reads; a digest tells two files of one name apart.
 INPUTS = ("module__", "criterion__", "dataset__", "iterator_")
 OUTPUTS = ("dataset__cache",)
+# Names of parameters that are places, of which even those that are not there yet may name people.
+OF_PATHS = re.compile("(cache|dir|dirname|file|folder|path|root)$")
 # Of a callback: which run it writes to, not what it does.
 OF_THE_RUN = ("run_id", "parent_run_id")
 # The names of their classes are unique, and their versions are on record as tags.
@@ -111,7 +113,7 @@ def _callback_settings(net, texts):
     there = dict(net.callbacks_)
     schedules = [item for item in there.values() if isinstance(item, LRScheduler)]
     settings["lr_policy"] = "; ".join(map(texts.policy, schedules)) or "constant"
-    plateau = there.get("plateau")
+    plateau: Any = there.get("plateau")
     has_plateau = isinstance(plateau, LRScheduler) and plateau.policy is ReduceLROnPlateau
     if has_plateau:
         settings["patience"] = texts.setting("", plateau.get_params().get("patience", 10))
@@ -119,7 +121,11 @@ def _callback_settings(net, texts):
         settings["callbacks"] = ", ".join(own)
     for name in default:
         if name not in there:
-            settings[f"callbacks__{name}"] = None
+            is_off = hasattr(net, f"callbacks__{name}")
+            settings[f"callbacks__{name}"] = None if is_off else "replaced"
+    for key, value in net.get_params(deep=False).items():
+        if key.startswith("callbacks__") and value is not None and key.split("__")[1] not in there:
+            settings[key] = texts.setting(key, value)
     for name, item in there.items():
         key, usual = f"callbacks__{name}", default.get(name)
         is_usual = type(item) is type(usual)
@@ -128,10 +134,11 @@ def _callback_settings(net, texts):
         before = _attributes(usual) if is_usual else _defaults_of(type(item))
         now = {part: value for part, value in _attributes(item).items() if part not in OF_THE_RUN}
         for part in sorted(now):
-            value = texts.setting(key, now[part])
-            is_new = part not in before or value != _Texts().setting(key, before[part])
-            if is_new and not (has_plateau and (name, part) == ("plateau", "patience")):
-                settings[f"{key}__{part}"] = value
+            whole = f"{key}__{part}"
+            value = texts.setting(whole, now[part])
+            is_new = part not in before or value != _Texts().setting(whole, before[part])
+            if is_new and not (has_plateau and whole == "callbacks__plateau__patience"):
+                settings[whole] = value
     return settings
 
 
@@ -147,8 +154,9 @@ class _Texts:
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, os.PathLike | str):
-            is_input = name.startswith(INPUTS) and name not in OUTPUTS
-            return _path_text(value) if is_input else self.of(value)
+            if name.startswith(INPUTS) and name not in OUTPUTS:
+                return _path_text(value)
+            return os.path.basename(value) if OF_PATHS.search(name) else self.of(value)
         return value if isinstance(value, PLAIN) else self.of(value)
 
     def policy(self, scheduler: LRScheduler) -> str:

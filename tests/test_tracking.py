@@ -126,9 +126,7 @@ def test_fit_on_single_views_is_on_record_as_one(experiment, train, valid):
     tracked(max_epochs=1).fit(train)
     run, plain = runs_of(experiment)
     assert (run.data.tags["level"], plain.data.tags["level"]) == ("view", "study")
-    assert {"valid_view_kappa", "valid/view_kappa", "valid/view_acc"} <= set(
-        run.data.metrics
-    )
+    assert {"valid_view_kappa", "valid/view_kappa", "valid/view_acc"} <= set(run.data.metrics)
     assert not {"valid_kappa", "valid_acc", "train_acc", "valid/kappa"} & set(run.data.metrics)
     table = pd.read_csv(
         mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/valid_predictions.csv")
