@@ -63,7 +63,7 @@ def log_test_scores(
     run.log_text(predictions.to_csv(index=False), PREDICTIONS[1])
     log_scores(run, scores, report=report)
     if run is not model:
-        run.flush()
+        run.release()
     return scores
 
 

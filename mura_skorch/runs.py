@@ -167,6 +167,13 @@ class Run:
             self._warn(outbox.problem or outbox.last_error)
         return is_sent
 
+    def release(self) -> None:
+        """Wait as `flush` does, and leave the rest to the command, unless the run is still open."""
+        self.flush()
+        if not self.is_active:
+            self._box().close()
+            self._has_left = True
+
     def __enter__(self):
         return self.open()
 

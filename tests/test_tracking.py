@@ -1,4 +1,6 @@
 import json
+import shutil
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -76,7 +78,7 @@ def test_run_holds_parameters_epochs_data_predictions_and_model(recorded, train,
         "valid_kappa/XR_HAND", "valid_kappa/XR_WRIST", "valid/loss", "valid/kappa",
         "valid/kappa/XR_HAND", "valid/confusion/tp",
     } <= set(run.data.metrics)  # fmt: skip
-    best = np.argmin(net.history[:, "valid_loss"])
+    best = int(np.argmin(net.history[:, "valid_loss"]))
     assert run.data.metrics["valid/loss"] == net.history[best, "valid_loss"]
     assert run.data.metrics["valid/kappa"] == net.history[best, "valid_kappa"]
     tags = run.data.tags
@@ -300,6 +302,33 @@ def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
     assert (folder / "artifacts" / "model" / "MLmodel").is_file()  # it can be served from there
     loaded = MuraClassifier.load(folder / "artifacts" / "model", module=TinyNet)
     assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
+
+
+def test_run_that_can_be_kept_nowhere_says_so_and_where_to_record_it(
+    experiment, tmp_path, monkeypatch
+):
+    Path("mura_unsent").write_text("in the way")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    with pytest.warns(UserWarning, match="expected MLflow") as caught, Run(name="a") as run:
+        run.log_metrics({"a": 1})
+    (said,) = [str(item.message) for item in caught if "expected MLflow" in str(item.message)]
+    assert "what cannot be logged is not recorded anywhere" in said
+    assert "set MLFLOW_TRACKING_URI to a database in one" in said
+    assert "None" not in said
+
+
+def test_run_whose_folder_is_closed_is_kept_among_temporary_files(experiment):
+    Path("mura_unsent").write_text("in the way")
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    with pytest.warns(UserWarning, match="is kept in .*mura_unsent-") as caught:
+        run = Run(name="a").open()
+        run.log_metrics({"a": 1})
+        run.close()
+    (said,) = [str(item.message) for item in caught if "expected MLflow" in str(item.message)]
+    assert f"is kept in {run.unsent}:" in said
+    assert {"metrics": {"a": 1.0}} in unsent_records(run.unsent)
+    shutil.rmtree(run.unsent.parent)
 
 
 def test_run_that_lost_its_server_is_forgotten_when_it_ends(experiment, mlflow_store, tmp_path):
