@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-__all__ = ["OPENING", "SENDING", "impatience", "insist", "is_local", "is_refusal", "reach"]
+__all__ = [
+    "OPENING",
+    "SENDING",
+    "impatience",
+    "insist",
+    "is_local",
+    "is_missing",
+    "is_refusal",
+    "reach",
+]
 
 OPENING = 8  # seconds for one answer, where a training waits for it
 SENDING = 60  # where none does
@@ -131,6 +140,12 @@ def reach(uri):
 def is_local(uri):
     """Return whether a tracking URI names a file of this machine."""
     return uri.startswith(("sqlite:", "file:")) or "://" not in uri
+
+
+def is_missing(uri):
+    """Return whether a tracking URI names a local database that nobody has made yet."""
+    file = uri.partition(":///")[2].partition("?")[0]
+    return uri.startswith("sqlite:///") and bool(file) and not Path(file).exists()
 
 
 def is_refusal(error):

@@ -16,7 +16,7 @@ from mura_skorch.description import DESCRIPTION, validation_section, with_sectio
 from mura_skorch.inner_fits import is_for_a_score, move_to_birthplace
 from mura_skorch.loggable import is_finite
 from mura_skorch.mlmodel import save_mlmodel
-from mura_skorch.patience import impatience
+from mura_skorch.patience import impatience, is_missing
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
 from mura_skorch.runs import Run, status_of
@@ -245,6 +245,13 @@ def fetch_model(source: ModelSource) -> Iterator[Path]:
         return
     import mlflow
 
+    is_run = text.startswith("runs:/")
+    uri = mlflow.get_tracking_uri() if is_run else mlflow.get_registry_uri()
+    if is_missing(uri):  # to ask for it would make it
+        raise FileNotFoundError(
+            f"expected a run with a model at {uri}, got {text}: there is no such database; set "
+            "MLFLOW_TRACKING_URI to where it was logged"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         try:
             with impatience():
@@ -283,6 +290,11 @@ def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.Data
     from mlflow.exceptions import MlflowException
 
     run_id = getattr(getattr(run, "info", run), "run_id", run)
+    if is_missing(mlflow.get_tracking_uri()):
+        raise ValueError(
+            f"expected the id of an MLflow run, got {run_id!r}, and no database at "
+            f"{mlflow.get_tracking_uri()}; set MLFLOW_TRACKING_URI to where it was logged"
+        )
     client = mlflow.MlflowClient()
     try:
         client.get_run(run_id)

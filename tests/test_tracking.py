@@ -98,6 +98,14 @@ def test_model_of_a_run_loads_by_id_address_and_run(recorded, valid):
         assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
 
 
+def test_asking_for_a_run_where_there_is_no_database_makes_none(restored_store, tmp_path):
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/elsewhere.db")
+    for ask, error in ((MuraClassifier.load, FileNotFoundError), (fetch_predictions, ValueError)):
+        with pytest.raises(error, match="no .*database.*; set MLFLOW_TRACKING_URI to where"):
+            ask("0" * 32)
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
 def test_data_are_recorded_with_roles_and_a_digest_of_every_row(recorded, train):
     _, run = recorded
     inputs = {
