@@ -418,8 +418,9 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     def _default_callbacks(self):
         *scores, table = training_callbacks()
         found = [*scores, ("state", StateKeeper()), ("mlflow", MlflowTracker()), table]
-        given = self.callbacks if isinstance(self.callbacks, list) else []
-        names = [item[0] for item in given if isinstance(item, list | tuple)]
+        given = vars(self).get("callbacks")
+        pairs = given if isinstance(given, list) else []
+        names = [item[0] for item in pairs if isinstance(item, list | tuple)]
         # A schedule of one's own that is called as the default one is in its place.
         return [pair for pair in found if pair[0] != "plateau" or "plateau" not in names]
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 import threading
 import time
 import warnings
@@ -55,6 +56,8 @@ def impatience(seconds=20, retries=2):
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": retries,
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": 1,
     }
+    if not sys.stderr.isatty():  # a log would get a line for each step of a bar
+        wanted["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = False
     with _lock:
         _under_way.append(wanted)
         _apply()
