@@ -201,6 +201,34 @@ def test_each_fit_opens_its_own_run_and_partial_fit_goes_on_in_it(experiment, tr
     assert {first.info.status, second.info.status} == {"FINISHED"}
 
 
+def test_what_a_later_call_sets_anew_is_on_record(experiment, train):
+    net = tracked(max_epochs=1).fit(train)
+    net.set_params(batch_size=4).partial_fit(train)
+    (run,) = runs_of(experiment)
+    assert run.data.params["batch_size"] == "8"
+    later = {n: v for n, v in run.data.params.items() if n.startswith("from_epoch")}
+    assert later == {"from_epoch_2/batch_size": "4"}
+
+
+def test_training_that_goes_on_from_a_loaded_model_has_its_settings_on_record(
+    experiment, train, tmp_path
+):
+    tiny_classifier(max_epochs=1).fit(train).save(tmp_path / "model")
+    net = MuraClassifier.load(tmp_path / "model", module=TinyNet, lr=2e-3)
+    net.set_params(callbacks__mlflow__log_model=False).partial_fit(train)
+    (run,) = runs_of(experiment)
+    assert run.data.params["lr"] == "0.002"
+
+
+def test_more_settings_than_a_request_takes_are_recorded_whole(experiment):
+    with Run(name="many") as run:
+        run.log_params({f"a{i} [%]" + "x" * 300 * (i == 0): "y" * 7000 for i in range(150)})
+    params = mlflow.get_run(run.run_id).data.params
+    assert len(params) == 150
+    assert {len(value) for value in params.values()} == {6000}
+    assert max(map(len, params)) == 250
+
+
 def test_fit_inside_an_active_run_is_its_child(experiment, train):
     with mlflow.start_run(run_name="mine") as parent:
         tracked(max_epochs=1).fit(train)
