@@ -33,8 +33,8 @@ from mura_skorch.calls import (
     kept_call,
     state_file_of,
 )
-from mura_skorch.evaluation import final_metrics, score_predictions
 from mura_skorch.experiment import end_children, runs_link, use_experiment
+from mura_skorch.final_scores import log_scores, log_test_scores
 from mura_skorch.interruptions import Interruptions
 from mura_skorch.judging import judge
 from mura_skorch.metrics import OVERALL
@@ -123,8 +123,7 @@ def run(args, studies, experiment_id, is_resumed):
             forget_call(args.out)
         with tempfile.TemporaryDirectory() as folder:
             shutil.copytree(args.out, folder, dirs_exist_ok=True, ignore=ignore_patterns(*OF_CALLS))
-            parent.log_folder(folder, "report")
-        parent.log_metrics(final_metrics(scores))
+            log_scores(parent, scores, report=folder)
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     if experiment_id is None:
         print("Runs: MLflow did not answer; python -m mura_skorch.send sends what it did not get")
@@ -169,9 +168,8 @@ def train(name, studies, args, parent):
             if clf.interrupted_:
                 raise KeyboardInterrupt
             found = judge(clf, valid, n_cases=args.cases)
-            run.log_text(found.predictions.to_csv(index=False), "test_predictions.csv")
             if ("test/kappa", 0) not in (run.logged_metrics() or ()):
-                run.log_metrics(final_metrics(score_predictions(found.predictions)))
+                log_test_scores(run, found.predictions)
     except Exception as error:
         return name, None, f"FAILED: {error}"
     return name, (found, [{**row, "batches": []} for row in clf.history]), None

@@ -25,8 +25,8 @@ from mura_skorch import read_studies
 from mura_skorch.breakdown import scores_by
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
-from mura_skorch.evaluation import final_metrics
 from mura_skorch.experiment import runs_link, use_experiment
+from mura_skorch.final_scores import log_scores
 from mura_skorch.identity import file_codes, patient_keys, warn_of_lookalikes
 from mura_skorch.judging import judge
 from mura_skorch.labels import join_labels
@@ -37,6 +37,7 @@ from mura_skorch.readers import reader_kappas
 from mura_skorch.report import write_report
 from mura_skorch.runs import Run
 from mura_skorch.score_tables import format_scores
+from mura_skorch.whole_files import check_writable
 
 
 def main(argv=None):
@@ -44,6 +45,7 @@ def main(argv=None):
     args = parse(argv)
     keep = list(dict.fromkeys([*args.readers, *[args.gold] * bool(args.gold), *args.by]))
     try:
+        check_writable(args.out)
         studies = read(args, keep)
         check(studies, keep, args)
         model = open_model(args, studies)
@@ -77,14 +79,14 @@ def main(argv=None):
                 alerts=alerts(args, model, studies),
                 title="A saved model, judged",
             )
-            run.log_metrics(final_metrics(scores))
+            log_scores(run, scores, report=args.out)
             print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
         else:
             args.out.mkdir(parents=True, exist_ok=True)
             found.predictions.to_csv(args.out / "predictions.csv", index=False)
             found.view_predictions.to_csv(args.out / "view_predictions.csv", index=False)
             print(f"No labels: nothing to judge.\nPredictions: {args.out}/predictions.csv")
-        run.log_folder(args.out, "report")
+            run.log_folder(args.out, "report")
     if experiment_id is not None:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     return 0

@@ -29,8 +29,8 @@ from mura_skorch import (
 )
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
-from mura_skorch.evaluation import final_metrics
 from mura_skorch.experiment import runs_link, use_experiment
+from mura_skorch.final_scores import log_scores
 from mura_skorch.judging import judge
 from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.predictions import join_notes, prediction_table, write_competition
@@ -104,8 +104,7 @@ def main(argv=None):
         root = "MURA-v1.1" if is_mura(studies) else args.data.resolve().name
         write_competition(found.predictions, args.out / "predictions.csv", root=root)
         parent.log_text((args.out / "predictions.csv").read_text(), "predictions.csv")
-        parent.log_folder(args.out / "report", "report")
-        parent.log_metrics(final_metrics(scores))
+        log_scores(parent, scores, report=args.out / "report")
     print(f"\n{format_scores(scores)}\n\n{text}\n")
     print(*(f"{name}: {text}" for name, text in about.items()), sep="\n")
     print(

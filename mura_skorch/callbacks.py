@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+import uuid
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -283,9 +284,11 @@ class BestWeights(Checkpoint):
 
     def on_train_begin(self, net, **kwargs):
         """Make this fit's folder."""
-        if self.dirname is not None:
-            Path(self.dirname).mkdir(parents=True, exist_ok=True)
-        self.folder_ = Path(tempfile.mkdtemp(prefix="fit-", dir=self.dirname))
+        if self.dirname is None:
+            self.folder_ = Path(tempfile.mkdtemp(prefix="fit-"))
+        else:  # with the umask's mode, for others to read
+            self.folder_ = Path(self.dirname) / f"fit-{uuid.uuid4().hex[:8]}"
+            self.folder_.mkdir(parents=True)
         self.n_epochs_before_ = len(net.history)
         self.has_saved_ = False
         if any(self.monitor in row for row in net.history):
@@ -315,7 +318,7 @@ class BestWeights(Checkpoint):
 
     def save_model(self, net):
         """Save the model as `MuraClassifier.save` does."""
-        net.save(self.folder_)
+        net.write(self.folder_)
         self.has_saved_ = True
 
     def on_train_end(self, net, **kwargs):

@@ -1,5 +1,6 @@
 """The estimator: study tables go in, probabilities of abnormality and fits on record come out."""
 
+import logging
 import os
 import secrets
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
+from skorch.callbacks import LRScheduler
 from skorch.utils import is_dataset, to_numpy
 
 from mura_skorch.arguments import told
@@ -45,6 +47,8 @@ from mura_skorch.tracking import MlflowTracker, on_record
 from mura_skorch.transforms import Augment
 
 __all__ = ["MuraClassifier"]
+
+_log = logging.getLogger(__name__)
 
 # Torch's random state belongs to the process: two threads that fit wait for each other, so that
 # each draws what it draws alone.
@@ -109,7 +113,9 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         First learning rate. The callback `plateau` divides it by 10 when the validation loss has
         not improved for more than `callbacks__plateau__patience` = 1 epoch. Gains of less than a
         ten-thousandth of the loss do not count there (torch's ``threshold=1e-4``, relative), though
-        the epoch with the lowest loss is the best one however small the gain.
+        the epoch with the lowest loss is the best one however small the gain. A schedule of one's
+        own replaces it: ``callbacks=[LRScheduler(CosineAnnealingLR, T_max=10)]``.
+        ``callbacks__plateau=None`` leaves the rate as it is.
     batch_size : int, default=8
         Studies in a minibatch, with all their views.
     max_epochs : int, default=10
@@ -516,7 +522,12 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     @property
     def _default_callbacks(self):
         *scores, table = training_callbacks()
-        return [*scores, ("state", StateKeeper()), ("mlflow", MlflowTracker()), table]
+        found = [*scores, ("state", StateKeeper()), ("mlflow", MlflowTracker()), table]
+        given = vars(self).get("callbacks")
+        pairs = given if isinstance(given, list) else []
+        names = [item[0] for item in pairs if isinstance(item, list | tuple)]
+        # A schedule of one's own that is called as the default one is in its place.
+        return [pair for pair in found if pair[0] != "plateau" or "plateau" not in names]
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; a fitted model keeps its weights, whatever is set.
@@ -544,6 +555,8 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         if callbacks := getattr(self, "callbacks_", None):
             # skorch would call those that are taken out.
             self.callbacks_ = [pair for pair in callbacks if pair[1] is not None]
+        if self.initialized_ and any(key.startswith("callbacks") for key in params):
+            self._let_own_schedule_replace_plateau()
         return self
 
     def __sklearn_clone__(self):
@@ -562,7 +575,23 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         self.interrupted_ = False
         self.trained_patients_ = set()
         self.valid_digest_ = None
-        return super().initialize()
+        super().initialize()
+        self._let_own_schedule_replace_plateau()
+        return self
+
+    def _let_own_schedule_replace_plateau(self):
+        """Take the default plateau out where the user has passed a schedule; say it."""
+        default = dict(self.get_default_callbacks())
+        own = [n for n, c in self.callbacks_ if n not in default and isinstance(c, LRScheduler)]
+        is_default = "plateau" in default and not vars(self).get("callbacks__plateau")
+        if own and is_default and "plateau" in dict(self.callbacks_):
+            self.callbacks_ = [pair for pair in self.callbacks_ if pair[0] != "plateau"]
+            _log.log(
+                logging.WARNING if self.verbose else logging.INFO,
+                "%s replaces the default schedule, plateau; to have both, pass "
+                "callbacks__plateau=LRScheduler(...), too",
+                " and ".join(own),
+            )
 
     def initialize_module(self) -> Self:
         """Make the network from this estimator's seed."""

@@ -19,7 +19,13 @@ from mura_skorch.classifier import MuraClassifier
 from mura_skorch.decisions import OperatingPointMixin, probabilities
 from mura_skorch.operating_point import check_rule
 from mura_skorch.predictions import join_notes
-from mura_skorch.saving import CONFIG_FILE, check_operating_point, read_json, write_text
+from mura_skorch.saving import (
+    CONFIG_FILE,
+    check_operating_point,
+    read_json,
+    tell_replaced,
+    write_text,
+)
 from mura_skorch.studies import check_studies
 from mura_skorch.texts import printable
 from mura_skorch.tracking import ModelSource, fetch_model
@@ -218,10 +224,11 @@ class MuraEnsemble(OperatingPointMixin, VotingClassifier):
             run, seed and lowest validation loss; it is written last.
         """
         folder = Path(folder)
+        tell_replaced(folder / ENSEMBLE_FILE)
         rows = []
         names = [name for name, member in self.estimators if member != "drop"]
         for name, member in zip(names, self.estimators_, strict=True):
-            member.save(folder / name)
+            member.write(folder / name)
             rows.append(
                 {
                     "folder": name,

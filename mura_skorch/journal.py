@@ -127,9 +127,15 @@ class Journal:
 
     def make(self) -> Path | None:
         """Return the folder, made where it is missing, or None where no disk takes it."""
-        with self._lock, suppress(OSError):
+        with self._lock:
             if self._folder is None:
-                self._make()
+                try:
+                    self._make()
+                except OSError:  # read-only, as for `add`
+                    self._folder = None
+                    with suppress(OSError):
+                        self._parent = Path(tempfile.mkdtemp(prefix="mura_unsent-"))
+                        self._make()
         return self.folder
 
     def let_go(self) -> None:
@@ -186,9 +192,11 @@ class Journal:
         """Keep all that is left in a temporary folder, with a record that had no room."""
         before, own = self._folder, self._own
         for part in [] if before is None else before.rglob(".*.part"):
-            part.unlink()
-        self._parent = Path(tempfile.mkdtemp(prefix="mura_unsent-"))
+            with suppress(OSError):
+                part.unlink()
+        parent = self._parent
         try:
+            self._parent = Path(tempfile.mkdtemp(prefix="mura_unsent-"))
             self._folder = self._last_time = None
             if before is not None and (before / "artifacts").is_dir():
                 self._make()
@@ -198,7 +206,8 @@ class Journal:
             self._write(record, files)
         except OSError:
             self.is_kept = False  # in memory alone
-            shutil.rmtree(self._parent, ignore_errors=True)
+            if self._parent != parent:
+                shutil.rmtree(self._parent, ignore_errors=True)
             self._folder = before
             return
         self.is_kept = True

@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 import threading
 import time
 import warnings
@@ -9,7 +10,16 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-__all__ = ["OPENING", "SENDING", "impatience", "insist", "is_local", "is_refusal", "reach"]
+__all__ = [
+    "OPENING",
+    "SENDING",
+    "impatience",
+    "insist",
+    "is_local",
+    "is_missing",
+    "is_refusal",
+    "reach",
+]
 
 OPENING = 8  # seconds for one answer, where a training waits for it
 SENDING = 60  # where none does
@@ -46,6 +56,8 @@ def impatience(seconds=20, retries=2):
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": retries,
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": 1,
     }
+    if not sys.stderr.isatty():  # a log would get a line for each step of a bar
+        wanted["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = False
     with _lock:
         _under_way.append(wanted)
         _apply()
@@ -98,7 +110,9 @@ def reach(uri):
     if uri.startswith("sqlite:") and (folder := next(filter(Path.exists, file.parents), None)):
         for place in filter(Path.exists, (folder, file)):
             if not os.access(place, os.W_OK):
-                raise PermissionError(f"nobody may write to {place}")
+                raise PermissionError(
+                    f"nobody may write to {place} (MLFLOW_TRACKING_URI names another place)"
+                )
     if uri in _reached:
         return
     with _lock:
@@ -129,6 +143,12 @@ def reach(uri):
 def is_local(uri):
     """Return whether a tracking URI names a file of this machine."""
     return uri.startswith(("sqlite:", "file:")) or "://" not in uri
+
+
+def is_missing(uri):
+    """Return whether a tracking URI names a local database that nobody has made yet."""
+    file = uri.partition(":///")[2].partition("?")[0]
+    return uri.startswith("sqlite:///") and bool(file) and not Path(file).exists()
 
 
 def is_refusal(error):

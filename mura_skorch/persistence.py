@@ -1,12 +1,19 @@
 """Persistence: a fitted classifier goes in, a folder that brings it back comes out."""
 
 import os
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from skorch.history import History
 
-from mura_skorch.saving import OF_A_MACHINE, read_model, write_model
+from mura_skorch.saving import (
+    CONFIG_FILE,
+    OF_A_MACHINE,
+    read_model,
+    tell_replaced,
+    write_model,
+)
 from mura_skorch.steps import StudySteps
 from mura_skorch.texts import printable
 from mura_skorch.tracking import ModelSource, fetch_model
@@ -25,8 +32,15 @@ class PersistentNet(StudySteps):
         ----------
         folder : path
             Made where it is missing. Holds weights, study types, history and the parameters that
-            are numbers or strings; parameters that are objects come back as defaults.
+            are numbers or strings; parameters that are objects come back as defaults. A model that
+            is there already is replaced, which a line in the log says.
         """
+        self.check_is_fitted()
+        tell_replaced(Path(folder) / CONFIG_FILE)
+        self.write(folder)
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model as `save` does, without a word of what it replaces."""
         self.check_is_fitted()
         tensors = {
             f"{part}.{key}": value

@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from mura_skorch.identity import count_patients, patient_keys
 __all__ = ["data_digest", "git_commit", "package_versions", "provenance", "type_digests"]
 
 PACKAGES = ("torch", "torchvision", "skorch", "scikit-learn")
+PATIENCE = 10  # seconds for one answer of git
 IDENTITY = ["study", "study_type", "patient", "label", "n_views"]
 
 
@@ -90,16 +92,24 @@ def package_versions():
 
 
 def git_commit(folder="."):
-    """Return the commit of a folder's repository, and whether files differ from it, or None."""
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    """Return the commit of a folder's repository, and whether files differ from it, or None.
+
+    Git that does not answer within seconds ends nothing: the commit is then without the word on
+    changes, or None.
+    """
+    git = ["git", "-C", str(folder)]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE}
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
+        found = subprocess.run([*git, "rev-parse", "HEAD"], check=True, **options)
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    dirty = subprocess.run(
-        ["git", "-C", str(folder), "diff", "--quiet", "HEAD"], check=False, timeout=10
-    )
-    return found.stdout.strip() + " with changes" * bool(dirty.returncode)
+    commit = found.stdout.strip()
+    try:
+        changes = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False, **options)
+    except (OSError, ValueError, subprocess.SubprocessError):  # a large repository, a slow disk
+        return f"{commit}, changes unknown"
+    words = {0: "", 1: " with changes"}
+    return commit + words.get(changes.returncode, ", changes unknown")
 
 
 def provenance(table):

@@ -16,7 +16,7 @@ import pandas as pd
 from mura_skorch.delivery import KEY_TAG
 from mura_skorch.experiment import active_run_id
 from mura_skorch.journal import Journal
-from mura_skorch.loggable import is_finite, metric_name, plain, without_folder
+from mura_skorch.loggable import is_finite, metric_name, param_name, param_value
 from mura_skorch.outbox import Outbox
 from mura_skorch.patience import OPENING, impatience, insist, is_local, is_refusal
 from mura_skorch.records import Record
@@ -28,6 +28,7 @@ __all__ = [
 
 # Seconds without any progress, after which nobody waits any longer.
 SOON, LOCAL, LAST = 2, 10, 30
+MOST_PARAMS = 100  # of one request, MLflow's limit
 
 
 class Run:
@@ -88,6 +89,7 @@ class Run:
         self._run_id = run_id
         self._is_mine = True
         self._has_warned = False
+        self._has_left = False
         self._outbox: Outbox | None = None
 
     @property
@@ -127,6 +129,7 @@ class Run:
         if left is not None:  # it goes on, so that it has not ended as it once did
             left.remove([record for record in left.records if "status" in record.content])
         self._outbox = Outbox(left or Journal(self._header(uri, begin)))
+        self._has_left = False
         if left is not None:
             self.flush()
         if failure is not None:
@@ -154,13 +157,22 @@ class Run:
             if outbox.journal.records:
                 self._warn(outbox.problem or outbox.last_error)
             outbox.close()
+            self._has_left = True
 
     def flush(self) -> bool:
         """Wait for what is on its way, as long as something moves; return whether all is sent."""
-        is_sent = self._box().flush(LAST)
-        if self._box().problem:
-            self._warn(self._box().problem)
+        outbox = self._box()
+        is_sent = outbox.flush(LAST)
+        if outbox.problem or not is_sent:
+            self._warn(outbox.problem or outbox.last_error)
         return is_sent
+
+    def release(self) -> None:
+        """Wait as `flush` does, and leave the rest to the command, unless the run is still open."""
+        self.flush()
+        if not self.is_active:
+            self._box().close()
+            self._has_left = True
 
     def __enter__(self):
         return self.open()
@@ -177,7 +189,9 @@ class Run:
 
         A folder may be called after a person or a ward, and a run is read by others.
         """
-        self._put({"params": {name: plain(without_folder(v)) for name, v in params.items()}})
+        pairs = [(param_name(name), param_value(value)) for name, value in params.items()]
+        for begin in range(0, len(pairs), MOST_PARAMS):
+            self._put({"params": dict(pairs[begin : begin + MOST_PARAMS])})
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Log the finite ones of a dict of str to number in one call."""
@@ -206,6 +220,21 @@ class Run:
         except Exception:  # what is sent next says what is wrong with the server
             return None
         return found
+
+    def tag(self, name: str) -> str | None:
+        """Return a tag that the run has, or will have; None where nobody answers."""
+        import mlflow
+
+        for record in reversed(self._box().journal.records):
+            if name in record.content.get("tags", {}):
+                return record.content["tags"][name]
+        if self.run_id is None:
+            return None
+        try:
+            with impatience(OPENING, retries=0):
+                return mlflow.MlflowClient().get_run(self.run_id).data.tags.get(name)
+        except Exception:  # what is sent next says what is wrong with the server
+            return None
 
     def log_text(self, text: str, file: str) -> None:
         """Log a text as the artifact `file`."""
@@ -283,6 +312,12 @@ class Run:
 
         if self._outbox is None:
             self._outbox = Outbox(Journal(self._header(mlflow.get_tracking_uri(), _now())))
+        elif self._has_left:  # what comes after the end is sent after what came before
+            self._has_left = False
+            left = self._outbox.journal.folder
+            journal = Journal.of(left) if left is not None and left.exists() else None
+            if journal is not None:
+                self._outbox = Outbox(journal)
         return self._outbox
 
     def _put(self, content, files=None, *, wait=True):
@@ -314,10 +349,20 @@ class Run:
         verb = "take this" if is_refusal(error) else "answer"
         reason = str(error or "nothing yet").split("\n", 1)[0][:300]
         folder = self._box().journal.make()
+        if folder is None:
+            what = (
+                "what cannot be logged is not recorded anywhere, since neither the current folder "
+                "nor the one for temporary files can be written; start in a folder that can, or "
+                "set MLFLOW_TRACKING_URI to a database in one: sqlite:////FOLDER/mlflow.db"
+            )
+        else:
+            what = (
+                f"what cannot be logged is kept in {folder}: it is sent when MLflow answers, or "
+                f"afterwards by: python -m mura_skorch.send {folder}"
+            )
         warnings.warn(
             f"expected MLflow at {_without_password(mlflow.get_tracking_uri())} to {verb}, got "
-            f"{reason}; the training goes on, and what cannot be logged is kept in {folder}: it is "
-            f"sent when MLflow answers, or afterwards by: python -m mura_skorch.send {folder}",
+            f"{reason}; the training goes on, and {what}",
             stacklevel=2,
         )
 

@@ -1,8 +1,10 @@
 """Saved models: tensors and settings go in, a folder of safetensors and JSON comes out."""
 
 import json
+import logging
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from mura_skorch._version import __version__
 from mura_skorch.texts import printable, shorten
 from mura_skorch.weights import MODEL_FILE
-from mura_skorch.whole_files import write_whole
+from mura_skorch.whole_files import make_folder, write_whole
 
 __all__ = [
     "OF_A_MACHINE",
@@ -20,9 +22,12 @@ __all__ = [
     "note_of",
     "read_json",
     "read_model",
+    "tell_replaced",
     "write_model",
     "write_text",
 ]
+
+_log = logging.getLogger(__name__)
 
 CLASSES = ("module", "criterion", "dataset")
 PLAIN = (bool, int, float, str, type(None))
@@ -52,6 +57,24 @@ def note_of(source):
     return read_json(file).get("note")
 
 
+def tell_replaced(file):
+    """Say in one line that a saved model is about to be replaced, where there is one.
+
+    Parameters
+    ----------
+    file : path
+        What the model or ensemble cannot be without.
+    """
+    file = Path(file)
+    if file.is_file():
+        saved = datetime.fromtimestamp(file.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+        _log.warning(
+            "replacing the model in %s, saved on %s; pass another folder to keep both",
+            printable(file.parent),
+            saved,
+        )
+
+
 def write_model(folder, tensors, config):
     """Write a model; each file is whole at every moment.
 
@@ -65,7 +88,7 @@ def write_model(folder, tensors, config):
         What JSON can hold.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     about = {"format": FORMAT, "mura_skorch": __version__, **config}
     text = json.dumps(about, indent=2, default=_plain)

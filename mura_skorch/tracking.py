@@ -12,13 +12,15 @@ import pandas as pd
 from skorch.callbacks import Callback
 
 from mura_skorch.dataset import studies_of
+from mura_skorch.description import DESCRIPTION, validation_section, with_section
 from mura_skorch.inner_fits import is_for_a_score, move_to_birthplace
 from mura_skorch.loggable import is_finite
 from mura_skorch.mlmodel import save_mlmodel
-from mura_skorch.patience import impatience
+from mura_skorch.patience import impatience, is_missing
 from mura_skorch.predictions import join_notes, prediction_table
 from mura_skorch.provenance import data_digest, git_commit, package_versions
 from mura_skorch.runs import Run, status_of
+from mura_skorch.settings import settings_of
 from mura_skorch.studies import is_exploded
 
 __all__ = ["MlflowTracker", "fetch_model", "fetch_predictions", "on_record"]
@@ -81,6 +83,8 @@ class MlflowTracker(Callback):
     def initialize(self) -> Self:
         """Forget the last fit's run."""
         self.run_: Any = None
+        self.settings_: dict[str, Any] | None = None
+        self.is_resumed_ = False
         self._logged: set[tuple[str, int]] = set()
         return self
 
@@ -95,6 +99,7 @@ class MlflowTracker(Callback):
         """Go on in the run of a fit that was killed, unless one is given."""
         if run_id is not None:
             self.run_ = Run(run_id)
+            self.is_resumed_ = True
 
     def send_missing(self, net: Any) -> None:
         """Send the epochs that the run lacks, and from now on nothing that it has."""
@@ -125,8 +130,21 @@ class MlflowTracker(Callback):
         net.run_id_ = self.run_.run_id
         self.is_inner_ = is_for_a_score()
         self.run_.set_tags(_tags(X) | ({"inner_fit": "true"} if self.is_inner_ else {}))
-        if not net.history:
-            self.run_.log_params(_params(net))
+        self._log_settings(net)
+
+    def _log_settings(self, net):
+        """Log what is set, and in a later call of `partial_fit` what is set anew."""
+        try:
+            settings = settings_of(net)
+        except Exception as error:  # any failure of the bookkeeping spares the training
+            settings = {"settings": f"not recorded, got {type(error).__name__}: {error}"}
+        earlier, self.settings_ = self.settings_, settings
+        if earlier is None and not self.is_resumed_:  # the run of a fit that goes on has them
+            self.run_.log_params(settings)
+        elif earlier is not None:
+            begin = f"from_epoch_{len(net.history) + 1}"
+            names = [n for n in earlier | settings if earlier.get(n, n) != settings.get(n, n)]
+            self.run_.log_params({f"{begin}/{n}": settings.get(n, "default") for n in names})
 
     def on_epoch_begin(
         self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
@@ -156,9 +174,11 @@ class MlflowTracker(Callback):
         """Log the best epoch, the validation predictions, the model."""
         best = [row for row in net.history if row.get("event_cp")]
         if best:
-            scores = {"best/epoch": best[-1]["epoch"]}
-            scores |= {f"best/{key}": value for key, value in _metrics(best[-1]).items()}
-            self._log_metrics(scores)  # step 0, as test/...: MLflow draws bars of them
+            self._log_metrics(_best_metrics(best[-1]))  # step 0, as test/...: MLflow draws bars
+            self.run_.set_tags({"best_epoch": str(best[-1]["epoch"])})
+            if self.dataset_valid_ is not None and not isinstance(self.run_id, str):
+                section = validation_section(net.history, studies_of(self.dataset_valid_))
+                self.run_.set_tags({DESCRIPTION: with_section(self.run_.note, section)})
         if self.dataset_valid_ is not None and any("valid_loss" in row for row in net.history):
             y_score = net.predict_proba(self.dataset_valid_)[:, 1]
             studies = studies_of(self.dataset_valid_)
@@ -225,6 +245,13 @@ def fetch_model(source: ModelSource) -> Iterator[Path]:
         return
     import mlflow
 
+    is_run = text.startswith("runs:/")
+    uri = mlflow.get_tracking_uri() if is_run else mlflow.get_registry_uri()
+    if is_missing(uri):  # to ask for it would make it
+        raise FileNotFoundError(
+            f"expected a run with a model at {uri}, got {text}: there is no such database; set "
+            "MLFLOW_TRACKING_URI to where it was logged"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         try:
             with impatience():
@@ -263,6 +290,11 @@ def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.Data
     from mlflow.exceptions import MlflowException
 
     run_id = getattr(getattr(run, "info", run), "run_id", run)
+    if is_missing(mlflow.get_tracking_uri()):
+        raise ValueError(
+            f"expected the id of an MLflow run, got {run_id!r}, and no database at "
+            f"{mlflow.get_tracking_uri()}; set MLFLOW_TRACKING_URI to where it was logged"
+        )
     client = mlflow.MlflowClient()
     try:
         client.get_run(run_id)
@@ -320,21 +352,13 @@ def _tags(studies):
     return tags | ({"git_commit": commit} if commit else {})
 
 
-def _params(net):
-    """Return the hyper-parameters that matter."""
-    known = net.get_params(deep=False)
-    params = {
-        name: known[name] for name in ("lr", "batch_size", "max_epochs", "train_split", "threshold")
-    }
-    prefixed = ("module__weights", "module__augment", "criterion__level", "criterion__count")
-    for name in (*prefixed, "dataset__image_size"):
-        if name in known:
-            params[name.split("__")[1]] = known[name]
-    return params | {
-        "optimizer": getattr(net.optimizer, "__name__", repr(net.optimizer)),
-        "patience": net.get_params().get("callbacks__plateau__patience"),
-        "precision": net.precision_,
-        "random_state": net.seed_,
+def _best_metrics(row):
+    """Return the validation figures of the best epoch: ``valid/kappa`` of ``valid_kappa``."""
+    left_out = ("lr", "seconds", "views_per_second")
+    return {
+        f"valid/{name.removeprefix('valid_')}": value
+        for name, value in _metrics(row).items()
+        if name not in left_out and not name.startswith("train_")
     }
 
 

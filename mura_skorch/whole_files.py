@@ -5,12 +5,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-__all__ = ["whole_folder", "write_whole"]
+__all__ = ["check_writable", "make_folder", "whole_folder", "write_whole"]
 
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -42,19 +43,28 @@ def write_whole(
     file = Path(file)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode  # the umask's, which some writers do not mind
         write(unfinished)
+        if unfinished.stat().st_mode != mode:
+            with suppress(OSError):  # not every file system has modes
+                unfinished.chmod(mode)
         if flush:
             _flush(unfinished)
         unfinished.replace(file)
         if flush:
             _flush(file.parent)
     except Exception as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _CLOSED:
+            raise _closed(file.parent, f"write {file.name}", error) from error
         if not _is_full(error):
             raise
         raise _full(file.parent, n_bytes, f"write {file.name}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -75,7 +85,7 @@ def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         it was.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with tempfile.TemporaryDirectory() as temporary:
         try:
             yield Path(temporary)
@@ -90,6 +100,39 @@ def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
                 raise _full(folder, n_bytes, f"write {len(sizes)} files")
             for file, size in sizes.items():
                 write_whole(folder / file.name, partial(shutil.copyfile, file), n_bytes=size)
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, and those it is in, where they are missing.
+
+    Raises
+    ------
+    OSError
+        Nobody may write there, among others.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in _CLOSED:
+            raise _closed(folder, "make it", error) from error
+        raise
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Raise an OSError where a folder cannot be written or made; nothing is made."""
+    path = Path(folder).absolute()
+    place = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not os.access(place, os.W_OK):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise _closed(folder, "write there", error)
+
+
+def _closed(folder, what, error):
+    return OSError(
+        error.errno,
+        f"expected a folder that can be written to {what}, got {folder} ({error.strerror}); pass "
+        "another",
+    )
 
 
 def _full(folder, n_bytes, what):

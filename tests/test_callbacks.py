@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 import time
@@ -8,7 +9,8 @@ import pytest
 import torch
 from conftest import TinyNet, tiny_classifier
 from sklearn.metrics import cohen_kappa_score
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from torch.optim.lr_scheduler import StepLR
 
 from mura_skorch import MuraClassifier, ValidStudies
 from mura_skorch.callbacks import CpuUtilisation, EpochLine, training_callbacks
@@ -74,6 +76,32 @@ def test_rate_drops_tenfold_after_two_epochs_without_improvement(train, losses, 
 def test_patience_can_be_set(train):
     net = scripted([5, 6, 6, 6], lr=1e-3, callbacks__plateau__patience=0).fit(train)
     assert net.history[:, "event_lr"] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+
+
+def own_schedule():
+    return LRScheduler(StepLR, step_size=1, gamma=0.5)
+
+
+@pytest.mark.parametrize("name", [None, "own", "plateau"])
+def test_schedule_of_ones_own_replaces_the_plateau(train, name, caplog):
+    caplog.set_level(logging.INFO)
+    given = own_schedule() if name is None else (name, own_schedule())
+    net = scripted([5, 6, 6, 6], lr=1e-3, callbacks=[given]).fit(train)
+    assert net.history[:, "event_lr"] == pytest.approx([1e-3, 5e-4, 2.5e-4, 1.25e-4])
+    said = [r.message for r in caplog.records if "replaces the default schedule" in r.message]
+    assert len(said) == (name != "plateau")
+
+
+def test_two_schedules_run_at_once_where_both_are_asked_for(train):
+    net = scripted(
+        [5, 6], lr=1e-3, callbacks=[own_schedule()], callbacks__plateau=own_schedule()
+    ).fit(train)
+    assert net.history[:, "event_lr"] == pytest.approx([1e-3, 2.5e-4])
+
+
+def test_plateau_can_be_switched_off_beside_a_schedule_of_ones_own(train):
+    net = tiny_classifier(callbacks=[own_schedule()]).set_params(callbacks__plateau=None)
+    assert net.fit(train).history[:, "event_lr"] == pytest.approx([1e-3, 5e-4])
 
 
 def test_without_validation_the_training_loss_drives_the_rate(train):

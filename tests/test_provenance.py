@@ -47,3 +47,23 @@ def test_provenance_counts_studies_and_names_versions(table):
     assert facts["Patients"] == str(table["patient"].nunique())
     assert f"torch {package_versions()['torch']}" in facts["Versions"]
     assert facts["Digest of studies and labels"] == data_digest(table)
+
+
+@pytest.mark.parametrize(
+    ("slow", "said"), [("diff", "abc123, changes unknown"), ("rev-parse", None)]
+)
+def test_git_that_is_slow_ends_nothing(tmp_path, monkeypatch, slow, said):
+    program = tmp_path / "git"
+    program.write_text(f'#!/bin/sh\n[ "$3" = {slow} ] && exec sleep 30\necho abc123\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("mura_skorch.provenance.PATIENCE", 0.5)
+    assert git_commit(tmp_path) == said
+
+
+def test_git_that_fails_to_compare_leaves_changes_open(tmp_path, monkeypatch):
+    program = tmp_path / "git"
+    program.write_text('#!/bin/sh\n[ "$3" = diff ] && exit 128\necho abc123\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert git_commit(tmp_path) == "abc123, changes unknown"

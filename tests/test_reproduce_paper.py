@@ -80,7 +80,7 @@ def test_model_is_the_seed_of_the_lowest_loss_and_is_found_in_mlflow(done, data)
     parent, by_name = runs_of(done)
     assert parent.info.run_name == "paper_v4"
     children = [by_name["seed_0"], by_name["seed_1"]]
-    losses = [run.data.metrics["best/valid_loss"] for run in children]
+    losses = [run.data.metrics["valid/loss"] for run in children]
     best = int(np.argmin(losses))
     assert parent.data.params["members"] == str(best)
     assert parent.data.tags["member_run_ids"] == children[best].info.run_id
@@ -110,7 +110,7 @@ def test_departures_from_the_protocol_are_said_and_named_in_the_title(done, main
 def test_training_on_single_views_is_scored_under_names_of_its_own(done):
     _, children = runs_of(done)
     metrics = children["seed_0"].data.metrics
-    assert {"valid_view_kappa", "best/valid_view_kappa"} <= set(metrics)
+    assert {"valid_view_kappa", "valid/view_kappa"} <= set(metrics)
     assert not [name for name in metrics if "valid_kappa" in name]
     assert children["seed_0"].data.tags["level"] == "view"
 

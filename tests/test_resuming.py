@@ -15,8 +15,10 @@ import mlflow
 import pytest
 from conftest import tiny_classifier
 from safetensors.torch import save_file
+from skorch.callbacks import LRScheduler
 from test_callbacks import CtrlC
 from torch import ones
+from torch.optim.lr_scheduler import StepLR
 
 from mura_skorch import MuraClassifier
 
@@ -97,7 +99,7 @@ def assert_every_epoch_once(run_id, n_epochs=EPOCHS):
     run = mlflow.get_run(run_id)
     assert run.info.status == "FINISHED"
     for name in run.data.metrics:
-        steps = [0] if name.startswith("best/") or name == "threshold" else range(1, n_epochs + 1)
+        steps = [0] if name.startswith("valid/") or name == "threshold" else range(1, n_epochs + 1)
         assert steps_of(run_id, name) == list(steps), name
 
 
@@ -315,3 +317,14 @@ def test_partial_fit_after_a_fit_leaves_its_state_alone(train, tmp_path):
     clf.set_params(train_split=None).partial_fit(train)
     assert len(clf.history) == 4
     assert (tmp_path / "fit.state").read_bytes() == before
+
+
+def test_schedule_of_ones_own_goes_on_where_it_was(train, tmp_path):
+    def fit(stop_at, **params):
+        own = [("stop", CtrlC(stop_at)), ("own", LRScheduler(StepLR, step_size=1, gamma=0.5))]
+        return tiny_classifier(max_epochs=3, callbacks=own, **params).fit(train)
+
+    fit(2, state_file=tmp_path / "fit.state")
+    gone_on = fit(99, state_file=tmp_path / "fit.state")
+    assert gone_on.history[:, "event_lr"] == pytest.approx([1e-3, 5e-4, 2.5e-4])
+    assert gone_on.history[:, "train_loss"] == fit(99).history[:, "train_loss"]

@@ -1,4 +1,6 @@
 import json
+import shutil
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -56,21 +58,31 @@ def test_run_holds_parameters_epochs_data_predictions_and_model(recorded, train,
     net, run = recorded
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "all"
-    assert run.data.params.items() >= {
+    params = dict(run.data.params)
+    assert params.pop("code").startswith("TinyNet ")
+    assert params == {
         "lr": "0.001", "batch_size": "8", "max_epochs": "3", "image_size": "32",
         "level": "study", "count": "views", "weights": "None", "optimizer": "Adam",
         "precision": "float32", "random_state": "0", "patience": "1",
-    }.items()  # fmt: skip
-    assert len(run.data.params) < 16
+        "module": "TinyNet", "criterion": "StudyTypeBCE", "accumulate": "1", "threshold": "0.5",
+        "train_split": "PatientSplit(0.1, random_state=0)",
+        "augment": "Augment(degrees=10, flip=0.5)",
+        "lr_policy": "ReduceLROnPlateau(factor=0.1, monitor=watched_loss, patience=1)",
+        "precision_set": "float32", "verbose": "0", "callbacks__mlflow__log_model": "True",
+    }  # fmt: skip
     for name in ("train_loss", "valid_loss", "train_acc", "valid_acc", "valid_kappa"):
         assert metric(run, name) == list(enumerate(net.history[:, name], start=1))
     assert metric(run, "lr") == [(1, 1e-3), (2, 1e-3), (3, 1e-3)]
     assert {
         "seconds", "views_per_second", "valid_confusion/tp", "valid_confusion/tn",
-        "valid_kappa/XR_HAND", "valid_kappa/XR_WRIST", "best/valid_loss", "best/epoch",
+        "valid_kappa/XR_HAND", "valid_kappa/XR_WRIST", "valid/loss", "valid/kappa",
+        "valid/kappa/XR_HAND", "valid/confusion/tp",
     } <= set(run.data.metrics)  # fmt: skip
-    assert run.data.metrics["best/valid_loss"] == min(net.history[:, "valid_loss"])
+    best = int(np.argmin(net.history[:, "valid_loss"]))
+    assert run.data.metrics["valid/loss"] == net.history[best, "valid_loss"]
+    assert run.data.metrics["valid/kappa"] == net.history[best, "valid_kappa"]
     tags = run.data.tags
+    assert tags["best_epoch"] == str(best + 1)
     assert tags["study_type"] == "all"
     assert tags["note"] == "phantoms: no clinical meaning"
     assert {"torch", "skorch", "mura_skorch", "torchvision"} <= set(tags)
@@ -84,6 +96,14 @@ def test_model_of_a_run_loads_by_id_address_and_run(recorded, valid):
     for source in (run, run.info.run_id, f"runs:/{run.info.run_id}/model"):
         loaded = MuraClassifier.load(source, module=TinyNet)
         assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
+
+
+def test_asking_for_a_run_where_there_is_no_database_makes_none(restored_store, tmp_path):
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/elsewhere.db")
+    for ask, error in ((MuraClassifier.load, FileNotFoundError), (fetch_predictions, ValueError)):
+        with pytest.raises(error, match="no .*database.*; set MLFLOW_TRACKING_URI to where"):
+            ask("0" * 32)
+    assert not (tmp_path / "elsewhere.db").exists()
 
 
 def test_data_are_recorded_with_roles_and_a_digest_of_every_row(recorded, train):
@@ -116,10 +136,8 @@ def test_fit_on_single_views_is_on_record_as_one(experiment, train, valid):
     tracked(max_epochs=1).fit(train)
     run, plain = runs_of(experiment)
     assert (run.data.tags["level"], plain.data.tags["level"]) == ("view", "study")
-    assert {"valid_view_kappa", "best/valid_view_kappa", "best/valid_view_acc"} <= set(
-        run.data.metrics
-    )
-    assert not {"valid_kappa", "valid_acc", "train_acc", "best/valid_kappa"} & set(run.data.metrics)
+    assert {"valid_view_kappa", "valid/view_kappa", "valid/view_acc"} <= set(run.data.metrics)
+    assert not {"valid_kappa", "valid_acc", "train_acc", "valid/kappa"} & set(run.data.metrics)
     table = pd.read_csv(
         mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/valid_predictions.csv")
     )
@@ -181,6 +199,34 @@ def test_each_fit_opens_its_own_run_and_partial_fit_goes_on_in_it(experiment, tr
     assert [step for step, _ in metric(first, "train_loss")] == [1, 2, 3, 4]
     assert [step for step, _ in metric(second, "train_loss")] == [1, 2]
     assert {first.info.status, second.info.status} == {"FINISHED"}
+
+
+def test_what_a_later_call_sets_anew_is_on_record(experiment, train):
+    net = tracked(max_epochs=1).fit(train)
+    net.set_params(batch_size=4).partial_fit(train)
+    (run,) = runs_of(experiment)
+    assert run.data.params["batch_size"] == "8"
+    later = {n: v for n, v in run.data.params.items() if n.startswith("from_epoch")}
+    assert later == {"from_epoch_2/batch_size": "4"}
+
+
+def test_training_that_goes_on_from_a_loaded_model_has_its_settings_on_record(
+    experiment, train, tmp_path
+):
+    tiny_classifier(max_epochs=1).fit(train).save(tmp_path / "model")
+    net = MuraClassifier.load(tmp_path / "model", module=TinyNet, lr=2e-3)
+    net.set_params(callbacks__mlflow__log_model=False).partial_fit(train)
+    (run,) = runs_of(experiment)
+    assert run.data.params["lr"] == "0.002"
+
+
+def test_more_settings_than_a_request_takes_are_recorded_whole(experiment):
+    with Run(name="many") as run:
+        run.log_params({f"a{i} [%]" + "x" * 300 * (i == 0): "y" * 7000 for i in range(150)})
+    params = mlflow.get_run(run.run_id).data.params
+    assert len(params) == 150
+    assert {len(value) for value in params.values()} == {6000}
+    assert max(map(len, params)) == 250
 
 
 def test_fit_inside_an_active_run_is_its_child(experiment, train):
@@ -292,6 +338,33 @@ def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
     assert (folder / "artifacts" / "model" / "MLmodel").is_file()  # it can be served from there
     loaded = MuraClassifier.load(folder / "artifacts" / "model", module=TinyNet)
     assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
+
+
+def test_run_that_can_be_kept_nowhere_says_so_and_where_to_record_it(
+    experiment, tmp_path, monkeypatch
+):
+    Path("mura_unsent").write_text("in the way")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    with pytest.warns(UserWarning, match="expected MLflow") as caught, Run(name="a") as run:
+        run.log_metrics({"a": 1})
+    (said,) = [str(item.message) for item in caught if "expected MLflow" in str(item.message)]
+    assert "what cannot be logged is not recorded anywhere" in said
+    assert "set MLFLOW_TRACKING_URI to a database in one" in said
+    assert "None" not in said
+
+
+def test_run_whose_folder_is_closed_is_kept_among_temporary_files(experiment):
+    Path("mura_unsent").write_text("in the way")
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    with pytest.warns(UserWarning, match="is kept in .*mura_unsent-") as caught:
+        run = Run(name="a").open()
+        run.log_metrics({"a": 1})
+        run.close()
+    (said,) = [str(item.message) for item in caught if "expected MLflow" in str(item.message)]
+    assert f"is kept in {run.unsent}:" in said
+    assert {"metrics": {"a": 1.0}} in unsent_records(run.unsent)
+    shutil.rmtree(run.unsent.parent)
 
 
 def test_run_that_lost_its_server_is_forgotten_when_it_ends(experiment, mlflow_store, tmp_path):
