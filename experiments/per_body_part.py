@@ -19,7 +19,7 @@ from shutil import ignore_patterns
 
 import pandas as pd
 import torch
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
@@ -35,6 +35,7 @@ from mura_skorch.calls import (
 )
 from mura_skorch.experiment import end_children, runs_link, use_experiment
 from mura_skorch.final_scores import log_scores, log_test_scores
+from mura_skorch.hardware import count_cores
 from mura_skorch.interruptions import Interruptions
 from mura_skorch.judging import judge
 from mura_skorch.metrics import OVERALL
@@ -59,8 +60,8 @@ DEFAULTS = {
     "batch_size": (8, 8),  # studies
     "lr": (1e-4, 5e-4),
     "valid_share": (0.1, 0.2),
-    "jobs": (1, min(4, cpu_count())),
-    "threads": (cpu_count(), 1),
+    "jobs": (1, min(4, count_cores())),
+    "threads": (count_cores(), 1),
 }
 
 
@@ -228,9 +229,9 @@ def read(args):
     args.study_types = sorted(set(args.study_types or present))
     if unknown := sorted(set(args.study_types) - set(present)):
         raise ValueError(f"expected --study-types among {present}, got {unknown}")
-    if args.jobs * args.threads > cpu_count():
+    if args.jobs * args.threads > count_cores():
         print(
-            f"{args.jobs} jobs of {args.threads} threads on {cpu_count()} cores wait for each "
+            f"{args.jobs} jobs of {args.threads} threads on {count_cores()} cores wait for each "
             "other: pass a smaller --threads (other numbers of threads give other roundings)"
         )
     return studies[studies.study_type.isin(args.study_types)]

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from joblib import cpu_count
 from matplotlib.figure import Figure
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.experiment import runs_link, use_experiment
+from mura_skorch.hardware import count_cores
 from mura_skorch.images import read_view
 from mura_skorch.localization import peak_in_box, peak_of
 from mura_skorch.plots import MapDisplay
@@ -175,7 +175,7 @@ def parse(argv):
     add("--max-epochs", type=int, default=3)
     add("--lr", type=float, default=5e-4)
     add("--device", default="auto")
-    add("--threads", type=int, default=cpu_count(), help="CPU threads")
+    add("--threads", type=int, default=count_cores(), help="CPU threads")
     add("--random-state", type=int, default=0)
     add("--experiment", default="pointing_game", help="name of the MLflow experiment")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
-from joblib import cpu_count
 
 from mura_skorch import (
     Augment,
@@ -31,6 +30,7 @@ from mura_skorch.callbacks import EpochLine
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.experiment import runs_link, use_experiment
 from mura_skorch.final_scores import log_scores
+from mura_skorch.hardware import count_cores
 from mura_skorch.judging import judge
 from mura_skorch.mlmodel import save_mlmodel
 from mura_skorch.predictions import join_notes, prediction_table, write_competition
@@ -245,7 +245,7 @@ def parse(argv):
     add("--lr", type=float)
     add("--valid-share", type=float, help="share of the train split's patients that choose")
     add("--device", default="auto")
-    add("--threads", type=int, default=cpu_count(), help="CPU threads; the numbers depend on it")
+    add("--threads", type=int, default=count_cores(), help="CPU threads; the numbers depend on it")
     add("--workers", type=int, default=0, help="processes that read images")
     add("--cache", type=Path, help="folder that keeps prepared views, so that none is read twice")
     add("--cases", type=int, default=4, help="misses and false alarms to show")

@@ -1,15 +1,18 @@
 """Hardware: "auto" goes in, the device, arithmetic and loading this machine is best at come out."""
 
+import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import current_process
+from pathlib import Path
 
+import joblib
 import torch
-from joblib import cpu_count
 
 __all__ = [
     "check_device",
+    "count_cores",
     "keep_compiled_kernels",
     "loader_defaults",
     "resolve_device",
@@ -106,22 +109,48 @@ def loader_defaults(device, n_batches, *, is_cached):
         return {}
     if is_cached or current_process().daemon:  # which may start no others
         return {"pin_memory": True}
-    return {"pin_memory": True, "num_workers": min(8, cpu_count(), n_batches)}
+    return {"pin_memory": True, "num_workers": min(8, count_cores(), n_batches)}
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use, 1 or more.
+
+    The least of what the machine has, the process's affinity and its CPU quota (Linux cgroups)
+    allow. joblib knows of a quota only where it is that of a whole container.
+    """
+    quota = math.inf
+    files: tuple[str, ...]
+    with suppress(OSError):  # no cgroups
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0":
+                files, roots = ("cpu.max",), ("", "unified")
+            elif "cpu" in controllers.split(","):
+                files, roots = ("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("cpu", controllers)
+            else:
+                continue
+            for root in roots:
+                place = Path("/sys/fs/cgroup", root, path.lstrip("/"))
+                for folder in (place, *place.parents):  # a group has the quotas of those above, too
+                    with suppress(OSError, ValueError):  # without a quota: "max 100000"
+                        text = " ".join((folder / file).read_text() for file in files)
+                        limit, period = map(int, text.split())
+                        quota = min(quota, limit / period if limit > 0 else math.inf)
+    return max(1, min(joblib.cpu_count(), math.ceil(min(quota, 2**31))))
 
 
 @contextmanager
 def threads_within_quota() -> Iterator[None]:
     """Compute on no more threads than this process has cores.
 
-    torch starts a thread per core of the machine. A container or a job may use fewer of them, by
-    its affinity or its CPU quota (Linux cgroups), which joblib knows. More threads than cores wait
-    for each other, and are many times slower than one.
+    torch starts a thread per core of the machine. More threads than a container or a job may use
+    wait for each other, and are many times slower than one.
     """
-    before = torch.get_num_threads()
-    if before <= cpu_count():
+    before, n_cores = torch.get_num_threads(), count_cores()
+    if before <= n_cores:
         yield
         return
-    torch.set_num_threads(cpu_count())
+    torch.set_num_threads(n_cores)
     try:
         yield
     finally:

@@ -339,7 +339,7 @@ def test_threads_that_compute_are_not_reported(capsys):
     assert epoch_of(compute, capsys, lowest=0.02) == ""
 
 
-def test_short_epochs_and_silent_fits_report_no_waiting_threads(capsys, studies):
-    tiny_classifier(callbacks__cpu_utilisation__lowest=99).fit(studies)
-    tiny_classifier(callbacks__cpu_utilisation__min_seconds=0, verbose=0).fit(studies)
+def test_short_epochs_and_silent_fits_report_no_waiting_threads(capsys, train):
+    tiny_classifier(callbacks__cpu_utilisation__lowest=99).fit(train)
+    tiny_classifier(callbacks__cpu_utilisation__min_seconds=0, verbose=0).fit(train)
     assert "threads computed" not in capsys.readouterr().out

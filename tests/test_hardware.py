@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +43,40 @@ def test_threads_are_at_most_the_cores_of_the_process_and_come_back():
     finally:
         os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def group_of_half_a_core():
+    """A control group of the kernel whose processes get half a core."""
+    for root, name, text in (
+        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "50000"),
+        ("/sys/fs/cgroup", "cpu.max", "50000 100000"),
+    ):
+        group = Path(root, f"mura_skorch-{os.getpid()}")
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / name).write_text(text)
+            yield group
+            return
+        except OSError:
+            continue
+        finally:
+            group.rmdir()
+    pytest.skip("nobody may make control groups here")
+
+
+def test_threads_are_at_most_the_quota_of_the_control_group(group_of_half_a_core):
+    ask = (
+        f"import os; open('{group_of_half_a_core}/cgroup.procs', 'w').write(str(os.getpid())); "
+        "import torch; torch.set_num_threads(3); "
+        "from mura_skorch.hardware import threads_within_quota as within\n"
+        "with within(): print(torch.get_num_threads())"
+    )
+    found = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "1"
 
 
 def test_fewer_threads_than_cores_stay_as_the_user_set_them():

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import cpu_count
 from PIL import Image
 from torch.utils.data import Dataset
 
 from mura_skorch.dataset import StudyDataset
 from mura_skorch.grey import UnsuitableImageError
+from mura_skorch.hardware import count_cores
 from mura_skorch.images import decode_view
 from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
@@ -37,7 +37,7 @@ KINDS = {
 }
 LONGEST_PATH = 4096  # characters, as on Linux
 # More requests than cores would only hold more large images at once.
-DECODERS = threading.BoundedSemaphore(cpu_count())
+DECODERS = threading.BoundedSemaphore(count_cores())
 
 
 class DecodedStudies(Dataset):
