@@ -78,19 +78,15 @@ def holdings():
 def make_studies(folder, n_studies, seed=0):
     """Return a table of studies with the numbers of views of MURA's training part."""
     rng = np.random.default_rng(seed)
-    picture = Image.fromarray(rng.integers(0, 256, (SIZE, SIZE)).astype(np.uint8))
     n_views = list(VIEW_COUNTS["train"])
     share = np.array(list(VIEW_COUNTS["train"].values()), dtype=float)
     views = []
     for i, n in enumerate(rng.choice(n_views, n_studies, p=share / share.sum())):
-        thousand = folder / f"{i // 1000:03d}"
-        own = thousand / f"study{i:06d}"
+        own = folder / f"{i // 1000:03d}" / f"study{i:06d}"
         own.mkdir(parents=True)
-        if i % 1000 == 0:  # a file system allows some ten thousand links to one file
-            picture.save(thousand / "picture.png")
         views.append(tuple(str(own / f"image{k + 1}.png") for k in range(n)))
         for path in views[-1]:
-            os.link(thousand / "picture.png", path)
+            Image.fromarray(rng.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)).save(path)
     names = [f"train/XR_HAND/patient{i:06d}/study1" for i in range(n_studies)]
     table = {"study": names, "study_type": "XR_HAND", "patient": np.arange(n_studies)}
     return pd.DataFrame(table | {"views": views, "label": rng.integers(0, 2, n_studies)})

@@ -104,8 +104,10 @@ def is_default(net: Any, name: str, value: Any) -> bool:
         Its value.
     """
     declaration = declared(net).get(name)
+    if declaration is None or type(value) is not type(declaration.default):
+        return False
     # The default of a clone is a copy: equal, and not the same.
-    return declaration is not None and repr(value) == repr(declaration.default)
+    return repr(value) == repr(declaration.default)
 
 
 def names_taken(takes: Any, n_given: int = 0) -> list[str] | None:

@@ -695,8 +695,8 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     def _weights_of(self, studies):
         """Return the class weights that the loss has for the types of a dataset."""
         weight = getattr(self.criterion_, "class_weight", None)
-        if studies is None or weight is None:
-            return None
+        if studies is None or weight is None or len(weight) != len(self.study_types_) + 1:
+            return None  # nothing is weighted, or nothing has been counted yet
         return weight[self._weight_rows(sorted(set(studies_of(studies)["study_type"])))].tolist()
 
     def _weight_rows(self, study_types):

@@ -69,7 +69,8 @@ def views_of_cells(split):
 
 
 def write_full_size(root, picture):
-    """Write the folder and its CSV files; every image is a hard link to one picture."""
+    """Write the folder and its CSV files; every image is a copy of one picture."""
+    data = picture.read_bytes()
     lines = {}
     for study, n_views in full_size_studies().items():
         folder, split = os.path.join(root, study), study.split("/")[0]
@@ -78,7 +79,8 @@ def write_full_size(root, picture):
         listed = f"MURA-v1.1/{study}/"
         lines.setdefault(f"{split}_labeled_studies.csv", []).append(f"{listed},{label}\n")
         for i in range(1, n_views + 1):
-            os.link(picture, os.path.join(folder, f"image{i}.png"))
+            with open(os.path.join(folder, f"image{i}.png"), "wb") as image:
+                image.write(data)
             lines.setdefault(f"{split}_image_paths.csv", []).append(f"{listed}image{i}.png\n")
     for name, rows in lines.items():
         (root / name).write_text("".join(rows))

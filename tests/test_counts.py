@@ -34,10 +34,10 @@ def full_root():
 @pytest.fixture(scope="module")
 def full():
     """The table of such a folder, without the folder."""
-    rows = [
-        (study, *study.split("/")[:3], (f"{study}/image.png",) * n_views, study[-8:] == "positive")
-        for study, n_views in full_size_studies().items()
-    ]
+    rows = []
+    for study, n_views in full_size_studies().items():
+        views = tuple(f"{study}/image{i + 1}.png" for i in range(n_views))
+        rows.append((study, *study.split("/")[:3], views, study[-8:] == "positive"))
     table = pd.DataFrame(
         rows, columns=["study", "split", "study_type", "patient", "views", "label"]
     )
@@ -96,7 +96,7 @@ def test_full_size_folder_is_read_and_explored_with_its_images(full_root):
     assert (len(studies), len(found.images)) == (14656, 40005)
     assert found.published["agrees"].all()
     assert found.unreadable.empty
-    assert len(found.duplicates) == 40005  # one picture, linked
+    assert len(found.duplicates) == 40005  # one picture, copied
 
 
 def test_what_a_lacking_study_changes_is_listed(full):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from conftest import tiny_classifier
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mura_skorch import ValidStudies
 from mura_skorch.judging import judge
@@ -11,14 +12,16 @@ pytestmark = pytest.mark.faults
 
 
 def with_pixels(studies, folder, pixels):
-    """Return the studies with one picture in the place of every view."""
+    """Return the studies with one picture in the place of every view, no two files alike."""
     folder.mkdir()
     views = [
         tuple(str(folder / f"{i}_{k}.png") for k in range(len(paths)))
         for i, paths in enumerate(studies["views"])
     ]
     for path in (path for paths in views for path in paths):
-        Image.fromarray(pixels).save(path)
+        text = PngInfo()
+        text.add_text("name", path)
+        Image.fromarray(pixels).save(path, pnginfo=text)
     return studies.assign(views=views)
 
 

@@ -1,3 +1,6 @@
+import shutil
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -86,8 +89,17 @@ def test_batch_of_short_studies_is_left_alone():
     assert draw_views(batch, None) is batch
 
 
-def test_training_on_long_studies_stays_within_the_limit(train):
-    long = train.assign(views=train["views"].map(lambda views: tuple(views) * 10))
+def ten_times(views, folder):
+    """Return the views and nine copies of each in files of their own."""
+    copies = [str(folder / f"{time.monotonic_ns()}-{i}.png") for i in range(9 * len(views))]
+    for i, path in enumerate(copies):
+        shutil.copy(views[i % len(views)], path)
+    return (*views, *copies)
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*copies of one another:UserWarning")
+def test_training_on_long_studies_stays_within_the_limit(train, tmp_path):
+    long = train.assign(views=[ten_times(views, tmp_path) for views in train["views"]])
     sizes = []
 
     class Watching(TinyNet):

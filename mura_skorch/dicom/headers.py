@@ -88,9 +88,20 @@ def decimal(found: Any, name: str, *, nonzero: bool = False) -> float | None:
 
 
 def unsuitable(name: str, kind: str, got: Any = None) -> UnsuitableImageError:
-    """Return the error for an element whose value cannot be used; None means it is missing.
+    """Return the error for an element whose value cannot be used.
 
-    Text is not quoted unless it is a number.
+    Parameters
+    ----------
+    name : str
+        The element's keyword, such as "RescaleSlope".
+    kind : str
+        What it should be.
+    got : object, default=None
+        Its value; None means that it is missing. Text is not quoted unless it is a number.
+
+    Returns
+    -------
+    UnsuitableImageError
     """
     if got is None:
         text = "none"
