@@ -87,7 +87,7 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
     assert children == {parent.info.run_id}
     assert all("test/kappa" in run.data.metrics for run in [parent, *runs.values()])
     # The parent's overall figures pool three models; each child's are one model's.
-    assert "test/auroc_mean_of_types" in parent.data.metrics
+    assert "test/probabilities/auroc_mean_of_types" in parent.data.metrics
     assert not any("mean_of" in name for run in runs.values() for name in run.data.metrics)
     assert parent.data.tags["note"] == note
     client = mlflow.MlflowClient()
