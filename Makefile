@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 PYTHONS := 3.11 3.12 3.13
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 LOCK := requirements/dev-$(VERSION).txt
-# Two files at a time: most tests use one core.
-PYTEST := -m pytest -n 2 --dist loadfile --durations=25
+# Two files at a time: most tests use one core. In their order: those that wait longest come early.
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 .PHONY: help demo test test-faults lint bench dist docs audit lock latest lowest clean
 

@@ -208,15 +208,15 @@ def test_worker_killed_in_prediction_is_an_error_that_says_so(fitted, studies, t
 
 
 def little_memory(worker):
-    """Let a worker have some memory, less than it needs for its next picture."""
+    """Let a worker have a gigabyte, less than its next picture but enough to start a thread."""
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
 
 
 def test_worker_without_memory_is_an_error_that_says_so(train):
     net = tiny_classifier(
-        dataset__image_size=20_000,
+        dataset__image_size=40_000,
         iterator_train__num_workers=1,
         iterator_train__worker_init_fn=little_memory,
     )
