@@ -10,7 +10,7 @@ from mura_skorch.description import DESCRIPTION, scores_section, with_section
 from mura_skorch.evaluation import final_metrics, score_predictions
 from mura_skorch.runs import Run
 from mura_skorch.score_tables import PROBABILITIES
-from mura_skorch.tracking import PREDICTIONS, MlflowTracker
+from mura_skorch.tracking import PREDICTIONS, PREDICTIONS_TAG, MlflowTracker
 
 __all__ = ["log_scores", "log_test_scores"]
 
@@ -84,7 +84,13 @@ def log_scores(
         run.log_folder(report, Path(PREDICTIONS[0]).parent.name)
     run.log_metrics({_in_section(name): value for name, value in final_metrics(scores).items()})
     section = scores_section(scores, None if report is None else "report/report.html")
-    run.set_tags({DESCRIPTION: with_section(run.tag(DESCRIPTION) or run.note, section)})
+    run.set_tags(
+        {
+            DESCRIPTION: with_section(run.tag(DESCRIPTION) or run.note, section),
+            # The report of an earlier test may still be there.
+            PREDICTIONS_TAG: PREDICTIONS[1 if report is None else 0],
+        }
+    )
 
 
 def _in_section(name):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from skorch.history import History
 
 from mura_skorch.saving import (
@@ -97,6 +98,9 @@ class PersistentNet(StudySteps):
     def _load(cls, folder, params):
         _, config = read_model(folder)
         saved = {k: v for k, v in config["params"].items() if k not in OF_A_MACHINE}
+        criterion = getattr(torch.nn, config["classes"]["criterion"], None)
+        if isinstance(criterion, type) and issubclass(criterion, torch.nn.BCEWithLogitsLoss):
+            saved["criterion"] = criterion  # one of torch's own is known by its name
         try:
             net = cls(**{**saved, **params})
         except TypeError as error:
@@ -105,7 +109,7 @@ class PersistentNet(StudySteps):
             if name != config["classes"][part]:
                 raise ValueError(
                     f"expected {part} {printable(config['classes'][part])}, with which the model "
-                    f"in {printable(folder)} was saved, got {name}; pass {part}=THAT_CLASS to load"
+                    f"in {printable(folder)} was saved, got {name}; pass it to load as {part}"
                 )
         start, net.module__weights = net.module__weights, None
         try:

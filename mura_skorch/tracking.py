@@ -40,6 +40,7 @@ ModelSource = str | os.PathLike[str] | MlflowRun
 MODEL_ARTIFACT = "model"
 # Where a run may have its predictions of the reported studies, in the order they are looked for.
 PREDICTIONS = ("report/predictions.csv", "test_predictions.csv")
+PREDICTIONS_TAG = "predictions"  # says which of them the last test wrote
 
 
 class MlflowTracker(Callback):
@@ -272,9 +273,10 @@ def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.Data
     run : str, Run or mlflow.entities.Run
         A run or its id.
     table : str, optional
-        Artifact path of the table. None looks for "report/predictions.csv", then for
-        "test_predictions.csv"; the predictions that epochs were chosen by, in
-        "valid_predictions.csv", are never taken unless they are named here.
+        Artifact path of the table. None takes that of the last test, and in a run that does not
+        name it looks for "report/predictions.csv", then for "test_predictions.csv". The predictions
+        that epochs were chosen by, in "valid_predictions.csv", are never taken unless they are
+        named here.
 
     Returns
     -------
@@ -297,20 +299,20 @@ def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.Data
         )
     client = mlflow.MlflowClient()
     try:
-        client.get_run(run_id)
+        last = client.get_run(run_id).data.tags.get(PREDICTIONS_TAG)
     except MlflowException as error:
         raise ValueError(
             f"expected the id of an MLflow run, got {run_id!r} ({error.message}); copy the id "
             "from the run's page, and set MLFLOW_TRACKING_URI to where it was logged"
         ) from error
     files = _artifacts(client, run_id)
-    wanted = PREDICTIONS if table is None else (table,)
+    wanted = (table or last,) if table or last else PREDICTIONS
     found = [name for name in wanted if name in files]
     if not found:
         tables = ", ".join(name for name in files if name.endswith(".csv")) or "none"
         raise ValueError(
             f"expected {' or '.join(wanted)} among the artifacts of run {run_id}, got these "
-            f"tables: {tables}; name one of them (--table), or evaluate the model again"
+            f"tables: {tables}; name one of them (--table), or log a test with log_test_scores"
         )
     with tempfile.TemporaryDirectory() as folder, impatience():
         file = mlflow.artifacts.download_artifacts(

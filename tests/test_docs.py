@@ -1,4 +1,5 @@
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -27,7 +28,10 @@ def build(tmp_path_factory):
     made = shutil.ignore_patterns("_build", "gallery", "sg_execution_times.rst", "__pycache__")
     shutil.copytree(DOCS, folder / "docs", ignore=made)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "docs", "html"]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # other tests use the other core
+    found = subprocess.run(
+        command, cwd=folder, env=alone, capture_output=True, text=True, check=False
+    )
     assert found.returncode == 0, f"{found.stdout[-2000:]}\n{found.stderr}"
     assert "WARNING" not in found.stderr
     assert not list(folder.rglob("mlruns")), "the tutorial leaves its record beside itself"

@@ -130,3 +130,14 @@ def test_what_a_server_that_is_away_does_not_get_is_sent_later_to_the_run_of_the
     assert run.info.status == "FINISHED"
     text = run.data.tags["mlflow.note.content"]
     assert text.index("### Test") < text.index("### Validation")
+
+
+def test_comparison_takes_the_last_test_though_the_report_of_an_earlier_one_is_there(
+    predictions, tmp_path
+):
+    write_report(tmp_path / "report", predictions)
+    with Run(name="twice") as run:
+        log_test_scores(run, predictions, report=tmp_path / "report")
+        log_test_scores(run, predictions.iloc[:10])
+    assert len(fetch_predictions(run.run_id)) == 10
+    assert len(fetch_predictions(run.run_id, "report/predictions.csv")) == len(predictions)

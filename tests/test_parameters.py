@@ -392,3 +392,11 @@ def test_step_knows_where_it_computes_before_the_network_is_made():
     assert MuraClassifier(device=None).where_ == "cpu"
     assert isinstance(MuraClassifier(), StudySteps)
     assert pd.isna(MuraClassifier(device=None).device)
+
+
+def test_model_of_one_of_torchs_losses_is_loaded_without_naming_it(train, tmp_path):
+    net = tiny_classifier(criterion=nn.BCEWithLogitsLoss, max_epochs=1).fit(train)
+    net.save(tmp_path / "model")
+    loaded = MuraClassifier.load(tmp_path / "model", module=TinyNet)
+    assert loaded.criterion is nn.BCEWithLogitsLoss
+    np.testing.assert_array_equal(loaded.predict_proba(train), net.predict_proba(train))
