@@ -109,7 +109,7 @@ class PersistentNet(StudySteps):
             if name != config["classes"][part]:
                 raise ValueError(
                     f"expected {part} {printable(config['classes'][part])}, with which the model "
-                    f"in {printable(folder)} was saved, got {name}; pass it to load as {part}"
+                    f"in {printable(folder)} was saved, got {name}; pass {part}=THE_CLASS to load"
                 )
         start, net.module__weights = net.module__weights, None
         try:
