@@ -94,7 +94,7 @@ def patient_keys(
     absent = codes < 0
     if missing is None and absent.any():
         raise ValueError(
-            f"expected {name} without missing values, got one in row {int(absent.argmax())}; "
+            f"expected {name} without missing values, got one in row {int(np.argmax(absent))}; "
             "fill it in or leave that row out"
         )
     keys = np.empty(len(distinct) + 1, dtype=object)
