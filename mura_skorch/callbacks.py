@@ -218,9 +218,11 @@ class CpuUtilisation(Callback):
     def on_epoch_begin(self, net, **kwargs):
         """Count from zero."""
         self.seconds_ = self.cpu_seconds_ = 0.0
+        self.n_threads_ = 1
 
     def on_batch_begin(self, net, **kwargs):
-        """Start the clocks."""
+        """Start the clocks, on as many threads as the quota leaves while batches are computed."""
+        self.n_threads_ = torch.get_num_threads()
         self.started_ = time.monotonic(), time.process_time()
 
     def on_batch_end(self, net, **kwargs):
@@ -231,7 +233,7 @@ class CpuUtilisation(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Print the line."""
-        n_threads = torch.get_num_threads()
+        n_threads = self.n_threads_
         is_on_cpu = torch.device(net.device or "cpu").type == "cpu"
         if self.has_reported_ or not (net.verbose and is_on_cpu and n_threads > 1):
             return

@@ -343,3 +343,20 @@ def test_short_epochs_and_silent_fits_report_no_waiting_threads(capsys, train):
     tiny_classifier(callbacks__cpu_utilisation__lowest=99).fit(train)
     tiny_classifier(callbacks__cpu_utilisation__min_seconds=0, verbose=0).fit(train)
     assert "threads computed" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_threads_that_the_quota_takes_away_are_not_reported_as_waiting(capsys, train):
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    torch.set_num_threads(3)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        tiny_classifier(
+            callbacks__cpu_utilisation__min_seconds=0,
+            callbacks__cpu_utilisation__lowest=99,
+            verbose=1,
+        ).fit(train)
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+    assert "threads computed" not in capsys.readouterr().out
