@@ -1,5 +1,6 @@
 """What tests share: drawn studies, a network that trains in a second, one MLflow store."""
 
+import contextlib
 import os
 from functools import partial
 from pathlib import Path
@@ -53,13 +54,16 @@ def mlflow_store(tmp_path_factory):
 
 @pytest.fixture
 def restored_store(mlflow_store):
-    """After a test that used another store or experiment, bring the session's back."""
+    """Give MLflow back to the session's store after a test that used another."""
     import mlflow  # here: other processes import this file to find out what a fit imports
 
-    yield
-    mlflow.set_tracking_uri(mlflow_store)  # and in the environment
-    mlflow.set_experiment("Default")
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    yield
+    mlflow.set_tracking_uri(None)  # from here on the environment decides again
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_store
+    mlflow.set_experiment("Default")
+    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,9 +74,13 @@ def own_workers():
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    """Run each test in a folder of its own: nothing is left in the repository."""
-    monkeypatch.chdir(tmp_path)
+def own_folder(tmp_path):
+    """Run each test in a folder of its own: nothing is left in the repository.
+
+    Without monkeypatch, which would then undo a test's changes after all its other fixtures.
+    """
+    with contextlib.chdir(tmp_path):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,17 +23,6 @@ from mura_skorch.runs import Run
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture
-def elsewhere(mlflow_store):
-    """Give MLflow back to the store of the session after a test that points it elsewhere."""
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-    yield
-    mlflow.set_tracking_uri(mlflow_store)
-    mlflow.set_experiment("Default")
-    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-        os.environ.pop(name, None)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server that no test stops."""
@@ -138,7 +127,7 @@ def training(train, url, pause, epochs):
 
 @pytest.mark.slow
 def test_command_sends_what_a_server_that_was_away_all_the_time_did_not_get(
-    elsewhere, train, tmp_path
+    restored_store, train, tmp_path
 ):
     port = free_port()
     begin = time.time() * 1000
@@ -179,7 +168,7 @@ def test_command_sends_what_a_server_that_was_away_all_the_time_did_not_get(
 
 
 @pytest.mark.slow
-def test_process_that_is_killed_leaves_all_epochs_to_the_command(elsewhere, train, server):
+def test_process_that_is_killed_leaves_all_epochs_to_the_command(restored_store, train, server):
     mlflow.set_tracking_uri(server.url)
     with training(train, f"http://127.0.0.1:{free_port()}", 0.5, 100) as process:
         for line in process.stdout:
@@ -202,7 +191,9 @@ def test_process_that_is_killed_leaves_all_epochs_to_the_command(elsewhere, trai
 
 
 @pytest.mark.slow
-def test_server_that_comes_back_has_everything_in_order_before_the_run_ends(elsewhere, tmp_path):
+def test_server_that_comes_back_has_everything_in_order_before_the_run_ends(
+    restored_store, tmp_path
+):
     with tracking_server(tmp_path) as server:
         experiment = use(server.url, "back")
         run = Run(name="run").open()
@@ -227,7 +218,7 @@ def test_server_that_comes_back_has_everything_in_order_before_the_run_ends(else
 
 @pytest.mark.slow
 def test_run_that_goes_on_in_a_new_process_takes_along_what_the_old_one_left(
-    elsewhere, server, tmp_path
+    restored_store, server, tmp_path
 ):
     experiment = use(server.url, "reopened")
     with Run(name="run") as run:
@@ -248,7 +239,7 @@ def test_run_that_goes_on_in_a_new_process_takes_along_what_the_old_one_left(
 
 
 @pytest.mark.slow
-def test_server_that_takes_ten_seconds_a_call_costs_the_epochs_nothing(elsewhere, server):
+def test_server_that_takes_ten_seconds_a_call_costs_the_epochs_nothing(restored_store, server):
     experiment = use(server.url, "slow")
     with SlowProxy(server.port, 10) as proxy:
         mlflow.set_tracking_uri(proxy.url)
@@ -270,7 +261,7 @@ def test_server_that_takes_ten_seconds_a_call_costs_the_epochs_nothing(elsewhere
 
 
 @pytest.mark.slow
-def test_server_that_never_answers_does_not_hold_up_the_end(elsewhere, server):
+def test_server_that_never_answers_does_not_hold_up_the_end(restored_store, server):
     experiment = use(server.url, "silent")
     with SlowProxy(server.port, 3600) as proxy:
         mlflow.set_tracking_uri(proxy.url)
@@ -289,7 +280,7 @@ def test_server_that_never_answers_does_not_hold_up_the_end(elsewhere, server):
 
 
 @pytest.mark.slow
-def test_sending_that_is_killed_and_repeated_sends_each_record_once(elsewhere, server):
+def test_sending_that_is_killed_and_repeated_sends_each_record_once(restored_store, server):
     experiment = use(server.url, "once")
     with pytest.warns(UserWarning, match="expected MLflow"):
         mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
@@ -316,7 +307,7 @@ def test_sending_that_is_killed_and_repeated_sends_each_record_once(elsewhere, s
 
 
 @pytest.mark.slow
-def test_full_disk_under_the_server_loses_nothing(elsewhere, tmp_path):
+def test_full_disk_under_the_server_loses_nothing(restored_store, tmp_path):
     with (
         mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=8m", "tmpfs") as disk,
         tracking_server(disk) as server,
@@ -341,7 +332,7 @@ def test_full_disk_under_the_server_loses_nothing(elsewhere, tmp_path):
     assert unsent() is None
 
 
-def test_full_disk_under_the_training_moves_the_journal(elsewhere, tmp_path, monkeypatch):
+def test_full_disk_under_the_training_moves_the_journal(restored_store, tmp_path, monkeypatch):
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as disk:
         monkeypatch.chdir(disk)
         mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
@@ -361,7 +352,7 @@ def test_full_disk_under_the_training_moves_the_journal(elsewhere, tmp_path, mon
 
 
 def test_fit_in_a_folder_that_is_read_only_goes_on_and_is_kept(
-    elsewhere, train, tmp_path, monkeypatch
+    restored_store, train, tmp_path, monkeypatch
 ):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -383,7 +374,7 @@ def test_fit_in_a_folder_that_is_read_only_goes_on_and_is_kept(
 
 
 @pytest.mark.slow
-def test_database_of_a_server_that_goes_away_and_comes_back_loses_nothing(elsewhere, tmp_path):
+def test_database_of_a_server_that_goes_away_and_comes_back_loses_nothing(restored_store, tmp_path):
     if Postgres(tmp_path / "log").programs is None:
         pytest.skip("PostgreSQL's initdb is neither on PATH nor in /usr/lib/postgresql")
     if importlib.util.find_spec("psycopg2") is None:
@@ -416,14 +407,14 @@ def test_database_of_a_server_that_goes_away_and_comes_back_loses_nothing(elsewh
 # --- other processes ------------------------------------------------------------------------------
 
 
-def test_worker_that_gets_a_run_knows_its_id_and_key(elsewhere, mlflow_store):
+def test_worker_that_gets_a_run_knows_its_id_and_key(restored_store, mlflow_store):
     use(mlflow_store, "worker")
     with Run(name="parent") as parent:
         copy = pickle.loads(pickle.dumps(parent))
         assert (copy.run_id, copy.key, copy.unsent) == (parent.run_id, parent.key, None)
 
 
-def test_fork_of_a_process_that_is_sending_logs_too(elsewhere, mlflow_store):
+def test_fork_of_a_process_that_is_sending_logs_too(restored_store, mlflow_store):
     use(mlflow_store, "fork")
     with Run(name="forked") as run:
         log_epochs(run, 1)

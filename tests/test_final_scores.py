@@ -106,7 +106,7 @@ def test_model_without_a_run_and_predictions_without_labels_are_refused(train, f
 
 @pytest.mark.slow
 def test_what_a_server_that_is_away_does_not_get_is_sent_later_to_the_run_of_the_fit(
-    restored_store, mlflow_store, train, predictions, monkeypatch
+    restored_store, mlflow_store, train, predictions
 ):
     mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
     clf = tiny_classifier(callbacks__mlflow__log_model=False, callbacks__mlflow__run_name="late")
@@ -114,13 +114,12 @@ def test_what_a_server_that_is_away_does_not_get_is_sent_later_to_the_run_of_the
         clf.fit(train)
     log_test_scores(clf, predictions)
     (folder,) = Path("mura_unsent").iterdir()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
+    mlflow.set_tracking_uri(mlflow_store)  # and in the environment, which the command reads
     for _ in range(60):  # the thread that tries in vain ends first
         assert send.main([str(folder)]) == 0
         if not folder.exists():
             break
         time.sleep(0.5)
-    mlflow.set_tracking_uri(mlflow_store)
     (run,) = mlflow.search_runs(
         search_all_experiments=True,
         filter_string="attributes.run_name = 'late'",
