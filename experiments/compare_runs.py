@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mura_skorch.comparison import compare_models, match_predictions
-from mura_skorch.predictions import join_notes
-from mura_skorch.texts import printable
+from mura_skorch.evaluation import compare_models, join_notes, match_predictions
 from mura_skorch.tracking import fetch_predictions
+from mura_skorch.utils.text import printable
 
 
 def main(argv=None):

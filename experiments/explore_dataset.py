@@ -22,7 +22,7 @@ from mura_skorch.exploration import (
     summary_tables,
     write_exploration,
 )
-from mura_skorch.texts import LINE_WIDTH
+from mura_skorch.utils.text import LINE_WIDTH
 
 PHANTOMS = Path("phantoms")
 MARKS = {"bad": "!! ", "plain": "-  ", "good": "ok "}

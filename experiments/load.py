@@ -25,7 +25,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from mura_skorch import MuraClassifier, StudyDenseNet
-from mura_skorch.published.counts import VIEW_COUNTS
+from mura_skorch.evaluation.published.counts import VIEW_COUNTS
 
 SIZE = 16  # pixels, of the picture and of the prepared view
 PER_EPOCH = 8  # samples of the memory

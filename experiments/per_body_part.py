@@ -24,7 +24,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
 from mura_skorch.callbacks import EpochLine, format_seconds
-from mura_skorch.calls import (
+from mura_skorch.cli.script_state import (
     OF_CALLS,
     alone_in,
     check_is_new,
@@ -33,21 +33,25 @@ from mura_skorch.calls import (
     kept_call,
     state_file_of,
 )
-from mura_skorch.experiment import end_children, runs_link, use_experiment
-from mura_skorch.final_scores import log_scores, log_test_scores
-from mura_skorch.hardware import count_cores
-from mura_skorch.interruptions import Interruptions
-from mura_skorch.judging import judge
+from mura_skorch.data import check_apart
+from mura_skorch.evaluation import beside_pooled, join_notes
+from mura_skorch.evaluation.formatting import format_scores
+from mura_skorch.evaluation.published import is_mura
 from mura_skorch.metrics import OVERALL
-from mura_skorch.module import StudyDenseNet
-from mura_skorch.predictions import beside_pooled, join_notes
-from mura_skorch.published import is_mura
-from mura_skorch.report import write_report
-from mura_skorch.runs import Run
-from mura_skorch.score_tables import format_scores
-from mura_skorch.splits import check_apart
-from mura_skorch.texts import printable
-from mura_skorch.training_state import run_id_of
+from mura_skorch.models import StudyDenseNet
+from mura_skorch.report import judge, write_report
+from mura_skorch.tracking import (
+    Run,
+    end_children,
+    log_scores,
+    log_test_scores,
+    runs_link,
+    use_experiment,
+)
+from mura_skorch.training.checkpoint import run_id_of
+from mura_skorch.training.device import count_cores
+from mura_skorch.training.signals import Interruptions
+from mura_skorch.utils.text import printable
 
 POOLED = "all"
 OF_THIS_CALL = ("resume", "parent_run_id")
@@ -127,7 +131,10 @@ def run(args, studies, experiment_id, is_resumed):
             log_scores(parent, scores, report=folder)
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     if experiment_id is None:
-        print("Runs: MLflow did not answer; python -m mura_skorch.send sends what it did not get")
+        print(
+            "Runs: MLflow did not answer; send what it did not get with "
+            "python -m mura_skorch.tracking.offline.sync"
+        )
     else:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     if failed:

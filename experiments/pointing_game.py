@@ -17,14 +17,12 @@ from matplotlib.figure import Figure
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
 from mura_skorch.callbacks import EpochLine
-from mura_skorch.experiment import runs_link, use_experiment
-from mura_skorch.hardware import count_cores
-from mura_skorch.images import read_view
-from mura_skorch.localization import peak_in_box, peak_of
+from mura_skorch.data import read_view
+from mura_skorch.evaluation import join_notes
+from mura_skorch.inspection import LEGEND, peak_in_box, peak_of, pointing_scores
 from mura_skorch.plots import MapDisplay
-from mura_skorch.pointing import LEGEND, pointing_scores
-from mura_skorch.predictions import join_notes
-from mura_skorch.runs import Run
+from mura_skorch.tracking import Run, runs_link, use_experiment
+from mura_skorch.training.device import count_cores
 
 PHANTOMS = Path("phantoms_wrist")
 N_DRAWN = {"n_train": 150, "n_valid": 120, "n_test": 0}  # studies

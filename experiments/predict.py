@@ -22,22 +22,17 @@ from pathlib import Path
 import numpy as np
 
 from mura_skorch import read_studies
-from mura_skorch.breakdown import scores_by
+from mura_skorch.calibration import check_rule, is_rule
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
-from mura_skorch.experiment import runs_link, use_experiment
-from mura_skorch.final_scores import log_scores
-from mura_skorch.identity import file_codes, patient_keys, warn_of_lookalikes
-from mura_skorch.judging import judge
-from mura_skorch.labels import join_labels
-from mura_skorch.operating_point import check_rule, is_rule
-from mura_skorch.predictions import join_notes, prediction_table
-from mura_skorch.published import is_mura
-from mura_skorch.readers import reader_kappas
-from mura_skorch.report import write_report
-from mura_skorch.runs import Run
-from mura_skorch.score_tables import format_scores
-from mura_skorch.whole_files import check_writable
+from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, scores_by
+from mura_skorch.evaluation.formatting import format_scores
+from mura_skorch.evaluation.published import is_mura
+from mura_skorch.report import judge, write_report
+from mura_skorch.studies import join_labels
+from mura_skorch.tracking import Run, log_scores, runs_link, use_experiment
+from mura_skorch.utils.atomic import check_writable
+from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookalikes
 
 
 def main(argv=None):

@@ -27,20 +27,17 @@ from mura_skorch import (
     write_phantoms,
 )
 from mura_skorch.callbacks import EpochLine
+from mura_skorch.data import check_apart
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
-from mura_skorch.experiment import runs_link, use_experiment
-from mura_skorch.final_scores import log_scores
-from mura_skorch.hardware import count_cores
-from mura_skorch.judging import judge
-from mura_skorch.mlmodel import save_mlmodel
-from mura_skorch.predictions import join_notes, prediction_table, write_competition
-from mura_skorch.provenance import data_digest
-from mura_skorch.published import format_paper_table, is_mura, paper_table
-from mura_skorch.report import write_report
-from mura_skorch.runs import Run
-from mura_skorch.score_tables import format_scores
-from mura_skorch.splits import check_apart
+from mura_skorch.evaluation import join_notes, prediction_table, write_competition
+from mura_skorch.evaluation.formatting import format_scores
+from mura_skorch.evaluation.published import format_paper_table, is_mura, paper_table
+from mura_skorch.report import judge, write_report
 from mura_skorch.studies import explode_views
+from mura_skorch.tracking import Run, log_scores, runs_link, use_experiment
+from mura_skorch.tracking.mlflow_model import save_mlmodel
+from mura_skorch.training.device import count_cores
+from mura_skorch.utils.provenance import data_digest
 
 PHANTOMS = Path("phantoms")
 # As in the paper; v3 does not give its angle, 10 degrees are a known reimplementation's.

@@ -17,34 +17,35 @@ from numpy.typing import ArrayLike
 from skorch.callbacks import LRScheduler
 from skorch.utils import is_dataset, to_numpy
 
-from mura_skorch.arguments import told
-from mura_skorch.bad_views import check_none_lost, count_bad_views, tell_bad_views, with_gaps
-from mura_skorch.callbacks import BestWeights, training_callbacks
-from mura_skorch.collate import StudyCollate
-from mura_skorch.dataset import StudyDataset, base_of, is_cached, studies_of
-from mura_skorch.decisions import OperatingPointMixin, probabilities
-from mura_skorch.fingerprint import digest_of
-from mura_skorch.identity import patient_keys, warn_of_lookalikes
-from mura_skorch.images import check_views
-from mura_skorch.inner_fits import birthplace
-from mura_skorch.localization import localize
-from mura_skorch.loss import StudyTypeBCE
-from mura_skorch.module import StudyDenseNet
-from mura_skorch.operating_point import is_rule
-from mura_skorch.parameters import check_names, check_parameters
-from mura_skorch.predictions import join_notes
-from mura_skorch.resuming import ResumableNet, StateKeeper
-from mura_skorch.saving import note_of
-from mura_skorch.splits import (
+from mura_skorch.calibration.operating_point import is_rule
+from mura_skorch.calibration.threshold_mixin import OperatingPointMixin, probabilities
+from mura_skorch.callbacks.best_weights import BestWeights
+from mura_skorch.callbacks.defaults import training_callbacks
+from mura_skorch.data.collate import StudyCollate
+from mura_skorch.data.dataset import StudyDataset, base_of, is_cached, studies_of
+from mura_skorch.data.images import check_views
+from mura_skorch.data.splits import (
     PatientSplit,
     TrainSplit,
     ValidStudies,
     as_split,
     check_no_shared_patient,
 )
-from mura_skorch.studies import check_studies
-from mura_skorch.tracking import MlflowTracker, on_record
-from mura_skorch.transforms import Augment
+from mura_skorch.data.transforms import Augment
+from mura_skorch.data.unreadable import check_none_lost, count_bad_views, tell_bad_views, with_gaps
+from mura_skorch.inspection.activation_maps import localize
+from mura_skorch.models.densenet import StudyDenseNet
+from mura_skorch.models.losses import StudyTypeBCE
+from mura_skorch.models.serialization import note_of
+from mura_skorch.studies.columns import join_notes
+from mura_skorch.studies.validation import check_studies
+from mura_skorch.tracking.callback import MlflowTracker, on_record
+from mura_skorch.tracking.nested import birthplace
+from mura_skorch.training.fingerprint import digest_of
+from mura_skorch.training.parameters import check_names, check_parameters
+from mura_skorch.training.resume import ResumableNet, StateKeeper
+from mura_skorch.utils.arguments import told
+from mura_skorch.utils.identity import patient_keys, warn_of_lookalikes
 
 __all__ = ["MuraClassifier"]
 
@@ -104,7 +105,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         Height and width of a prepared view in pixels.
     dataset__cache : path or None, default=None
         Folder in which prepared views are kept, so that no image is decoded twice; None keeps
-        none. See `mura_skorch.cache.ViewCache`.
+        none. See `mura_skorch.data.ViewCache`.
     optimizer : class or str, default=torch.optim.Adam
         As in the paper, with torch's betas (0.9, 0.999). A name such as "AdamW" is that of a class
         in `torch.optim`. Optimizers that evaluate a batch several times, such as LBFGS, are
@@ -136,7 +137,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     threshold : float, "youden" or "sensitivity=0.95", default=0.5
         Studies with a probability strictly above are abnormal. 0.5 as in the paper; a rule
         chooses the number on the validation part of each fit, after its last epoch, see
-        `mura_skorch.operating_point.choose_threshold`. The scores of the epochs are made with
+        `mura_skorch.calibration.choose_threshold`. The scores of the epochs are made with
         0.5 then. A sensitivity holds on the studies that chose the number; on others, about half
         of all models are below it.
     device : str, torch.device or None, default="auto"
@@ -201,7 +202,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         brings the best weights back; a second one stops at once. SIGTERM ends the program with
         code 143, its MLflow run as KILLED.
     bad_views_ : DataFrame or None
-        The views that the last fit left out, see `mura_skorch.bad_views.leave_out`; None where it
+        The views that the last fit left out, see `mura_skorch.data.leave_out`; None where it
         was to raise.
 
     References
@@ -513,7 +514,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
 
         See Also
         --------
-        mura_skorch.localization : The maps explained, and how they are resized.
+        mura_skorch.inspection.localize : The maps explained, and how they are resized.
         """
         return localize(self, X)
 

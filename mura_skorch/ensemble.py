@@ -15,20 +15,20 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from mura_skorch._version import __version__
+from mura_skorch.calibration.operating_point import check_rule
+from mura_skorch.calibration.threshold_mixin import OperatingPointMixin, probabilities
 from mura_skorch.classifier import MuraClassifier
-from mura_skorch.decisions import OperatingPointMixin, probabilities
-from mura_skorch.operating_point import check_rule
-from mura_skorch.predictions import join_notes
-from mura_skorch.saving import (
+from mura_skorch.models.serialization import (
     CONFIG_FILE,
     check_operating_point,
     read_json,
     tell_replaced,
-    write_text,
 )
-from mura_skorch.studies import check_studies
-from mura_skorch.texts import printable
-from mura_skorch.tracking import ModelSource, fetch_model
+from mura_skorch.studies.columns import join_notes
+from mura_skorch.studies.validation import check_studies
+from mura_skorch.tracking.artifacts import ModelSource, fetch_model
+from mura_skorch.utils.atomic import write_text
+from mura_skorch.utils.text import printable
 
 __all__ = ["MuraEnsemble", "best_valid_loss", "load_model"]
 

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import make_scorer
 
-from mura_skorch.arrays import as_table
 from mura_skorch.metrics import kappa_score
-from mura_skorch.studies import check_studies
+from mura_skorch.studies.bagging import as_table
+from mura_skorch.studies.validation import check_studies
 
 __all__ = ["kappa", "kappa_by_study_type"]
 

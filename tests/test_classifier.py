@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TinyNet, tiny_classifier
+from nets import TinyNet, tiny_classifier
 from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
@@ -27,7 +27,7 @@ from mura_skorch import (
     ValidStudies,
     classifier,
 )
-from mura_skorch.dataset import StudyDataset
+from mura_skorch.data import StudyDataset
 from mura_skorch.studies import explode_views
 
 
@@ -114,7 +114,7 @@ def test_every_loss_trains(train, level, count):
 def test_loss_is_weighted_by_the_training_part_alone(train):
     net = tiny_classifier(max_epochs=1).fit(train)
     table = net.get_split_datasets(train)[0]
-    from mura_skorch.dataset import studies_of
+    from mura_skorch.data import studies_of
 
     part = studies_of(table)
     for row, name in enumerate(net.study_types_):
@@ -294,12 +294,12 @@ def test_loaded_model_predicts_the_same_in_a_new_process(fitted, valid, tmp_path
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import numpy as np, pandas as pd\n"
-        "from conftest import TinyNet\n"
+        "from nets import TinyNet\n"
         "from mura_skorch import MuraClassifier\n"
         "net = MuraClassifier.load('model', module=TinyNet)\n"
         "np.save('proba.npy', net.predict_proba(pd.read_pickle('valid.pkl')))\n"
     )
-    tests = str(Path(__file__).parent)
+    tests = str(Path(__file__).parent / "helpers")
     subprocess.run([sys.executable, "-c", code, tests], check=True, cwd=tmp_path)
     assert np.array_equal(np.load(tmp_path / "proba.npy"), fitted.predict_proba(valid))
 

@@ -146,5 +146,5 @@ def test_installed_wheel_passes_the_quick_start_outside_the_repository(wheel, tm
     file, version = found.stdout.splitlines()[-1].rsplit(" ", 1)
     assert Path(file).parent == installed / "mura_skorch"
     assert version == __version__
-    for name in ("py.typed", "templates/report.html.jinja", "serving/served_model.py"):
+    for name in ("py.typed", "report/templates/report.html.jinja", "serving/served_model.py"):
         assert (installed / "mura_skorch" / name).is_file()

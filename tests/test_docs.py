@@ -14,7 +14,7 @@ from mura_skorch.phantoms import NOTE
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-ROOMS = sorted(
+PACKAGES = sorted(
     re.search(r"automodule:: ([\w.]+)", page.read_text())[1]
     for page in (DOCS / "reference").glob("*.rst")
     if page.stem != "index"
@@ -84,7 +84,7 @@ def test_model_of_the_tutorial_is_better_than_guessing(tutorial):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", PACKAGES)
 def test_every_public_name_is_in_the_reference(room, described):
     module = importlib.import_module(room)
     missing = []
@@ -111,4 +111,4 @@ def test_rooms_that_guides_import_from_have_a_page():
     guides = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("tutorial/*.py")]
     text = "\n".join(guide.read_text() for guide in guides)
     imported = set(re.findall(r"(?:from|import) (mura_skorch(?:\.\w+)?)", text))
-    assert imported <= set(ROOMS)
+    assert imported <= set(PACKAGES)

@@ -3,13 +3,13 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import TinyNet, tiny_classifier
+from nets import TinyNet, tiny_classifier
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 
+from mura_skorch.calibration import apply_platt
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss, load_model
-from mura_skorch.operating_point import apply_platt
-from mura_skorch.runs import Run
+from mura_skorch.tracking import Run
 
 
 @pytest.fixture(scope="module")

@@ -17,20 +17,19 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
-from conftest import TinyNet, tiny_classifier
 from dicom_files import write_dicom
 from fuzzing import ODD, cases, damaged, pictures, right_or_told, words
 from hypothesis import given
 from hypothesis import strategies as st
+from nets import TinyNet, tiny_classifier
 from PIL import Image
 
 from mura_skorch import MuraClassifier, read_studies
+from mura_skorch.data import check_views, read_view
 from mura_skorch.dicom import read_dicom_studies
-from mura_skorch.images import check_views, read_view
-from mura_skorch.labels import join_labels
-from mura_skorch.page import render_page
-from mura_skorch.studies import check_studies
-from mura_skorch.training_state import StateFile
+from mura_skorch.report.html import render_page
+from mura_skorch.studies import check_studies, join_labels
+from mura_skorch.training.checkpoint import StateFile
 
 pytestmark = pytest.mark.faults
 

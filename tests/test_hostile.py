@@ -17,25 +17,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TinyNet, tiny_classifier
 from dicom_files import SECRET, write_dicom
 from fuzzing import PNG_START, png_chunk
+from nets import TinyNet, tiny_classifier
 from PIL import Image
 from safetensors.torch import save_file
-from test_fuzz import Texts, untrained
 from torchvision.models import densenet121, resnet18
 
 from mura_skorch import MuraClassifier, StudyDenseNet, read_studies
+from mura_skorch.data import check_views, read_view
 from mura_skorch.dicom import read_dicom_studies
 from mura_skorch.ensemble import MuraEnsemble, load_model
+from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.exploration import explore_studies, write_exploration
-from mura_skorch.images import check_views, read_view
-from mura_skorch.labels import join_labels
 from mura_skorch.report import write_report
-from mura_skorch.score_tables import format_scores
-from mura_skorch.studies import check_studies
-from mura_skorch.texts import printable
-from mura_skorch.training_state import StateFile
+from mura_skorch.studies import check_studies, join_labels
+from mura_skorch.training.checkpoint import StateFile
+from mura_skorch.utils.text import printable
+from tests.test_fuzz import Texts, untrained
 
 pytestmark = pytest.mark.faults
 HERE = Path(__file__).parent
@@ -183,7 +182,7 @@ def test_weights_that_unfold_to_more_than_their_file_are_refused():
 
 IN_LITTLE_MEMORY = """
 import resource, sys
-from mura_skorch.images import check_views, read_view
+from mura_skorch.data import check_views, read_view
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2)
 for path in sys.argv[1:]:

@@ -3,7 +3,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import tiny_classifier
+from nets import tiny_classifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import cohen_kappa_score, get_scorer

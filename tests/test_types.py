@@ -11,22 +11,37 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "mura_skorch"
-ROOMS = [
+PACKAGES = [
     PACKAGE,
     *(
-        f"{PACKAGE}.{room}"
-        for room in (
-            *("breakdown", "cache", "cases", "collate", "comparison", "dataset", "dicom"),
-            *("ensemble", "evaluation", "exploration", "images", "judging", "labels"),
-            *("localization", "metrics", "operating_point", "phantoms", "plots", "pointing"),
-            *("predictions", "progress", "published", "readers", "report", "scoring", "serving"),
-            *("shortcuts", "splits", "studies", "transforms", "view_statistics"),
+        f"{PACKAGE}.{name}"
+        for name in (
+            "calibration",
+            "callbacks",
+            "data",
+            "dicom",
+            "ensemble",
+            "evaluation",
+            "evaluation.published",
+            "exploration",
+            "inspection",
+            "metrics",
+            "models",
+            "phantoms",
+            "plots",
+            "report",
+            "scoring",
+            "serving",
+            "studies",
+            "tracking",
+            "utils.identity",
+            "utils.progress",
         )
     ),
 ]
 PUBLIC = [
     pytest.param(getattr(module, name), id=f"{module.__name__}.{name}")
-    for module in map(importlib.import_module, ROOMS)
+    for module in map(importlib.import_module, PACKAGES)
     for name in module.__dict__.get("__all__", [])
     if inspect.isfunction(getattr(module, name)) or inspect.isclass(getattr(module, name))
 ]
@@ -34,9 +49,9 @@ PUBLIC = [
 # What a user may write: "error" where it is wrong, the type where one is asked for.
 SCRIPT = """
 from mura_skorch import MuraEnsemble, PatientSplit, StudyDenseNet, ValidStudies, kappa_interval
-from mura_skorch.comparison import compare_models
-from mura_skorch.judging import judge
-from mura_skorch.operating_point import choose_threshold
+from mura_skorch.evaluation import compare_models
+from mura_skorch.report import judge
+from mura_skorch.calibration import choose_threshold
 from mura_skorch.plots import RocDisplay
 from mura_skorch.report import read_report, write_report
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mura_skorch import MuraEnsemble, __version__
-from mura_skorch.provenance import package_versions
+from mura_skorch.utils.provenance import package_versions
 
 ROOT = Path(__file__).parents[1]
 NUMBER = re.compile(r"^\s*_*(version|release)_*\s*[:=]\s*[\"']?\d", re.MULTILINE)

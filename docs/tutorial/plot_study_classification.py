@@ -26,15 +26,10 @@ from matplotlib.patches import Rectangle
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GroupShuffleSplit
 
-from mura_skorch import (
-    MuraClassifier,
-    PatientSplit,
-    read_studies,
-    study_scores,
-    write_phantoms,
-)
+from mura_skorch import MuraClassifier, PatientSplit, read_studies, study_scores, write_phantoms
+from mura_skorch.data import read_view
 from mura_skorch.ensemble import load_model
-from mura_skorch.images import read_view
+from mura_skorch.evaluation import prediction_table, view_prediction_table
 from mura_skorch.metrics import kappa_score, view_scores
 from mura_skorch.plots import (
     KappaDisplay,
@@ -43,7 +38,6 @@ from mura_skorch.plots import (
     RocDisplay,
     TrainingDisplay,
 )
-from mura_skorch.predictions import prediction_table, view_prediction_table
 
 # %%
 # Draw the phantoms

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from mura_skorch.dicom.folder import LeftOut
+from mura_skorch.dicom.scan import LeftOut
 
 __all__ = ["with_study_types"]
 
@@ -27,7 +27,7 @@ def with_study_types(
     Parameters
     ----------
     files : list of dict
-        As `mura_skorch.dicom.folder.read_headers` returns them.
+        As `mura_skorch.dicom.scan.read_headers` returns them.
     own : dict of str to str or None
         Study types by body part, beside or in place of the known ones; None leaves files out.
     left_out : dict of str to list of str

@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from mura_skorch.dicom.deflated import inflated
-from mura_skorch.grey import UnsuitableImageError
+from mura_skorch.dicom.deflate import inflated
+from mura_skorch.utils.intensity import UnsuitableImageError
 
 __all__ = ["check_image", "decimal", "import_pydicom", "number", "read_header", "unsuitable"]
 

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from mura_skorch.dicom.body_parts import with_study_types
-from mura_skorch.dicom.folder import DAMAGED, LeftOut, counted, read_headers, some
-from mura_skorch.identity import patient_key, patient_keys, text_key
-from mura_skorch.labels import join_labels
+from mura_skorch.dicom.scan import DAMAGED, LeftOut, counted, read_headers
+from mura_skorch.studies.labels import join_labels
+from mura_skorch.utils.identity import patient_key, patient_keys, text_key
+from mura_skorch.utils.text import some_names
 
 __all__ = ["read_dicom_studies"]
 
@@ -41,7 +42,7 @@ def read_dicom_studies(
         followed, links to folders are not.
     labels : path, optional
         A CSV file with the columns ``study`` (the StudyInstanceUID) and ``label``, see
-        `mura_skorch.labels.join_labels`. None leaves all studies unlabelled.
+        `mura_skorch.studies.join_labels`. None leaves all studies unlabelled.
     keep : iterable of str, default=()
         Further columns of `labels` to take, such as site or scanner.
     study_types : dict of str to str or None, optional
@@ -71,7 +72,7 @@ def read_dicom_studies(
     UserWarning
         Files were left out, and how many for which reason; files of different pictures or patients
         have the same SOPInstanceUID; or files are of several frames, of which
-        `mura_skorch.images.read_view` reads the first.
+        `mura_skorch.data.read_view` reads the first.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def read_dicom_studies(
       and second copies of a file: of files with one SOPInstanceUID, those that show the same
       picture of the same patient and study as another. Other files that share one stay, with a
       warning.
-    - Display shutters are not applied: what a viewer covers, `mura_skorch.images.read_view` shows.
+    - Display shutters are not applied: what a viewer covers, `mura_skorch.data.read_view` shows.
     - Only the fields named here are read; names, dates and addresses are skipped. Messages name
       paths and study UIDs, never patients: rename folders that are called after people.
     - Hashing protects a table from those who do not know the secret: they can neither read ids
@@ -149,7 +150,8 @@ def _with_ids(
         files = [file for file in files if text_key(file[name])]
         if missing and not (skip and files):
             raise ValueError(
-                f"expected a {name} in every file, got {len(missing):,} without: {some(missing)}. "
+                f"expected a {name} in every file, got {len(missing):,} without: "
+                f"{some_names(missing)}. "
                 "Give each patient and study an id when files are de-identified: without, no "
                 "split can keep patients apart. Or skip the files with on_bad_file."
             )
@@ -166,7 +168,7 @@ def _check_patients(files: list[dict[str, Any]]) -> None:
     if mixed := [paths for paths in patients.values() if len(paths) > 1]:
         raise ValueError(
             f"expected studies of one patient each, got {len(mixed):,} with two PatientIDs, such "
-            f"as in {some(mixed[0].values())}. Correct the files, or move them elsewhere."
+            f"as in {some_names(mixed[0].values())}. Correct the files, or move them elsewhere."
         )
 
 
@@ -177,7 +179,7 @@ def _warn(folder: Any, files: list[dict[str, Any]], left_out: LeftOut) -> None:
         warnings.warn(
             f"{folder}: {sum(map(len, left_out.values())):,} files left out: {counted(left_out)}. "
             "If they belong to studies, see modalities and study_types."
-            + (f" Bad files: {some(bad, N_BAD)}." if bad else ""),
+            + (f" Bad files: {some_names(bad, N_BAD)}." if bad else ""),
             stacklevel=3,
         )
     if n_cines := sum((file["NumberOfFrames"] or 1) > 1 for file in files):
@@ -192,8 +194,8 @@ def _warn_of_shared_uids(folder: Any, files: list[dict[str, Any]]) -> None:
     if paths := [file["path"] for file in files if file.get("shares_uid")]:
         warnings.warn(
             f"{folder}: {len(paths):,} files share their SOPInstanceUID with another picture or "
-            f"patient: {some(paths)}. All are taken; an anonymiser may have given the same one to "
-            "several: check that patients and studies are right.",
+            f"patient: {some_names(paths)}. All are taken; an anonymiser may have given the same "
+            "one to several: check that patients and studies are right.",
             stacklevel=3,
         )
 

@@ -1,8 +1,8 @@
 """Exploration: a study table goes in; counts, findings and a page of what it holds come out."""
 
-from mura_skorch.exploration.files import find_duplicates, read_image_files
 from mura_skorch.exploration.findings import Finding, describe
-from mura_skorch.exploration.pages import format_table, summary_tables, write_exploration
+from mura_skorch.exploration.image_files import find_duplicates, read_image_files
+from mura_skorch.exploration.render import format_table, summary_tables, write_exploration
 from mura_skorch.exploration.tables import Exploration, explore_studies
 
 __all__ = [

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
+from mura_skorch.evaluation.published import resembles_mura
 from mura_skorch.exploration.tables import Exploration
 from mura_skorch.metrics import OVERALL
-from mura_skorch.published import resembles_mura
-from mura_skorch.texts import printable
+from mura_skorch.utils.text import printable, some_names
 
 __all__ = ["Finding", "describe"]
 
@@ -56,7 +56,7 @@ def _on_patients(found):
     if shared is None:
         yield Finding("plain", "The table has no patients: no split can keep them apart.")
     elif len(shared):
-        names = ", ".join(shared["patient"][:N_NAMED]) + (", ..." if len(shared) > N_NAMED else "")
+        names = some_names(shared["patient"])
         yield Finding(
             "bad",
             f"Patients in more than one split: {len(shared):,} ({names}). Figures on a held-out "

@@ -5,14 +5,14 @@ from typing import NamedTuple
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from mura_skorch.exploration.files import find_duplicates, read_image_files
-from mura_skorch.identity import patient_keys, warn_of_lookalikes
+from mura_skorch.evaluation.published import compare_counts
+from mura_skorch.exploration.image_files import find_duplicates, read_image_files
 from mura_skorch.metrics import OVERALL
 from mura_skorch.metrics.intervals import wilson
-from mura_skorch.predictions import join_notes
-from mura_skorch.published import compare_counts
-from mura_skorch.studies import SPLITS, check_studies
-from mura_skorch.texts import printable
+from mura_skorch.studies.columns import SPLITS, join_notes
+from mura_skorch.studies.validation import check_studies
+from mura_skorch.utils.identity import patient_keys, warn_of_lookalikes
+from mura_skorch.utils.text import printable
 
 __all__ = ["Exploration", "explore_studies"]
 
@@ -51,7 +51,7 @@ class Exploration(NamedTuple):
     duplicates: pd.DataFrame | None
     #: study, view, path, problem
     unreadable: pd.DataFrame | None
-    #: the counts beside those of MURA v1.1, see `mura_skorch.published.compare_counts`
+    #: the counts beside those of MURA v1.1, see `mura_skorch.evaluation.published.compare_counts`
     published: pd.DataFrame
     #: caveat that the table carries, or None
     note: str | None

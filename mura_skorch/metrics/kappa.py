@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mura_skorch.identity import patient_codes
 from mura_skorch.metrics.checks import check_binary, check_lengths
 from mura_skorch.metrics.intervals import METHODS, confusion_counts, kappa_of, kappa_with_ends
+from mura_skorch.utils.identity import patient_codes
 
 __all__ = ["KappaInterval", "kappa_interval", "kappa_score", "warn_zero_width"]
 

@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mura_skorch.identity import patient_codes
 from mura_skorch.metrics.calibration import calibration_error
 from mura_skorch.metrics.checks import (
     check_binary,
@@ -33,6 +32,7 @@ from mura_skorch.metrics.intervals import (
     share_of,
     wilson,
 )
+from mura_skorch.utils.identity import patient_codes
 
 METRICS = (
     *("kappa", "auroc", "average_precision", "sensitivity", "specificity", "ppv", "npv"),

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from mura_skorch.phantoms.anatomy import SITES
 from mura_skorch.phantoms.drawing import draw_view
 from mura_skorch.phantoms.tubes import LESION_WEIGHTS, LESIONS, Lesion
-from mura_skorch.progress import map_in_threads
+from mura_skorch.utils.progress import map_in_threads
 
 MURA_TYPES = tuple(sorted(SITES))
 NOTE = "phantoms: no clinical meaning"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mura_skorch.metrics import OVERALL
 from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, ORANGE, SERIES, VERMILLION, plain_texts
-from mura_skorch.texts import shorten
+from mura_skorch.utils.text import shorten
 
 NAME_WIDTH = 16  # characters of a study type that are shown
 COLUMN_INCHES, ROW_INCHES = 3.6, 3.1

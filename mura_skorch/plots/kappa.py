@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mura_skorch.evaluation.formatting import SUMMARIES, footnotes, score_texts
 from mura_skorch.metrics import study_scores
 from mura_skorch.plots.style import (
     BLUE,
@@ -21,8 +22,7 @@ from mura_skorch.plots.style import (
     VERMILLION,
     plain_texts,
 )
-from mura_skorch.score_tables import SUMMARIES, footnotes, score_texts
-from mura_skorch.texts import shorten
+from mura_skorch.utils.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,8 +63,8 @@ class KappaDisplay:
     ----------
     scores : DataFrame
         What :func:`mura_skorch.metrics.study_scores` or
-        :func:`mura_skorch.published.beside_published` returns. A row whose figures are all NaN
-        shows the text of its `status`, if there is that column.
+        :func:`mura_skorch.evaluation.published.beside_published` returns. A row whose figures are
+        all NaN shows the text of its `status`, if there is that column.
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import RocCurveDisplay, roc_auc_score, roc_curve
 
+from mura_skorch.evaluation.published import OVERALL_MODEL
 from mura_skorch.plots.style import BLUE, LINE_GREY, ORANGE, VERMILLION, plain_texts
-from mura_skorch.published import OVERALL_MODEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

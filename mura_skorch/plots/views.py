@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mura_skorch.localization import peak_of, resize_map
+from mura_skorch.inspection.activation_maps import peak_of
+from mura_skorch.inspection.overlay import BOX, map_limit, overlay_map
 from mura_skorch.plots.style import VERMILLION, plain_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["MapDisplay", "map_limit", "overlay_map"]
+__all__ = ["MapDisplay"]
 
-# Okabe and Ito's palette (see style): told apart with every kind of colour blindness, and, unlike
-# its darker blue, sky blue shows on the black background of a radiograph.
-ABNORMAL, NORMAL, BOX = (213, 94, 0), (86, 180, 233), "#F0E442"  # vermillion, sky blue; yellow
-OPACITY = 0.75  # of the colour where a map reaches its limit
 MID_GREY = 128  # over which the colour bar shows the colours
 LONGEST = 4.0  # inches of a panel's longer side
 SHORTEST = 1.7  # inches of its shorter side, for the words; what the view leaves stays white
@@ -38,7 +35,7 @@ class MapDisplay:
     Parameters
     ----------
     view : ndarray of shape (H, W), uint8
-        The radiograph, as `mura_skorch.images.read_view` gives it.
+        The radiograph, as `mura_skorch.data.read_view` gives it.
     cam : ndarray of shape (h, w), float
         Its map in logits, at any resolution: it is resized to the view.
     box : sequence of 4 numbers or None, default=None
@@ -152,57 +149,6 @@ class MapDisplay:
         bar.ax.tick_params(labelsize=0.9 * FONT)
         bar.set_label(BAR_LABEL, fontsize=FONT)
         bar.outline.set_visible(False)
-
-
-def map_limit(*cams: np.ndarray) -> float:
-    """Return the largest absolute value of maps, the end of a symmetric scale; 1 if all are 0.
-
-    Parameters
-    ----------
-    *cams : ndarray
-        Maps in logits, of any shapes.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> map_limit(np.array([[1.0, -3.0]]), np.array([[2.0]]))
-    3.0
-    """
-    return max((float(np.abs(cam).max()) for cam in cams), default=0.0) or 1.0
-
-
-def overlay_map(view: np.ndarray, cam: np.ndarray, limit: float) -> np.ndarray:
-    """Return a radiograph with a map laid over, in colour.
-
-    Parameters
-    ----------
-    view : ndarray of shape (H, W), uint8
-        The radiograph.
-    cam : ndarray of shape (h, w), float
-        Its map in logits, resized bilinearly to the view.
-    limit : float
-        Where the colours end, in logits, above 0.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
-        Where the map is 0 the radiograph is as it was; at ``limit`` and above it is
-        three quarters vermillion, at ``-limit`` and below three quarters sky blue.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> overlay_map(np.zeros((1, 3), dtype=np.uint8), np.array([[-2.0, 0.0, 2.0]]), 2.0).tolist()
-    [[[64, 135, 175], [0, 0, 0], [160, 70, 0]]]
-    """
-    strength = np.clip(resize_map(cam, view.shape) / limit, -1, 1)[:, :, None]
-    colour = np.where(strength > 0, ABNORMAL, NORMAL)
-    opacity = OPACITY * np.abs(strength)
-    return np.rint((1 - opacity) * view[:, :, None] + opacity * colour).astype(np.uint8)
 
 
 def _colours():

@@ -4,6 +4,6 @@
 """
 
 from mura_skorch.ensemble import load_model
-from mura_skorch.serving.publishing import log_model
+from mura_skorch.serving.registry import log_model
 
 __all__ = ["load_model", "log_model"]

@@ -16,15 +16,15 @@ import pandas as pd
 from PIL import Image
 from torch.utils.data import Dataset
 
-from mura_skorch.dataset import StudyDataset
-from mura_skorch.grey import UnsuitableImageError
-from mura_skorch.hardware import count_cores
-from mura_skorch.images import decode_view
+from mura_skorch.data.dataset import StudyDataset
+from mura_skorch.data.image_size import count_pixels
+from mura_skorch.data.images import decode_view
+from mura_skorch.data.transforms import Prepare
+from mura_skorch.serving.deadlines import check_waiting, held
 from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
-from mura_skorch.serving.sizes import count_pixels
-from mura_skorch.serving.waiting import check_waiting, held
-from mura_skorch.transforms import Prepare
+from mura_skorch.training.device import count_cores
+from mura_skorch.utils.intensity import UnsuitableImageError
 
 __all__ = ["DecodedStudies", "decode_studies"]
 

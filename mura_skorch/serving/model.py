@@ -19,19 +19,19 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.pyfunc import PythonModel
 
 from mura_skorch.ensemble import load_model
-from mura_skorch.serving.answers import (
+from mura_skorch.serving.body_limits import read_within_limits
+from mura_skorch.serving.deadlines import GivenUpError, held
+from mura_skorch.serving.error_responses import answer_plainly
+from mura_skorch.serving.images import decode_studies
+from mura_skorch.serving.limits import read_limits
+from mura_skorch.serving.requests import BadRequestError, check_params, check_rows
+from mura_skorch.serving.responses import (
     FAILED,
     answer,
     compute,
     give_up_between_parts,
     image_sizes,
 )
-from mura_skorch.serving.bodies import read_within_limits
-from mura_skorch.serving.images import decode_studies
-from mura_skorch.serving.limits import read_limits
-from mura_skorch.serving.plain import answer_plainly
-from mura_skorch.serving.requests import BadRequestError, check_params, check_rows
-from mura_skorch.serving.waiting import GivenUpError, held
 
 __all__ = ["StudyModel"]
 
@@ -67,7 +67,7 @@ class StudyModel(PythonModel):
             answer_plainly(server, self.limits)
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
-        """Return one row per study, see `mura_skorch.serving.answers.answer`.
+        """Return one row per study, see `mura_skorch.serving.responses.answer`.
 
         Parameters
         ----------

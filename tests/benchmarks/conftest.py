@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from mura_skorch import read_studies, write_phantoms
-from mura_skorch.provenance import git_commit, package_versions
+from mura_skorch.utils.provenance import git_commit, package_versions
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

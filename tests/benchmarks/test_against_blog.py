@@ -5,12 +5,11 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from blog_loop import run_blog, start_blog
-from conftest import DEVICE, wait
 
 from mura_skorch import MuraClassifier
-from mura_skorch.collate import StudyCollate
-from mura_skorch.dataset import StudyDataset
+from mura_skorch.data import StudyCollate, StudyDataset
+from tests.benchmarks.blog_loop import run_blog, start_blog
+from tests.benchmarks.conftest import DEVICE, wait
 
 IMAGE_SIZE = 224  # pixels
 # Targets: of training on a GPU by minibatch; on a CPU with bfloat16 instructions and without.

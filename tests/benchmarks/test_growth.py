@@ -6,13 +6,13 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DEVICE, add_growth
 from PIL import Image
 from skorch.callbacks import Callback
 from torch.nn import Conv2d
 from torchvision.models import DenseNet
 
 from mura_skorch import MuraClassifier, StudyDenseNet, write_phantoms
+from tests.benchmarks.conftest import DEVICE, add_growth
 
 N_EPOCHS = 3
 IMAGE_SIZE = 64  # pixels

@@ -8,13 +8,11 @@ from itertools import count
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import add_row
 from PIL import Image
 
 from mura_skorch import PatientSplit, read_studies
-from mura_skorch.cache import ViewCache
-from mura_skorch.dataset import StudyDataset
-from mura_skorch.transforms import Prepare
+from mura_skorch.data import Prepare, StudyDataset, ViewCache
+from tests.benchmarks.conftest import add_row
 
 IMAGE_SIZE = 224  # pixels
 

@@ -6,12 +6,12 @@ import textwrap
 
 import pytest
 import torch
-from conftest import DEVICE, add_row, wait
 from sklearn.base import clone
 
 from mura_skorch import MuraClassifier
-from mura_skorch.collate import StudyCollate
-from mura_skorch.module import StudyDenseNet
+from mura_skorch.data import StudyCollate
+from mura_skorch.models import StudyDenseNet
+from tests.benchmarks.conftest import DEVICE, add_row, wait
 
 IMAGE_SIZE = 224  # pixels
 # Runs one side in a process of its own and prints its peak memory in bytes above the imports.
@@ -19,7 +19,7 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 from mura_skorch import MuraClassifier, read_studies
-from mura_skorch.collate import StudyCollate
+from mura_skorch.data import StudyCollate
 
 # Not getrusage, whose peak a process takes over from the one that started it.
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

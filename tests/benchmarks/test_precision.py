@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import DEVICE, add_row
 
 from mura_skorch import MuraClassifier, read_studies, write_phantoms
+from tests.benchmarks.conftest import DEVICE, add_row
 
 IMAGE_SIZE = 64  # pixels: a minute of training suffices
 

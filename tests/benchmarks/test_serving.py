@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import DEVICE, add_row
 from servers import served_model
 
 from mura_skorch import MuraClassifier
-from mura_skorch.mlmodel import save_mlmodel
+from mura_skorch.tracking.mlflow_model import save_mlmodel
+from tests.benchmarks.conftest import DEVICE, add_row
 
 SERVED = f"served, {'CPU' if DEVICE == 'cpu' else 'GPU'}"
 

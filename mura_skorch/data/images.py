@@ -1,0 +1,381 @@
+"""Read an image file as a view: one greyscale uint8 array (H, W)."""
+
+import errno
+import io
+import os
+import warnings
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from mura_skorch.data.bit_depth import check_deep, check_size, read_deep
+from mura_skorch.dicom.decoder_process import check_image_apart
+from mura_skorch.dicom.reader import check_dicom, dicom_mode, is_dicom, read_dicom_view
+from mura_skorch.utils.intensity import Note, UnsuitableImageError, stretch
+from mura_skorch.utils.text import printable
+
+__all__ = ["check_views", "decode_view", "image_format", "read_view"]
+
+# Pillow knows many more formats, some of which start other programs (EPS) or are read by code that
+# hardly anybody looks at.
+FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "PPM", "WEBP", "GIF")
+# Changes with the rules by which files become grey values, so that caches of views are made anew.
+READING = 2
+# Each scan of a progressive JPEG costs a pass over all pixels and may be a few bytes long; writers
+# make about ten.
+MAX_SCANS = 100
+START_OF_SCAN = b"\xff\xda"
+# Pillow warns of each damaged field of a TIFF's or EXIF's header, of which there may be thousands.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+# Bytes that close a complete file, looked for in its tail; some writers pad a few bytes after them.
+_END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+_TAIL = 64
+# What turns an array upright, by the orientation in EXIF.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda view: view[::-1, ::-1],
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda view: np.rot90(view, -1),
+    7: lambda view: view[::-1, ::-1].T,
+    8: np.rot90,
+}
+# Enough to hide the delay of a network disk; on a local disk the number makes no difference.
+_N_THREADS = 8
+_PATHS_PER_TASK = 256
+
+
+def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.ndarray:
+    """Read one radiograph as greyscale, whatever the mode of its file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A PNG, JPEG, JPEG 2000, TIFF, BMP, PNM, WebP or GIF file, or a DICOM file, known by its
+        content or its suffix. Of a file with several frames, the first is read.
+    note : callable, optional
+        Takes a sentence that names a file whose pixels are all equal, or whose DICOM window is not
+        used. None warns; where many files are read, pass a `mura_skorch.utils.intensity.ViewNotes`.
+
+    Returns
+    -------
+    view : ndarray of shape (H, W), uint8
+        Grey values from 0 to 255, upright: an EXIF orientation is applied. A new, writable array.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If it is DICOM and what reads it is not installed.
+    ValueError
+        If the path is a folder, or the file is empty, no image, truncated, damaged, larger than
+        ``PIL.Image.MAX_IMAGE_PIXELS``, holds NaN or infinite pixels, or has a layout or a DICOM
+        header that cannot be shown.
+
+    Warns
+    -----
+    UserWarning
+        All pixels are equal, or the window of a DICOM file would make them so.
+
+    Notes
+    -----
+    - 8-bit grey is taken as it is, 1-bit becomes 0 and 255. Colour (RGB, palette, CMYK) becomes
+      ITU-R 601 luma, which is exact where red, green and blue are equal.
+    - Transparent pixels are laid over black, the background of a radiograph.
+    - Samples of more than 8 bits, signed ones and floats, in grey or in colour: the smallest value
+      of the picture becomes 0 and the largest 255, as in a DICOM file without a window. How many
+      of a file's 16 bits its detector used is written nowhere, and guessing it from the largest
+      value makes a picture four times darker when one pixel is 1024 and not 1023. Scaled by its
+      own values, a picture is the same in training, validation and at prediction, whatever other
+      pictures are read with it; the price is that one stray pixel of 65535 darkens the others.
+    - A TIFF that counts white as zero is inverted. Of JPEG 2000, colour of more than 8 bits is
+      refused, since Pillow drops the lower ones.
+    - ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` changes nothing: where it is set, each file is first
+      decoded in another process, where it is not.
+    - Of DICOM, `mura_skorch.dicom.read_dicom_view` says how its values become grey values.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "image1.png")
+    ...     Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16)).save(path)
+    ...     read_view(path)
+    array([[  0, 128, 255]], dtype=uint8)
+    """
+    name = printable(os.fspath(path))
+
+    def named(text: str) -> None:
+        text = f"{name}: {text}"
+        if note is None:
+            warnings.warn(text, stacklevel=4)  # where read_view is called
+        else:
+            note(text)
+
+    try:
+        with open(path, "rb") as file:
+            return decode_view(file, note=named)
+    except Exception as error:
+        raise _explained(path, error) from error
+
+
+def decode_view(file: BinaryIO, *, note: Note = warnings.warn) -> np.ndarray:
+    """Read one radiograph from an open file or from memory, as `read_view` does.
+
+    Parameters
+    ----------
+    file : binary file
+        Such as ``io.BytesIO(data)``; it can be read and searched.
+    note : callable, default=warnings.warn
+        Takes a sentence about a picture whose pixels are all equal, or whose window is not used.
+
+    Returns
+    -------
+    view : ndarray of shape (H, W), uint8
+
+    Raises
+    ------
+    Exception
+        Whatever the decoder raises: who calls knows what the file is called.
+    """
+    view = _decoded(file, note)
+    low = view.min()
+    if low == view.max():
+        note(f"all of its {view.size:,} pixels have the grey value {low}. Check the picture")
+    return view
+
+
+def _decoded(file: BinaryIO, note: Note) -> np.ndarray:
+    if is_dicom(file):
+        return read_dicom_view(file, note)
+    deep = read_deep(file, _load)
+    if deep is not None:
+        values, orientation = deep
+        view = _to_8_bits(values)
+        return np.array(_UPRIGHT[orientation](view) if orientation in _UPRIGHT else view)
+    with _open_image(file) as image:
+        if image.format == "PNG":
+            _check_sums(file)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(file)
+        _check_complete(file)
+        return _to_grey(image)
+
+
+def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) -> None:
+    """Find bad image files without decoding the good ones, before an epoch is spent on them.
+
+    Each path must be a file with a header of a format that is read. A PNG or JPEG without its end
+    mark is decoded, to see whether it is truncated. Pixels of the other files are not looked at. Of
+    DICOM files, the header is checked, and whether all pixels are there.
+
+    Parameters
+    ----------
+    paths : iterable of str or path-like
+        Image files; a path that occurs several times is checked once.
+    max_named : int, default=5
+        How many bad files the message names; it counts all of them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the only problem is that files are missing.
+    ImportError
+        If the only problem is that DICOM files need a package.
+    ValueError
+        If any file is a folder, empty, no image, truncated, larger than
+        ``PIL.Image.MAX_IMAGE_PIXELS``, or of a layout or DICOM header that cannot be shown.
+
+    Examples
+    --------
+    >>> check_views(["no/such/image1.png"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: expected 1 readable image file, got 1 bad file:
+      no/such/image1.png: expected an image file, got no such file. ...
+    """
+    paths = list(dict.fromkeys(paths))
+    tasks = [paths[i : i + _PATHS_PER_TASK] for i in range(0, len(paths), _PATHS_PER_TASK)]
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        bad = [error for errors in pool.map(_check_files, tasks) for error in errors]
+    if not bad:
+        return
+    kinds = {type(error) for error in bad}
+    kind = kinds.pop() if kinds in ({FileNotFoundError}, {ImportError}) else ValueError
+    named = [f"\n  {error}" for error in bad[:max_named]]
+    rest = [f"\n  ... and {len(bad) - max_named:,} more"] if len(bad) > max_named else []
+    raise kind(
+        f"expected {_count(len(paths), 'readable image file')}, "
+        f"got {_count(len(bad), 'bad file')}:{''.join(named + rest)}"
+    )
+
+
+def image_format(path: str | os.PathLike[str]) -> tuple[str | None, str]:
+    """Return format and mode of a readable image, as PNG and L, or DICOM and MONOCHROME1."""
+    with open(path, "rb") as file:
+        if is_dicom(file):
+            return "DICOM", dicom_mode(file)
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                return image.format, image.mode
+        except Image.UnidentifiedImageError:
+            file.seek(0)
+            if check_deep(file):
+                return "TIFF", "deep"
+            raise
+
+
+def _check_files(paths: list[str | os.PathLike[str]]) -> list[Exception]:
+    """Return one error for each bad file."""
+    return [error for error in map(_check_file, paths) if error is not None]
+
+
+def _check_file(path: str | os.PathLike[str]) -> Exception | None:
+    try:
+        with open(path, "rb") as file:
+            if is_dicom(file):
+                check_dicom(file)
+            else:
+                _check_end(file)
+    except Exception as error:
+        return _explained(path, error)
+    return None
+
+
+def _check_end(file: BinaryIO) -> None:
+    if check_deep(file):
+        return
+    with _open_image(file) as image:
+        mark = _END_MARKS.get(image.format or "")
+        if mark is not None:
+            position = file.tell()
+            file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+            complete = mark in file.read(_TAIL)
+            file.seek(position)
+            if not complete:
+                _check_complete(file)
+                image.load()
+
+
+def _check_complete(file: BinaryIO) -> None:
+    """Decode once more where Pillow does not raise, in a process where it does."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        position = file.tell()
+        file.seek(0)
+        check_image_apart(file.read(), FORMATS)
+        file.seek(position)
+
+
+def _check_sums(file: BinaryIO) -> None:
+    """Raise where a PNG's pixels have changed since; Pillow decodes lost sectors as black."""
+    position = file.tell()
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        size, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind == b"IDAT":
+            found = zlib.crc32(file.read(size), zlib.crc32(kind))
+            stored = file.read(4)
+            if len(stored) == 4 and found != int.from_bytes(stored, "big"):
+                raise ValueError("the checksum of its pixels is wrong")
+        else:
+            file.seek(size + 4, os.SEEK_CUR)
+    file.seek(position)
+
+
+def _open_image(file: BinaryIO, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
+    """Read the header; Pillow only warns of sizes between its limit and twice its limit."""
+    try:
+        image = Image.open(file, formats=formats)
+    except MemoryError as error:  # Pillow believes what a part of a JPEG 2000 says of its length
+        raise ValueError("its header tells of more bytes than memory holds") from error
+    check_size(image.width, image.height)
+    return image
+
+
+def _load(data: bytes, name: str) -> Image.Image:
+    """Decode a file in memory."""
+    file = io.BytesIO(data)
+    image = _open_image(file, (name,))
+    _check_complete(file)
+    image.load()
+    return image
+
+
+def _check_scans(file: BinaryIO) -> None:
+    position = file.tell()
+    file.seek(0)
+    n_scans = file.read().count(START_OF_SCAN)
+    file.seek(position)
+    if n_scans > MAX_SCANS:
+        raise ValueError(f"{n_scans:,} scans, more than {MAX_SCANS}")
+
+
+def _to_grey(image: ImageFile.ImageFile) -> np.ndarray:
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image)
+        transparent = image.info.get("transparency")  # of a PNG, the value that is
+        if isinstance(transparent, int):
+            values = np.where(values == transparent, 0, values)
+        return _to_8_bits(values)
+    grey: Image.Image = image
+    if image.has_transparency_data:
+        # Pillow converts the premultiplied modes only to their plain ones.
+        grey = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
+        grey = grey.convert("RGBA")
+        grey = Image.alpha_composite(Image.new("RGBA", grey.size, "black"), grey)
+    if grey.mode == "LAB":
+        grey = grey.getchannel("L")
+    elif grey.mode not in ("L", "1", "YCbCr"):
+        grey = grey.convert("RGB")
+    return np.array(grey.convert("L"))
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        n_bad = int((~np.isfinite(values)).sum())
+        raise ValueError(f"{n_bad:,} of its {values.size:,} pixels are NaN or infinite")
+    return stretch(values)
+
+
+def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
+    """Turn what Python or Pillow raised into an error that names the file."""
+    if isinstance(error, MemoryError):
+        raise error
+    name, reason = printable(os.fspath(path)), printable(" ".join(str(error).split()))
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return FileNotFoundError(
+            f"{name}: expected an image file, got no such file. "
+            "Check the path, or copy the file again."
+        )
+    if isinstance(error, ImportError):
+        return ImportError(f"{name}: {reason}")
+    if isinstance(error, UnsuitableImageError):  # no fault of the copy
+        return ValueError(f"{name}: {reason}")
+    if os.path.isdir(path):  # before OSError: Windows calls a folder a lack of permission
+        return ValueError(f"{name}: expected an image file, got a folder. Pass the files in it.")
+    # EINVAL: a damaged header tells of a place before the file's start.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return OSError(error.errno, error.strerror, os.fspath(path))
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ValueError(
+            f"{name}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, got more ({reason}). "
+            "Shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file."
+        )
+    if isinstance(error, Image.UnidentifiedImageError):
+        got = "a file that is no image Pillow knows" if os.path.getsize(path) else "zero bytes"
+    else:
+        got = f"a truncated or damaged file ({reason or type(error).__name__})"
+    return ValueError(
+        f"{name}: expected a readable image, got {got}. "
+        "Copy the file again, or drop its study from the table."
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

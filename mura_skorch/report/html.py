@@ -1,0 +1,195 @@
+"""Pages: numbers, tables and figures go in, one HTML file that needs no network comes out."""
+
+import base64
+import io
+import numbers
+import re
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mura_skorch._version import __version__
+from mura_skorch.plots import style
+
+__all__ = ["bytes_uri", "figure_uri", "render_page"]
+
+SVG_LIMIT = 400_000  # bytes above which a figure is embedded as PNG: many points, or images in it
+CSS_DPI = 96  # CSS pixels per inch, by which figures keep their size on the page
+PHONE_WIDTH = 640  # CSS pixels; a wider figure scrolls on a narrower screen
+PNG_SCALE = 2  # image pixels per CSS pixel, for dense screens and for print
+# What a column of texts that are numbers consists of: .705 (.608, .803), 12,251, 91 %, n/a.
+_NUMBER = re.compile(r"([-+\u2212]?[.\d].*|n/a(?:\n.*)?|[-\u2013]|)", re.DOTALL)
+
+
+def render_page(template, *, title, note=None, **context):
+    """Fill a template of this package that extends ``page.html.jinja``.
+
+    Parameters
+    ----------
+    template : str
+        Name of a file in the package's folder ``templates``.
+    title : str
+        Title of the page, also its first heading.
+    note : str or None, default=None
+        Caveat in a coloured banner above all else, such as "phantoms: no clinical meaning".
+    **context
+        What the template names besides. Everything is escaped; a name that is missing raises.
+
+    Returns
+    -------
+    str
+        One HTML file without script, links to other files or dates: the same context gives the
+        same text. Write it in UTF-8.
+
+    Raises
+    ------
+    jinja2.TemplateNotFound, jinja2.UndefinedError
+        If there is no such template, or it names what `context` lacks.
+
+    Notes
+    -----
+    A template of one's own sets its parts in the block ``content``. ``section`` also enters the
+    heading into the table of contents, ``table`` takes a DataFrame and ``figure`` a matplotlib
+    Figure or a data URI::
+
+        {% extends "page.html.jinja" %}
+        {% from "macros.html.jinja" import section, table, figure with context %}
+        {% block content %}
+        {% call section("Scores") %}
+          {{ table(scores, caption="Validation studies", numeric=["kappa"]) }}
+          {{ figure(forest, alt="Forest plot of kappas", caption="Kappa by study type.") }}
+        {% endcall %}
+        {% endblock %}
+
+    Further blocks: ``lead`` (below the title), ``style`` (more CSS) and ``footer``. Classes:
+    ``cards`` (a grid of boxes), ``views`` (images in a row), ``callout`` (a framed remark).
+
+    Examples
+    --------
+    >>> from mura_skorch.report.html import render_page
+    >>> page = render_page("page.html.jinja", title="Wrists & hands", note="phantoms")
+    >>> "<h1>Wrists &amp; hands</h1>" in page
+    True
+    """
+    return (
+        _environment().get_template(template).render(title=title, note=note, contents=[], **context)
+    )
+
+
+def figure_uri(figure):
+    """Return a figure as a data URI: SVG, or PNG at twice the size where SVG would be large.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        Need not be known to pyplot. It is left open.
+
+    Returns
+    -------
+    str
+        ``data:image/svg+xml;base64,...`` with texts as outlines, so that no font is needed, or
+        ``data:image/png;base64,...``. The same figure gives the same text.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from mura_skorch.report.html import figure_uri
+    >>> figure_uri(Figure(figsize=(1, 1)))[:30]
+    'data:image/svg+xml;base64,PD94'
+    """
+    import matplotlib
+
+    # Without them each file holds the date, and names drawn at random.
+    with matplotlib.rc_context({"svg.hashsalt": "mura_skorch", "svg.fonttype": "path"}):
+        data = _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
+    if len(data) <= SVG_LIMIT:
+        return bytes_uri(data, "image/svg+xml")
+    data = _saved(figure, format="png", dpi=PNG_SCALE * CSS_DPI, metadata={"Software": None})
+    return bytes_uri(data, "image/png")
+
+
+def bytes_uri(data: bytes, mime: str) -> str:
+    """Return bytes as a data URI, which stands in a page instead of a file beside it.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the file.
+    mime : str
+        Its type, such as "image/png" or "text/csv".
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from mura_skorch.report.html import bytes_uri
+    >>> bytes_uri(b"study,label", "text/csv")
+    'data:text/csv;base64,c3R1ZHksbGFiZWw='
+    """
+    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _environment():
+    """Return the templates with the helpers that their macros use."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"colour": style, "version": __version__, "free_anchor": _free_anchor}
+    environment.filters |= {"cells": _cells, "image": _image}
+    return environment
+
+
+def _free_anchor(title, contents):
+    """Return a name to link to that no section before has: "Views per study" views-per-study."""
+    anchor = wanted = re.sub(r"\W+", "-", title.lower()).strip("-") or "section"
+    taken, number = {name for name, _ in contents}, 2
+    while anchor in taken:
+        anchor, number = f"{wanted}-{number}", number + 1
+    return anchor
+
+
+def _cells(frame, numeric=None):
+    """Return the headers and rows of a table as texts, each with whether it is right-aligned."""
+    texts = [[_text(value) for value in frame[column]] for column in frame.columns]
+    if numeric is None:
+        right = [all(map(_NUMBER.fullmatch, column)) for column in texts]
+    else:
+        right = [column in numeric for column in frame.columns]
+    return {
+        "headers": list(zip(map(str, frame.columns), right, strict=True)),
+        "rows": [list(zip(row, right, strict=True)) for row in zip(*texts, strict=True)],
+    }
+
+
+def _text(value):
+    """Text of a cell: 12,251 or 0.705 or n/a; texts are taken as they are."""
+    if isinstance(value, str):
+        return str(value)
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "n/a"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return str(value)
+    return f"{value:,}" if isinstance(value, numbers.Integral) else f"{value:,.3f}"
+
+
+def _image(source):
+    """Return the address and, of a figure, its width in CSS pixels and whether phones scroll it."""
+    if isinstance(source, str):
+        return {"uri": source, "width": None, "wide": False}
+    width = round(source.get_figwidth() * CSS_DPI)
+    return {"uri": figure_uri(source), "width": width, "wide": width > PHONE_WIDTH}
+
+
+def _saved(figure, **settings):
+    """Return the bytes of a figure's file."""
+    file = io.BytesIO()
+    figure.savefig(file, **settings)
+    return file.getvalue()

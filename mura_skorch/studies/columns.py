@@ -1,0 +1,104 @@
+"""Columns of the study table and of the tables made from it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["explode_views", "is_exploded"]
+
+SPLITS = ("train", "valid", "test")
+
+
+def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of one-view studies, as the paper trains on: one row for each view.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        A study table.
+
+    Returns
+    -------
+    DataFrame of n_views rows
+        A study table of its own, in the order of studies and views. ``views`` holds one path, the
+        new column ``view`` its number in the study from 1, and ``study``, where there is one, the
+        key ``<study>/<view>``. All other columns are the study's; the index counts from 0.
+
+    Examples
+    --------
+    >>> studies = pd.DataFrame({"study": ["a", "b"], "views": [("1.png", "2.png"), ("3.png",)]})
+    >>> explode_views(studies)
+      study     views  view
+    0   a/1  (1.png,)     1
+    1   a/2  (2.png,)     2
+    2   b/1  (3.png,)     1
+    """
+    n_views = studies["views"].map(len).to_numpy()
+    exploded = studies.iloc[np.repeat(np.arange(len(studies)), n_views)].reset_index(drop=True)
+    paths = [(path,) for views in studies["views"] for path in views]
+    exploded["views"] = np.fromiter(paths, dtype=object, count=len(paths))
+    exploded["view"] = [number + 1 for n in n_views for number in range(n)]
+    if "study" in exploded:
+        exploded["study"] = exploded["study"].astype(str) + "/" + exploded["view"].astype(str)
+    return exploded
+
+
+def is_exploded(studies: pd.DataFrame) -> bool:
+    """Return whether the rows of a table are single views, as `explode_views` makes them."""
+    return (
+        "view" in studies
+        and pd.api.types.is_integer_dtype(studies["view"])
+        and bool(studies["views"].map(len).eq(1).all())
+    )
+
+
+COLUMNS = ["study", "study_type", "patient", "label"]
+SCORED = ["score", "threshold", "decision", "chosen_by"]
+# How ``chosen_by`` ends where the figures are too good.
+ON_SCORED = "on the studies scored here"
+# What tables of predictions say themselves, of studies or views, and paths, which none holds.
+RESERVED = {
+    *{"views", "view", "n_views", "level", "note", "mean_intensity", "height", "width"},
+    "scored_by",
+    *SCORED,
+    *{f"pooled_{name}" for name in SCORED},
+}
+
+
+def check_kept(names: Iterable[str]) -> None:
+    """Raise ValueError where a further column has a name that tables of predictions use."""
+    if taken := [name for name in names if name in RESERVED]:
+        raise ValueError(
+            f"expected further columns that are not called {', '.join(taken)}, which tables of "
+            f"predictions use themselves; give them other names, such as own_{taken[0]}"
+        )
+
+
+def join_notes(*sources: Any) -> str | None:
+    """Return the different notes of tables, such as "phantoms: no clinical meaning", or None.
+
+    Parameters
+    ----------
+    *sources : DataFrame, str or None
+        Tables with or without a column ``note``, and notes.
+
+    Returns
+    -------
+    str or None
+        Each note once, in the order found.
+
+    Examples
+    --------
+    >>> join_notes(pd.DataFrame({"note": ["phantoms", "phantoms"]}), None, "model of phantoms")
+    'phantoms; model of phantoms'
+    """
+    notes: list[str] = []
+    for source in sources:
+        if isinstance(source, pd.DataFrame):
+            notes += map(str, source["note"].dropna().unique()) if "note" in source else []
+        elif source:
+            notes.append(source)
+    notes = "; ".join(notes).split("; ") if notes else []
+    return "; ".join(dict.fromkeys(notes)) or None

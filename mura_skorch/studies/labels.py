@@ -1,0 +1,210 @@
+"""Labels: a table of studies and a CSV file of labels go in, the labelled table comes out."""
+
+import io
+import os
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from mura_skorch.studies.columns import check_kept
+from mura_skorch.utils.csv_files import delimiter_of, read_text
+from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.paths import leaving
+from mura_skorch.utils.text import printable, some_names
+
+__all__ = ["join_labels"]
+
+LONGEST_NAME = 200  # characters of a name in a message
+IDENTITY = ("split", "study_type", "patient")
+FORM: dict[str, Any] = {
+    "skipinitialspace": True,
+    **{"keep_default_na": False, "na_values": [""]},  # NA may be a site, and None a scanner
+}
+
+
+def join_labels(
+    studies: pd.DataFrame,
+    file: str | os.PathLike[str],
+    *,
+    keep: Iterable[str] = (),
+    others: Iterable[str] = (),
+    allow_outside: bool = False,
+) -> pd.DataFrame:
+    r"""Return the studies with the labels, and the further columns asked for, of a CSV file.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        A study table with the key ``study``.
+    file : path
+        With a header: ``study``, ``label`` (1 abnormal, 0 normal, empty unlabelled) and any
+        further columns. Or without one, a path and a label a line, as in MURA's own files and in
+        the competition's. In both, the key may stand behind the name of the folder and may end in
+        a slash: ``MURA-v1.1/valid/XR_HAND/.../``. Only an empty field is missing: NA is a text.
+        Fields are separated by commas, semicolons or tabs; the file is in UTF-8, or in UTF-16 as
+        spreadsheets save it. Case and blanks around the names of columns do not matter, nor do
+        empty lines and the Unicode form of a key.
+    keep : iterable of str, default=()
+        Further columns to take, such as readers' labels or site. Those that `studies` has itself
+        need not be in the file. Nothing else in the file is looked at.
+    others : iterable of str, default=()
+        Keys of studies that the file may name, too, such as those of other splits. Their rows
+        are left out.
+    allow_outside : bool, default=False
+        Take keys that stand behind an absolute path or one with a ``..``. No key is ever opened as
+        a path.
+
+    Returns
+    -------
+    DataFrame of n_studies rows
+        In the order of `studies`; the file's labels take the place of ``label``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        A row names no study of the table, or one that another row names, or is an absolute path
+        or one with ``..``; a study has no row; a
+        label is not 0, 1 or empty; a column to keep is missing, contradicts the table's own, or
+        has a name with another meaning; the file is no CSV.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> studies = pd.DataFrame({"study": ["test/XR_HAND/patient1/study1"], "label": [pd.NA]})
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     _ = file.write("study,label,site\ntest/XR_HAND/patient1/study1,1,A\n")
+    ...     file.flush()
+    ...     join_labels(studies, file.name, keep=["site"])
+                              study  label site
+    0  test/XR_HAND/patient1/study1      1    A
+    """
+    keep = [name for name in dict.fromkeys(keep) if name not in ("study", "label")]
+    check_kept(keep)
+    table = _with_names(_read(file), keep)
+    if missing := [name for name in keep if name not in table and name not in studies]:
+        raise ValueError(
+            f"{printable(file)}: expected columns {', '.join(missing)}, got {some_names(table)}; "
+            "check the names"
+        )
+    if not allow_outside:
+        remedy = ", absolute or with ..; write them from the root on, or pass allow_outside=True"
+        rows = table["study"][table["study"].fillna("").map(leaving)]
+        _refuse(file, "keys below the root", "others", rows, remedy)
+    keys = studies["study"].astype(str)
+    own = set(keys)
+    known = {unicodedata.normalize("NFC", key): key for key in map(str, others)}
+    known |= {unicodedata.normalize("NFC", key): key for key in keys}
+    exact = set(known.values())
+    found = table["study"].map(lambda text: _key(text, known, exact))
+    _refuse(file, "rows of known studies", "unknown", table["study"][found.isna()])
+    table, found = table[found.isin(own)], found[found.isin(own)]
+    _refuse(file, "one row for each study", "repeated", found[found.duplicated()])
+    remedy = "; give studies without a label an empty one, or select the studies first"
+    _refuse(file, "a row for every study", "missing", keys[~keys.isin(found)], remedy)
+    table = table.set_index(found).loc[keys].set_index(studies.index)
+    columns = {name: table[name] for name in keep if name in table}
+    if wrong := [name for name in columns if name in IDENTITY and name not in studies]:
+        raise ValueError(
+            f"{file}: expected further columns that are not called {', '.join(wrong)}, which only "
+            "the table of studies tells; give them other names"
+        )
+    for name in set(columns) & set(studies):
+        pair = [
+            patient_keys(column, missing="") if name == "patient" else column.astype(str).to_numpy()
+            for column in (columns[name], studies[name])
+        ]
+        if not (pair[0] == pair[1]).all():
+            raise ValueError(
+                f"{file}: expected column {name} as in the table of studies, got other values; "
+                "remove the column or give it another name"
+            )
+        del columns[name]
+    return studies.assign(label=table["label"].astype("Int8"), **columns)
+
+
+def _read(file):
+    """Return the file as a table with the columns study and label."""
+    try:
+        text = read_text(file)
+        delimiter = delimiter_of(text, lambda fields: _is_header(fields) or _is_bare(fields))
+        form = {"sep": delimiter, "index_col": False, **FORM}
+        first = pd.read_csv(io.StringIO(text), header=None, nrows=1, dtype=str, **form)
+        names = first.iloc[0].fillna("").tolist()
+        is_bare = _is_bare(names)
+        table = pd.read_csv(
+            io.StringIO(text),
+            header=None if is_bare else "infer",
+            names=["study", "label"] if is_bare else None,
+            dtype={name: str for name in ["study", *names] if _plain(name) in ("study", "patient")},
+            **form,
+        )
+        table = table.rename(columns=str.strip).dropna(how="all")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{file}: expected a CSV file of labels, got no such file; check the path"
+        ) from error
+    except (ValueError, IndexError, OverflowError) as error:  # pandas has many for a damaged file
+        raise ValueError(
+            f"{printable(file)}: expected a CSV file in UTF-8, got "
+            f"{printable(str(error).strip())}; save it again as one"
+        ) from error
+    table = _with_names(table, ["study", "label"])
+    if missing := {"study", "label"} - set(table):
+        raise ValueError(
+            f"{printable(file)}: expected the columns study and label, got {some_names(table)}: no "
+            f"{' and no '.join(sorted(missing))}; name the columns so in the first line"
+        )
+    labels = pd.to_numeric(table["label"], errors="coerce")
+    wrong = table["label"].notna() & ~labels.isin([0, 1])
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise ValueError(
+            f"{printable(file)}: expected labels 0 (normal), 1 (abnormal) or empty, got "
+            f"{some_names([row['label']])} for {some_names([row['study']])}; correct the file"
+        )
+    return table.assign(label=labels)
+
+
+def _is_header(fields):
+    return {"study", "label"} <= set(map(_plain, fields))
+
+
+def _is_bare(fields):
+    """Return whether a first line is a key and a label rather than the names of columns."""
+    return len(fields) == 2 and not _is_header(fields) and fields[1].strip() in ("", "0", "1")
+
+
+def _plain(name):
+    return name.strip().casefold()
+
+
+def _with_names(table, names):
+    """Return the table with columns called by these names where only the case differs."""
+    plain = {_plain(name): name for name in names if name not in table}
+    found = {column: plain[_plain(column)] for column in table if _plain(column) in plain}
+    return table.rename(columns=found) if len(set(found.values())) == len(found) else table
+
+
+def _key(text, known, exact):
+    """Return the known key that a path ends with, in whatever Unicode form, or None."""
+    parts = str(text).strip().replace("\\", "/").strip("/").split("/")
+    for start in range(len(parts)):
+        end = "/".join(parts[start:])
+        if end in exact:
+            return end
+        if (form := unicodedata.normalize("NFC", end)) in known:
+            return known[form]
+    return None
+
+
+def _refuse(file, expected, kind, keys, remedy=""):
+    if len(keys):
+        raise ValueError(
+            f"{printable(file)}: expected {expected}, got {len(keys):,} {kind}: "
+            f"{some_names(keys)}"
+            f"{remedy or '; correct the file'}"
+        )

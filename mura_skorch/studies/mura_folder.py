@@ -1,0 +1,362 @@
+"""Read the studies of a folder in MURA's layout."""
+
+import csv
+import io
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mura_skorch.studies.columns import SPLITS
+from mura_skorch.utils.csv_files import delimiter_of, read_text
+from mura_skorch.utils.paths import leaving, outside
+from mura_skorch.utils.text import (
+    LONGEST_NOTE,
+    LONGEST_ROW,
+    N_NAMED,
+    printable,
+    shorten,
+    some_names,
+)
+
+__all__ = ["read_studies"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
+_LAYOUT = "<root>/train/<study type>/<patient>/study1_positive/image1.png"
+_LABELS = {"positive": 1, "negative": 0}
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
+
+
+def read_studies(
+    root: str | os.PathLike[str], *, use_csv: bool = True, allow_outside: bool = False
+) -> pd.DataFrame:
+    """Read a folder in MURA's layout, version 1.0 or 1.1, as a table of studies.
+
+    Parameters
+    ----------
+    root : str or path-like
+        The folder that holds ``train`` and ``valid``, whatever its name, or the parent of it.
+    use_csv : bool, default=True
+        Compare the folders with the CSV files in the root, which must agree where they exist, and
+        take labels from there too. False takes the folders as they are, labels from their names.
+    allow_outside : bool, default=False
+        Follow links that leave the root, and take rows of CSV files whose paths are absolute or
+        have a ``..``. The root itself may be a link, and links within it are always followed.
+
+    Returns
+    -------
+    studies : DataFrame of shape (n_studies, 6)
+        Sorted by split, study type, patient, study. ``study`` is the unique key
+        ``<split>/<study type>/<patient>/<study folder>``; ``split``, ``study_type`` and
+        ``patient`` are its parts; ``views`` is a tuple of absolute image paths in natural order
+        (image2 before image10); ``label`` is Int8, 1 abnormal, 0 normal, ``<NA>`` unlabelled.
+        If the root holds a file ``NOTE.txt``, its first line stands on every row of a seventh
+        column ``note``, as a caveat that outputs carry.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    NotADirectoryError
+        If the root is a file.
+    ValueError
+        If the folder holds no study or is not the root; if folders and CSV files disagree; if a
+        study has no image, two labels or two rows; if a row of a CSV file cannot be understood; if
+        a link or a row leaves the root; if a name is not in UTF-8.
+
+    Notes
+    -----
+    The CSV files are ``<split>_image_paths.csv`` and ``<split>_labeled_studies.csv`` (v1.1) and
+    ``<split>.csv`` (v1.0), in UTF-8 or UTF-16. Their paths are matched by their last components, so
+    that the root may have any name, and in any Unicode form. Names that start with a dot are never
+    images; other files are ignored. No row of a CSV file is ever opened as a path.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     folder = Path(root, "valid", "XR_WRIST", "patient1", "study1_positive")
+    ...     folder.mkdir(parents=True)
+    ...     (folder / "image1.png").touch()
+    ...     read_studies(root)[["study", "label"]]
+                                         study  label
+    0  valid/XR_WRIST/patient1/study1_positive      1
+    """
+    folder = _find_root(Path(root).expanduser().resolve())
+    links: list[str] = []
+    found = dict(_walk(folder, links))
+    _check_names(folder, found)
+    if not allow_outside:
+        _check_links(folder, links)
+    labels: dict[str, int | None] = {study: _folder_label(study) for study in found}
+    problems = _folder_problems(found)
+    if use_csv:
+        for split in SPLITS:
+            problems |= _join_csv(folder, split, found, labels, allow_outside=allow_outside)
+    if any(problems.values()):
+        raise ValueError(_problem_report(folder, problems, use_csv=use_csv))
+    if not found:
+        raise ValueError(
+            f"{printable(folder)}: expected studies as in {_LAYOUT}, got no study folder"
+        )
+
+    keys = [study.split("/") for study in found]
+    studies = pd.DataFrame(
+        {
+            "study": list(found),
+            "split": [key[0] for key in keys],
+            "study_type": [key[1] for key in keys],
+            "patient": [key[2] for key in keys],
+            "views": [
+                tuple(os.path.join(folder, *key, name) for name in names)
+                for key, names in zip(keys, found.values(), strict=True)
+            ],
+            "label": pd.array([labels[study] for study in found], dtype="Int8"),
+        }
+    )
+    note = folder / "NOTE.txt"
+    if note.is_file():
+        with open(note, encoding="utf-8-sig", errors="replace") as lines:
+            studies["note"] = printable(lines.readline(LONGEST_NOTE).strip())
+    return studies
+
+
+def _find_root(path: Path) -> Path:
+    """Return the folder that holds the splits: the path or its only child that does."""
+    shown = printable(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{shown}: expected the folder that holds train and valid, got no such folder. "
+            "Check the path."
+        )
+    if not path.is_dir():
+        raise NotADirectoryError(
+            f"{shown}: expected the folder that holds train and valid, got a file. "
+            "Pass the folder; an archive must be unpacked first."
+        )
+    if _is_root(path):
+        return path
+    children = [path / name for name in _subfolders(path)]
+    roots = [child for child in children if _is_root(child)]
+    if len(roots) == 1:
+        return roots[0]
+    expected = f"{shown}: expected a folder that holds train and valid, got"
+    if roots:
+        raise ValueError(
+            f"{expected} one that holds several of them: {some_names(map(str, roots))}. Choose one."
+        )
+    # The cap keeps a wrong path on a large disk cheap.
+    grandchildren = (child / name for child in children[:100] for name in _subfolders(child)[:100])
+    roots = [folder for folder in grandchildren if _is_root(folder)]
+    if roots:
+        raise ValueError(
+            f"{expected} one too high. Pass {printable(' or '.join(map(str, roots[:N_NAMED])))}"
+        )
+    for ancestor in (path, *path.parents)[:4]:
+        if ancestor.name in SPLITS:
+            raise ValueError(
+                f"{expected} a folder inside its {ancestor.name}. Pass "
+                f"{printable(ancestor.parent)} and "
+                'select rows of the table, e.g. studies[studies.study_type == "XR_WRIST"]'
+            )
+    names = sorted(os.listdir(path), key=_natural)
+    raise ValueError(
+        f"{expected} {f'one with {some_names(names)}' if names else 'an empty folder'}. "
+        f"The layout is {_LAYOUT}"
+    )
+
+
+def _is_root(folder: Path) -> bool:
+    return any((folder / split).is_dir() for split in SPLITS)
+
+
+def _walk(root: Path, links: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each study's key with the names of its images, in the order of the table.
+
+    Links to folders and to images that are met on the way are noted.
+    """
+    for split in SPLITS:
+        for study_type in _subfolders(root / split, links):
+            for patient in _subfolders(root / split / study_type, links):
+                key = f"{split}/{study_type}/{patient}"
+                folder = os.path.join(root, split, study_type, patient)
+                for study in _subfolders(folder, links):
+                    yield f"{key}/{study}", _images(os.path.join(folder, study), links)
+
+
+def _subfolders(folder: str | Path, links: list[str] | None = None) -> list[str]:
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        found = [e for e in entries if e.name[0] != "." and e.is_dir()]
+    return _sorted_names(found, links)
+
+
+def _images(folder: str, links: list[str]) -> list[str]:
+    with os.scandir(folder) as entries:
+        found = [e for e in entries if e.name[0] != "." and e.is_file()]
+    return _sorted_names([e for e in found if e.name.lower().endswith(IMAGE_SUFFIXES)], links)
+
+
+def _sorted_names(entries: list[os.DirEntry[str]], links: list[str] | None) -> list[str]:
+    if links is not None:
+        # Of what the folder itself tells: nothing else is asked of the disk.
+        links += [e.path for e in entries if e.is_symlink()]
+    return sorted([e.name for e in entries], key=_natural)
+
+
+def _check_links(root: Path, links: list[str]) -> None:
+    """Raise where a link leaves the root, be it a split, a folder, an image, a CSV or the note."""
+    suffixes = ("", "_image_paths.csv", "_labeled_studies.csv", ".csv")
+    names = [f"{split}{suffix}" for split in SPLITS for suffix in suffixes]
+    first = [os.path.join(root, name) for name in (*names, "NOTE.txt")]
+    if found := outside(root, [*filter(os.path.islink, first), *links]):
+        raise ValueError(
+            f"{printable(root)}: expected links that stay within the folder, got {len(found):,} "
+            f"that leave it: {some_names(found)}. Copy what they lead to, or pass "
+            "allow_outside=True if you trust who made them."
+        )
+
+
+def _check_names(root: Path, found: dict[str, list[str]]) -> None:
+    """Raise where a name is in another encoding, which no table, page or run could hold."""
+    if "".join(chain(found, *found.values())).isascii():
+        return
+    paths = (f"{study}/{name}" for study, names in found.items() for name in ("", *names))
+    wrong = [path for path in paths if _SURROGATE.search(path)]
+    if wrong:
+        raise ValueError(
+            f"{printable(root)}: expected names in UTF-8, got {len(wrong):,} in another encoding: "
+            f"{some_names(wrong)}. Rename them, as convmv does."
+        )
+
+
+def _natural(name: str) -> tuple[Any, ...]:
+    """Order image2 before image10; the name itself settles image1 against image01."""
+    parts = re.split(r"([0-9]+)", name)
+    # Digits of any number: Python refuses to read more than 4,300 of them.
+    numbers = (p.lstrip("0") for p in parts[1::2])
+    parts[1::2] = [(len(n), n) for n in numbers]
+    return (*parts, name)
+
+
+def _folder_label(study: str) -> int | None:
+    return _LABELS.get(study.rpartition("_")[2])
+
+
+def _join_csv(
+    root: Path,
+    split: str,
+    found: dict[str, list[str]],
+    labels: dict[str, int | None],
+    *,
+    allow_outside: bool,
+) -> dict[str, set[str]]:
+    """Fill in labels that folders do not tell; return where CSV files and folders disagree."""
+    problems: dict[str, set[str]] = {}
+    studies = {study for study in found if study.startswith(f"{split}/")}
+    images = {f"{study}/{name}" for study in studies for name in found[study]}
+    for suffix, present, labelled in (
+        ("_image_paths.csv", images, False),
+        ("_labeled_studies.csv", studies, True),
+        (".csv", images, True),
+    ):
+        file = root / f"{split}{suffix}"
+        if not file.is_file():
+            continue
+        by_study = present is studies
+        depth = 4 if by_study else 5
+        read = _read_csv(file, split, depth=depth, labelled=labelled, allow_outside=allow_outside)
+        rows = list(_as_in_folder(read, present))
+        counts = Counter(key for key, _ in rows)
+        problems[f"listed in {file.name}, not in the folder"] = counts.keys() - present
+        problems[f"in the folder, not listed in {file.name}"] = present - counts.keys()
+        if by_study:
+            problems[f"listed twice in {file.name}"] = {k for k, n in counts.items() if n > 1}
+        contradicted: set[str] = set()
+        for key, label in rows if labelled else ():
+            study = key if by_study else key.rpartition("/")[0]
+            if labels.get(study) is None:
+                labels[study] = label
+            elif labels[study] != label:
+                contradicted.add(study)
+        problems[f"label in {file.name} contradicts the folder or another row"] = contradicted
+    return problems
+
+
+def _read_csv(
+    file: Path, split: str, *, depth: int, labelled: bool, allow_outside: bool
+) -> Iterator[tuple[str, int | None]]:
+    """Yield the last components of each row's path, joined by slashes, and its label."""
+    form = "/".join(("...", split, "<study type>", "<patient>", "<study>", "<image>")[: depth + 1])
+    columns = f"{form},label" if labelled else form
+    try:
+        text = read_text(file)
+        sign = delimiter_of(text, lambda row: len(row) == 2) if labelled else ","
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
+        for row in reader:
+            if not "".join(row).strip():
+                continue
+            where = f"{printable(file)}, row {reader.line_num}: expected"
+            got = f"got {shorten(','.join(row), LONGEST_ROW)!r}"
+            if len(row) != 1 + labelled:
+                raise ValueError(f"{where} {columns}, {got}")
+            parts = [p for p in re.split(r"[\\/]", row[0].strip()) if p not in ("", ".")]
+            key = parts[-depth:]
+            if len(key) < depth or key[0] != split or ".." in key:
+                raise ValueError(f"{where} {columns}, {got}")
+            if not allow_outside and leaving(row[0]):
+                raise ValueError(
+                    f"{where} {columns}, below the root, {got}, an "
+                    "absolute path or one with ..; write it relative to the root, or pass "
+                    "allow_outside=True if you trust the file"
+                )
+            if any(part[0] == "." for part in key):
+                continue
+            if labelled and row[1].strip() not in ("0", "1"):
+                raise ValueError(f"{where} label 0 or 1, got {shorten(row[1], LONGEST_ROW)!r}")
+            yield "/".join(key), int(row[1].strip()) if labelled else None
+    except (csv.Error, UnicodeError) as error:
+        raise ValueError(f"{printable(file)}: expected a CSV file in UTF-8, got {error}") from error
+
+
+def _as_in_folder(
+    rows: Iterable[tuple[str, int | None]], present: set[str]
+) -> Iterator[tuple[str, int | None]]:
+    """Yield rows with their keys in the Unicode form of the folder, which may be another one."""
+    if "".join(present).isascii():
+        yield from rows
+        return
+    forms = {unicodedata.normalize("NFC", key): key for key in present}
+    for key, label in rows:
+        yield key if key in present else forms.get(unicodedata.normalize("NFC", key), key), label
+
+
+def _folder_problems(found: dict[str, list[str]]) -> dict[str, set[str]]:
+    numbers = {study: re.sub("_(positive|negative)$", "", study) for study in found}
+    counts = Counter(numbers.values())
+    return {
+        "study folder without an image": {s for s, names in found.items() if not names},
+        "study number with two folders": {s for s, n in numbers.items() if counts[n] > 1},
+    }
+
+
+def _problem_report(root: Path, problems: dict[str, set[str]], *, use_csv: bool) -> str:
+    lines = [
+        f"  {what}: {len(which):,} ({some_names(sorted(which, key=_natural))})"
+        for what, which in problems.items()
+        if which
+    ]
+    remedy = "The copy may be incomplete: copy it again, or remove the folders named."
+    if use_csv:
+        remedy += (
+            " To take the folders as they are, with labels from their names: "
+            "read_studies(root, use_csv=False)."
+        )
+    return "\n".join([f"{printable(root)}: expected complete studies, got", *lines, remedy])

@@ -1,0 +1,1 @@
+"""Records for an MLflow server that is away, sent later."""

@@ -1,0 +1,1 @@
+"""The fit: device, precision, steps, checkpoints and errors."""

@@ -1,0 +1,273 @@
+"""Training steps: batches go in; losses, and a step of the optimizer for several, come out."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from inspect import signature
+from typing import Any, Self
+
+import numpy as np
+import torch
+from skorch import NeuralNetBinaryClassifier
+from skorch.dataset import unpack_data
+from skorch.utils import to_tensor
+from torch.utils.data import DataLoader
+
+from mura_skorch.data.dataset import base_of, is_cached
+from mura_skorch.models.densenet import draw_views
+from mura_skorch.training.device import (
+    keep_compiled_kernels,
+    loader_defaults,
+    resolve_device,
+    resolve_precision,
+    threads_within_quota,
+)
+from mura_skorch.training.errors import check_loss, explained_faults
+from mura_skorch.utils.arguments import check_whole, find_optimizer, taken, told
+
+__all__ = ["StudySteps", "check_loader_keeps_order"]
+
+
+class StudySteps(NeuralNetBinaryClassifier):
+    """How a net computes batches of studies: device, arithmetic, loading, loss, gradients.
+
+    Its subclass has the parameters ``precision`` and ``accumulate``.
+    """
+
+    @property
+    def device(self) -> str | torch.device | None:
+        """Where the network is brought to, "auto" resolved; None leaves it where it is."""
+        return resolve_device(self.__dict__["device"])
+
+    @device.setter
+    def device(self, value: str | torch.device | None) -> None:
+        self.__dict__["device"] = value
+
+    @property
+    def precision_(self) -> str:
+        """Arithmetic of the network, "auto" resolved."""
+        return resolve_precision(self.precision, self.where_)
+
+    @property
+    def where_(self) -> str | torch.device:
+        """Where the network computes: the device, or where its weights are if that is None."""
+        if self.device is not None:
+            return self.device
+        weights = self.module_.parameters() if hasattr(self, "module_") else iter(())
+        first = next(weights, None)
+        return "cpu" if first is None else first.device
+
+    def get_params(self, deep: bool = True, **kwargs: Any) -> dict[str, Any]:
+        """Return the parameters as they were given."""
+        return super().get_params(deep=deep, **kwargs) | {"device": self.__dict__["device"]}
+
+    def get_params_for(self, prefix: str) -> dict[str, Any]:
+        """Return the arguments of a part, without defaults that its class does not take."""
+        return taken(self, prefix, super().get_params_for(prefix))
+
+    def initialized_instance(self, instance_or_cls: Any, kwargs: dict[str, Any]) -> Any:
+        """Return a part made of its class, or a copy of one that is given ready made."""
+        if isinstance(instance_or_cls, torch.nn.Module) and not kwargs:
+            return deepcopy(instance_or_cls)  # each fit starts where the user left it
+        return super().initialized_instance(instance_or_cls, kwargs)
+
+    def initialize_module(self) -> Self:
+        """Make the network, in the memory format that its arithmetic is fast in."""
+        keep_compiled_kernels()
+        super().initialize_module()
+        if self.precision_ == "bfloat16":  # twice as fast in bfloat16, half as fast in float32
+            self.module_.to(memory_format=torch.channels_last)
+        return self
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the loader; the one for prediction keeps the order and draws nothing at random."""
+        prefix = "iterator_train" if training else "iterator_valid"
+        given = {"batch_size": self.batch_size, **self.get_params_for(prefix)}
+        if given["batch_size"] == -1:
+            given["batch_size"] = len(dataset)
+        check_whole("batch_size", given["batch_size"], 1, "studies")
+        given["batch_size"] = int(given["batch_size"])  # torch takes no number of NumPy's
+        n_batches = -(-len(dataset) // given["batch_size"])
+        suited = loader_defaults(self.where_, n_batches, is_cached=is_cached(dataset))
+        if training:
+            given = _with_sampler(given, len(dataset))
+        else:
+            check_loader_keeps_order(given)
+        iterator = getattr(self, prefix)(dataset, **suited | given)
+        if not training and isinstance(iterator, DataLoader):
+            iterator.generator = torch.Generator()
+        if training and len(dataset) and len(iterator) == 0:
+            raise ValueError(
+                f"expected at least one batch of the {len(dataset)} training studies, got none: "
+                f"batch_size is {self.batch_size}; lower it, or leave iterator_train__drop_last out"
+            )
+        return iterator
+
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the optimizer's arguments, with its fused kernel where it has one."""
+        args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        if isinstance(kwargs["lr"], np.generic):
+            kwargs["lr"] = kwargs["lr"].item()
+        others = kwargs.get("foreach") or kwargs.get("differentiable")
+        if "fused" in signature(find_optimizer(self.optimizer)).parameters and not others:
+            kwargs.setdefault("fused", True)
+        return args, kwargs
+
+    def initialize_optimizer(self, triggered_directly: bool | None = None) -> Self:
+        """Make the optimizer of its class or its name in `torch.optim`."""
+        args, kwargs = self.get_params_for_optimizer("optimizer", self.get_all_learnable_params())
+        self.optimizer_ = find_optimizer(self.optimizer)(*args, **kwargs)
+        return self
+
+    def __setstate__(self, state):
+        given = state["device"]
+        super().__setstate__({**state, "device": resolve_device(given)})
+        self.device = given
+
+    def infer(self, x, **fit_params):
+        """Run the network in the chosen arithmetic."""
+        inputs = {name: value for name, value in x.items() if name != "row"}
+        with self._arithmetic():
+            return super().infer(inputs, **fit_params)
+
+    def _arithmetic(self):
+        """Return the context in which the network computes."""
+        return torch.autocast(
+            torch.device(self.where_).type,
+            dtype=torch.bfloat16,
+            enabled=self.precision_ == "bfloat16",
+        )
+
+    def pass_through(self, module: torch.nn.Module, X: Any) -> Iterator[Any]:
+        """Yield what a module makes of each batch, loaded and computed as for a prediction.
+
+        Parameters
+        ----------
+        module : Module
+            In eval mode. Where it is a copy of the net's own, several threads may each have one.
+        X : DataFrame or dataset
+            Studies.
+        """
+        with explained_faults(self), torch.no_grad():
+            for batch in self.get_iterator(self.get_dataset(X), training=False):
+                inputs, _ = unpack_data(batch)
+                inputs = {name: value for name, value in inputs.items() if name != "row"}
+                with self._arithmetic():
+                    output = module(**to_tensor(inputs, device=self.device))
+                yield output
+
+    def get_loss(self, y_pred, y_true, X, training=False):
+        """Return the loss; ours needs the batch's study types and mask, torch's does not."""
+        if not hasattr(self.criterion_, "fit_weights"):
+            return super().get_loss(y_pred[0], y_true, X=X, training=training)
+        y_true, study_type, view_mask = (
+            to_tensor(value, device=self.device)
+            for value in (y_true, X["study_type"], X["view_mask"])
+        )
+        return self.criterion_(y_pred, y_true, study_type, view_mask)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run an epoch, knowing how many batches it has."""
+        self.n_batches_left_ = 0 if iterator is None else len(iterator)
+        self.n_batches_added_ = self.n_studies_added_ = 0
+        if training and len(self.history) > 1:
+            self.history[-2]["batches"] = []  # 3 MB an epoch of 100,000 studies
+
+        def keys_of(rows):
+            studies = base_of(iterator.dataset).studies.iloc[rows]
+            return studies.get("study", studies.index)
+
+        with explained_faults(self, keys_of), threads_within_quota():
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def forward_iter(self, X, training=False, device="cpu"):
+        """Yield what the network makes of each batch."""
+        with explained_faults(self), threads_within_quota():
+            yield from super().forward_iter(X, training=training, device=device)
+
+    def validation_step(self, batch, **fit_params):
+        """Compute a batch without gradients."""
+        step = super().validation_step(batch, **fit_params)
+        check_loss(step["loss"], batch[0])
+        return step
+
+    def train_step(self, batch, **fit_params):
+        """Add a batch's gradients, and step after `accumulate` batches or the last of the epoch.
+
+        Gradients are added with the weight of the batch's studies and divided by all of them, so
+        that they are those of one large batch, whatever is left over at the end; batch norm still
+        sees each batch alone.
+        """
+        if self.accumulate == 1:
+            return super().train_step(batch, **fit_params)
+        if self.n_studies_added_ == 0:
+            self._zero_grad_optimizer()
+        step = self.train_step_single(batch, **fit_params)
+        self.n_studies_added_ += len(batch[1])
+        self.n_batches_left_ -= 1
+        self.n_batches_added_ += 1
+        if self.n_batches_added_ == self.accumulate or self.n_batches_left_ == 0:
+            for _, parameter in self.get_all_learnable_params():
+                if parameter.grad is not None:
+                    parameter.grad /= self.n_studies_added_
+            self.notify(
+                "on_grad_computed",
+                named_parameters=self.get_all_learnable_params(),
+                batch=batch,
+                training=True,
+            )
+            self._step_optimizer(None)
+            self.n_batches_added_ = self.n_studies_added_ = 0
+        return step
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute a batch and its gradients; of long studies, a random choice of views."""
+        self._set_training(True)
+        X, y = unpack_data(batch)
+        X = draw_views(X, getattr(self.module_, "max_views", None))
+        logits = self.infer(X, **fit_params)
+        loss = self.get_loss(logits, y, X=X, training=True)
+        (loss if self.accumulate == 1 else loss * len(y)).backward()
+        check_loss(loss, X)  # before a step is made of it; a GPU has its gradients to compute
+        # The scores that keep the logits need no graph.
+        return {"loss": loss, "y_pred": tuple(logit.detach() for logit in logits)}
+
+
+def check_loader_keeps_order(given: dict[str, Any]) -> None:
+    """Raise ValueError where a loader would give predictions in another order, or lose some.
+
+    Parameters
+    ----------
+    given : dict
+        Arguments of the loader of validation and prediction.
+    """
+    for name in ("shuffle", "sampler", "batch_sampler", "drop_last"):
+        if given.get(name):
+            raise ValueError(
+                "expected predictions in the order of the studies, every one, got "
+                f"iterator_valid__{name}={told(given[name])}; leave it out"
+            )
+
+
+def _with_sampler(given, n_studies):
+    """Return a training loader's arguments, in which a sampler takes the place of shuffling."""
+    replaced = []
+    if given.get("sampler") is not None:
+        replaced = ["shuffle"]
+        _check_sampler(given["sampler"], n_studies)
+    if given.get("batch_sampler") is not None:
+        replaced = ["shuffle", "batch_size"]
+        _check_sampler(getattr(given["batch_sampler"], "sampler", None), n_studies)
+    return {name: value for name, value in given.items() if name not in replaced}
+
+
+def _check_sampler(sampler, n_studies):
+    """Raise ValueError where a sampler of torch's draws from another number of studies."""
+    drawn = getattr(sampler, "weights", getattr(sampler, "data_source", None))
+    if drawn is not None and len(drawn) != n_studies:
+        raise ValueError(
+            f"expected iterator_train__sampler to draw from the {n_studies} studies of the "
+            f"training part, got one of {len(drawn)}; with train_split=ValidStudies(table), or "
+            "None, all that fit is given is trained on"
+        )

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of studies: texts, paths, files, progress, identity."""

@@ -1,0 +1,213 @@
+"""Arguments: a class and parameters go in, the arguments that the class takes come out."""
+
+import os
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import lru_cache
+from inspect import Parameter, signature
+from numbers import Integral, Number
+from typing import Any
+
+import numpy as np
+import torch
+
+from mura_skorch.utils.text import shorten
+
+__all__ = [
+    "check_whole",
+    "declared",
+    "find_optimizer",
+    "is_default",
+    "names_taken",
+    "taken",
+    "told",
+]
+
+NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+PLAIN = (str, bytes, Number, np.generic, os.PathLike, type)
+LONGEST_VALUE = 80  # characters of a value in a message
+
+
+def told(value: Any) -> str:
+    """Return a value as a message shows it; of tables and other objects the type alone."""
+    parts = value if isinstance(value, tuple | list) else [value]
+    if all(part is None or isinstance(part, PLAIN) for part in parts):
+        return shorten(repr(value), LONGEST_VALUE)
+    return type(value).__name__
+
+
+def check_whole(name: str, value: Any, least: int, unit: str, remedy: str = "") -> None:
+    """Raise where a parameter is no whole number, of Python or NumPy, from a least one upwards.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's name.
+    value : object
+        Its value.
+    least : int
+        The smallest number allowed.
+    unit : str
+        What is counted.
+    remedy : str
+        Ends the message.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise ValueError(
+            f"expected {name} to be {least}, {least + 1}, ... {unit}, got {told(value)}{remedy}"
+        )
+
+
+def declared(net: Any) -> dict[str, Parameter]:
+    """Return the parameters that the constructors of an estimator's class and its bases name.
+
+    Parameters
+    ----------
+    net : estimator
+        Only its class is looked at.
+
+    Returns
+    -------
+    dict of str to inspect.Parameter
+        The most derived class first; its declaration of a name counts.
+    """
+    kind: Any = type(net)
+    return _declared(kind)
+
+
+@lru_cache(maxsize=64)
+def _declared(kind):
+    found: dict[str, Parameter] = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base) and base is not object:
+            for parameter in list(signature(base.__init__).parameters.values())[1:]:
+                if parameter.kind in NAMED:
+                    found.setdefault(parameter.name, parameter)
+    return found
+
+
+def is_default(net: Any, name: str, value: Any) -> bool:
+    """Return whether a value is the default that an estimator's signature declares.
+
+    Parameters
+    ----------
+    net : estimator
+        Only its class is looked at.
+    name : str
+        The parameter's name.
+    value : object
+        Its value.
+    """
+    declaration = declared(net).get(name)
+    if declaration is None or type(value) is not type(declaration.default):
+        return False
+    # The default of a clone is a copy: equal, and not the same.
+    return repr(value) == repr(declaration.default)
+
+
+def names_taken(takes: Any, n_given: int = 0) -> list[str] | None:
+    """Return the names of the arguments that a class or function takes.
+
+    Parameters
+    ----------
+    takes : callable or Module
+        A class, a function, or a module, which stands for its class.
+    n_given : int, default=0
+        How many leading arguments are given by the caller, and left out here.
+
+    Returns
+    -------
+    list of str or None
+        None where any name is taken, or nothing is known.
+    """
+    try:
+        parameters = list(
+            signature(
+                type(takes) if isinstance(takes, torch.nn.Module) else takes
+            ).parameters.values()
+        )
+    except (TypeError, ValueError):  # of a class that is not written in Python
+        return None
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters[n_given:] if parameter.kind in NAMED]
+
+
+def taken(net: Any, part: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Return what the class of a part is made with.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The part is its attribute.
+    part : str
+        Such as "criterion".
+    params : dict
+        Arguments by name, as the net's own signature and its user give them.
+
+    Returns
+    -------
+    dict
+        The same, with numbers of NumPy as those of Python, and without defaults of the net that
+        the class knows nothing of. A module that is given ready made gets no defaults at all.
+    """
+    takes = getattr(net, part, None)
+    names = None if takes is None else names_taken(takes)
+    is_made = isinstance(takes, torch.nn.Module)
+    kept = {}
+    for name, value in params.items():
+        is_foreign = is_made or (names is not None and name not in names)
+        if not (is_foreign and is_default(net, f"{part}__{name}", value)):
+            kept[name] = value.item() if isinstance(value, np.generic) else value
+    return kept
+
+
+def find_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
+    """Return the class of an optimizer that is given by its name in `torch.optim`, or as it is.
+
+    Parameters
+    ----------
+    optimizer : str or callable
+        "AdamW" or "adamw" is `torch.optim.AdamW`.
+
+    Raises
+    ------
+    TypeError
+        Neither a name nor a class.
+    ValueError
+        No optimizer is called so, or it is one that evaluates a batch several times.
+    """
+    if isinstance(optimizer, str):
+        known = {
+            name.lower(): item
+            for name, item in vars(torch.optim).items()
+            if isinstance(item, type) and issubclass(item, torch.optim.Optimizer)
+        }
+        known.pop("optimizer", None)  # the base class
+        if optimizer.lower() not in known:
+            near = get_close_matches(optimizer.lower(), known, n=1)
+            hint = f"did you mean {known[near[0]].__name__}?" if near else "pass its class"
+            raise ValueError(
+                f"expected optimizer to be a name in torch.optim, got {told(optimizer)}; {hint}"
+            )
+        optimizer = known[optimizer.lower()]
+    if not callable(optimizer):
+        raise TypeError(
+            "expected optimizer to be a class such as torch.optim.AdamW, or its name, got "
+            f"{told(optimizer)}"
+        )
+    step = getattr(optimizer, "step", None)
+    closure = None if step is None else signature(step).parameters.get("closure")
+    if closure is not None and closure.default is Parameter.empty:
+        raise ValueError(
+            f"expected an optimizer that steps on the gradients of a batch, got "
+            f"{optimizer.__name__}, which evaluates each batch several times: augmentation would "
+            "give it another loss each time, and batch norm would count it several times; use "
+            "torch.optim.AdamW or SGD"
+        )
+    return optimizer

@@ -1,0 +1,187 @@
+import io
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from nets import tiny_classifier
+from PIL import Image
+
+from mura_skorch.data import read_view
+from mura_skorch.evaluation import prediction_table
+from mura_skorch.report import review_cases
+
+
+class Scorer:
+    """A model without maps."""
+
+    def predict_view_proba(self, studies):
+        return [np.full(len(views), 0.25) for views in studies["views"]]
+
+
+@pytest.fixture
+def predictions(valid):
+    """Scores that rise along the table: half of the studies of either label are wrong."""
+    return prediction_table(valid, np.linspace(0.1, 0.9, len(valid)))
+
+
+@pytest.fixture
+def cases(fitted, valid, predictions):
+    return review_cases(fitted, valid, predictions, n_cases=3)
+
+
+def picture(file):
+    image = Image.open(io.BytesIO(file))
+    image.load()
+    return image
+
+
+def expected(predictions, label):
+    wrong = predictions[(predictions.label == label) & (predictions.decision != label)]
+    return wrong.sort_values("score", ascending=label == 1)["study"].tolist()
+
+
+def test_cases_are_the_most_confident_mistakes(cases, predictions):
+    assert [case.kind for case in cases] == ["miss"] * 3 + ["false alarm"] * 3
+    assert [case.study for case in cases[:3]] == expected(predictions, 1)[:3]
+    assert [case.study for case in cases[3:]] == expected(predictions, 0)[:3]
+    assert all(case.label == (case.kind == "miss") for case in cases)
+    assert all((case.score > case.threshold) == (case.kind == "false alarm") for case in cases)
+
+
+def test_each_row_is_held_against_its_own_threshold(fitted, valid, predictions):
+    own = predictions.assign(threshold=np.where(predictions.index % 2, 0.05, 0.95))
+    cases = review_cases(fitted, valid, own, n_cases=99, max_views=1)
+    is_called = own["score"] > own["threshold"]
+    assert {case.study for case in cases} == set(own["study"][is_called != (own["label"] == 1)])
+
+
+def test_case_says_what_the_table_says(cases, predictions):
+    row = predictions.set_index("study").loc[cases[0].study]
+    assert cases[0].study_type == row.study_type
+    assert cases[0].patient == row.patient
+    assert cases[0].score == row.score
+    assert cases[0].n_views == row.n_views
+    assert cases[0].note == "phantoms: no clinical meaning"
+    assert cases[0].problem is None
+
+
+def test_every_view_has_two_pictures_of_its_shape(cases, valid):
+    paths = valid.set_index("study")["views"]
+    for case in cases:
+        for view, path in zip(case.views, paths[case.study], strict=True):
+            assert view.mime == "image/jpeg"
+            assert view.problem is None
+            height, width = read_view(path).shape
+            for file in (view.radiograph, view.overlay):
+                shown = picture(file)
+                assert shown.format == "JPEG"
+                assert max(shown.size) == 384
+                assert shown.width / shown.height == pytest.approx(width / height, rel=0.01)
+                assert len(file) < 60_000
+            assert view.radiograph_uri.startswith("data:image/jpeg;base64,")
+
+
+def test_view_scores_are_the_models(cases, fitted, valid):
+    for case in cases:
+        own = fitted.predict_view_proba(valid[valid["study"] == case.study])[0]
+        np.testing.assert_allclose([view.score for view in case.views], own, atol=1e-6)
+
+
+def test_views_of_a_case_share_one_scale(cases, fitted, valid):
+    for case in cases:
+        own = fitted.localize(valid[valid["study"] == case.study])[0]
+        assert case.limit == pytest.approx(np.abs(own).max(), abs=1e-4)
+
+
+def test_cases_can_be_sent_between_processes(cases):
+    assert pickle.loads(pickle.dumps(cases)) == cases
+
+
+def test_same_table_gives_the_same_bytes(cases, fitted, valid, predictions):
+    assert review_cases(fitted, valid, predictions, n_cases=3) == cases
+
+
+def test_views_beyond_the_limit_are_left_out_and_counted(fitted, valid, predictions):
+    cases = review_cases(fitted, valid, predictions, max_views=1)
+    assert all(len(case.views) == 1 for case in cases)
+    assert any(case.n_views > 1 for case in cases)
+
+
+def test_model_without_maps_shows_radiographs(valid, predictions):
+    cases = review_cases(Scorer(), valid, predictions)
+    views = [view for case in cases for view in case.views]
+    assert all(view.radiograph and view.overlay is None for view in views)
+    assert all(view.overlay_uri is None and view.score == 0.25 for view in views)
+    assert all(case.limit is None for case in cases)
+
+
+def test_network_without_exact_maps_shows_radiographs_with_a_warning(valid, predictions):
+    from tests.inspection.test_activation_maps import OtherNet
+
+    clf = tiny_classifier(module=OtherNet).initialize()
+    clf.study_types_ = sorted(valid["study_type"].unique())
+    with pytest.warns(UserWarning, match="without maps: expected a network of torchvision's"):
+        cases = review_cases(clf, valid, predictions)
+    assert all(view.radiograph and view.overlay is None for case in cases for view in case.views)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture"])
+def test_bad_picture_costs_only_itself(fitted, valid, predictions, tmp_path, content):
+    study = expected(predictions, 1)[0]
+    bad = tmp_path / "image1.png"
+    if content is not None:
+        bad.write_bytes(content)
+    row = valid.index[valid["study"] == study][0]
+    broken = valid.copy()
+    broken.at[row, "views"] = (str(bad), *broken.at[row, "views"])
+    cases = review_cases(fitted, broken, predictions)
+    first, *others = cases[0].views
+    assert first.radiograph is first.overlay is first.score is None
+    assert first.problem.startswith("image1.png: expected ")
+    assert str(tmp_path) not in first.problem
+    assert others
+    assert all(view.overlay for view in others)
+
+
+def test_all_pictures_missing_is_no_error(fitted, valid, predictions):
+    gone = valid.assign(views=[("no/such/image1.png",)] * len(valid))
+    cases = review_cases(fitted, gone, predictions)
+    assert len(cases) == 8
+    assert all(case.views[0].problem and case.limit is None for case in cases)
+
+
+def test_study_that_is_not_in_the_table_says_so(fitted, valid, predictions):
+    cases = review_cases(fitted, valid.iloc[:1], predictions)
+    assert any(case.problem and not case.views for case in cases)
+
+
+def test_unlabelled_and_unscored_studies_are_no_cases(fitted, valid, predictions):
+    predictions.loc[::2, "label"] = pd.NA
+    predictions.loc[1::2, "score"] = np.nan
+    assert review_cases(fitted, valid, predictions) == []
+
+
+def test_nothing_wrong_is_no_case(fitted, valid, predictions):
+    right = predictions.assign(score=predictions["label"].astype(float))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert review_cases(fitted, valid, right) == []
+
+
+def test_table_without_keys_patients_and_notes(fitted, valid):
+    bare = valid[["study_type", "views", "label"]].reset_index(drop=True)
+    table = prediction_table(bare, np.linspace(0.1, 0.9, len(bare)))
+    case = review_cases(fitted, bare, table)[0]
+    assert case.patient is case.note is None
+    assert case.views[0].overlay
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (3000, 20), (1, 900)])
+def test_odd_shapes_have_pictures(fitted, tmp_path, shape):
+    path = tmp_path / "image1.png"
+    Image.fromarray(np.full(shape, 99, dtype=np.uint8)).save(path)
+    study = pd.DataFrame({"study_type": ["XR_HAND"], "views": [(str(path),)], "label": [1]})
+    case = review_cases(fitted, study, prediction_table(study, [0.1]))[0]
+    assert max(picture(case.views[0].overlay).size) == 384
