@@ -1,4 +1,4 @@
-"""The study table: read MURA's folders, join labels, check any table."""
+"""Study tables: read MURA's folders, join labels, validate any table."""
 
 from mura_skorch.studies.columns import explode_views, is_exploded
 from mura_skorch.studies.labels import join_labels

@@ -12,7 +12,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of one-view studies, as the paper trains on: one row for each view.
+    """Return a table of single-view studies, one row per view, as the paper trains on.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame of n_views rows
-        A study table of its own, in the order of studies and views. ``views`` holds one path, the
-        new column ``view`` its number in the study from 1, and ``study``, where there is one, the
-        key ``<study>/<view>``. All other columns are the study's; the index counts from 0.
+        A study table in the order of studies and views. ``views`` holds one path, the new column
+        ``view`` its number in the study from 1, and ``study``, if present, becomes
+        ``<study>/<view>``. Other columns are copied; the index counts from 0.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_exploded(studies: pd.DataFrame) -> bool:
-    """Return whether the rows of a table are single views, as `explode_views` makes them."""
+    """Return whether the rows of a table are single views, as from `explode_views`."""
     return (
         "view" in studies
         and pd.api.types.is_integer_dtype(studies["view"])
@@ -56,38 +56,45 @@ def is_exploded(studies: pd.DataFrame) -> bool:
 
 COLUMNS = ["study", "study_type", "patient", "label"]
 SCORED = ["score", "threshold", "decision", "chosen_by"]
-# How ``chosen_by`` ends where the figures are too good.
+# How ``chosen_by`` ends if the figures are too good.
 ON_SCORED = "on the studies scored here"
-# What tables of predictions say themselves, of studies or views, and paths, which none holds.
+# Columns that prediction tables write themselves, and paths, which they never hold.
 RESERVED = {
-    *{"views", "view", "n_views", "level", "note", "mean_intensity", "height", "width"},
+    "views",
+    "view",
+    "n_views",
+    "level",
+    "note",
+    "mean_intensity",
+    "height",
+    "width",
     "scored_by",
     *SCORED,
-    *{f"pooled_{name}" for name in SCORED},
+    *(f"pooled_{name}" for name in SCORED),
 }
 
 
 def check_kept(names: Iterable[str]) -> None:
-    """Raise ValueError where a further column has a name that tables of predictions use."""
+    """Raise a ValueError if a further column has a name that prediction tables reserve."""
     if taken := [name for name in names if name in RESERVED]:
         raise ValueError(
-            f"expected further columns that are not called {', '.join(taken)}, which tables of "
-            f"predictions use themselves; give them other names, such as own_{taken[0]}"
+            f"expected further columns not called {', '.join(taken)}, which are reserved for "
+            f"prediction tables; rename them, for example to own_{taken[0]}"
         )
 
 
 def join_notes(*sources: Any) -> str | None:
-    """Return the different notes of tables, such as "phantoms: no clinical meaning", or None.
+    """Join the notes of tables, such as "phantoms: no clinical meaning"; None without any.
 
     Parameters
     ----------
     *sources : DataFrame, str or None
-        Tables with or without a column ``note``, and notes.
+        Notes, and tables with or without a column ``note``.
 
     Returns
     -------
     str or None
-        Each note once, in the order found.
+        Each note once, in order of appearance.
 
     Examples
     --------

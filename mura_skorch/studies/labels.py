@@ -1,4 +1,4 @@
-"""Labels: a table of studies and a CSV file of labels go in, the labelled table comes out."""
+"""Join labels and further columns from a CSV file to a study table."""
 
 import io
 import os
@@ -20,7 +20,8 @@ LONGEST_NAME = 200  # characters of a name in a message
 IDENTITY = ("split", "study_type", "patient")
 FORM: dict[str, Any] = {
     "skipinitialspace": True,
-    **{"keep_default_na": False, "na_values": [""]},  # NA may be a site, and None a scanner
+    "keep_default_na": False,  # NA may be a site, and None a scanner
+    "na_values": [""],
 }
 
 
@@ -32,44 +33,43 @@ def join_labels(
     others: Iterable[str] = (),
     allow_outside: bool = False,
 ) -> pd.DataFrame:
-    r"""Return the studies with the labels, and the further columns asked for, of a CSV file.
+    r"""Add labels, and further columns on request, from a CSV file to a study table.
 
     Parameters
     ----------
     studies : DataFrame of n_studies rows
         A study table with the key ``study``.
     file : path
-        With a header: ``study``, ``label`` (1 abnormal, 0 normal, empty unlabelled) and any
-        further columns. Or without one, a path and a label a line, as in MURA's own files and in
-        the competition's. In both, the key may stand behind the name of the folder and may end in
-        a slash: ``MURA-v1.1/valid/XR_HAND/.../``. Only an empty field is missing: NA is a text.
-        Fields are separated by commas, semicolons or tabs; the file is in UTF-8, or in UTF-16 as
-        spreadsheets save it. Case and blanks around the names of columns do not matter, nor do
-        empty lines and the Unicode form of a key.
+        CSV file with a header: ``study``, ``label`` (1 abnormal, 0 normal, empty unlabelled) and
+        any further columns. Or without a header, with a path and a label per line, as in MURA's
+        and the competition's files. In both, the key may follow the name of the folder and end in
+        a slash: ``MURA-v1.1/valid/XR_HAND/.../``. Only an empty field is missing; NA is text.
+        Separators are commas, semicolons or tabs. The encoding is UTF-8, or UTF-16 as saved by
+        spreadsheets. Case and blanks around column names, empty lines and the Unicode form of a
+        key do not matter.
     keep : iterable of str, default=()
-        Further columns to take, such as readers' labels or site. Those that `studies` has itself
-        need not be in the file. Nothing else in the file is looked at.
+        Further columns to copy, such as readers' labels or the site. Columns of `studies` need not
+        be in the file. Other columns of the file are ignored.
     others : iterable of str, default=()
-        Keys of studies that the file may name, too, such as those of other splits. Their rows
-        are left out.
+        Keys of further studies that the file may contain, such as those of other splits. Their
+        rows are ignored.
     allow_outside : bool, default=False
-        Take keys that stand behind an absolute path or one with a ``..``. No key is ever opened as
-        a path.
+        Accept keys at the end of an absolute path or of a path with ``..``. No key is ever opened
+        as a path.
 
     Returns
     -------
     DataFrame of n_studies rows
-        In the order of `studies`; the file's labels take the place of ``label``.
+        In the order of `studies`. The labels of the file replace ``label``.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ValueError
-        A row names no study of the table, or one that another row names, or is an absolute path
-        or one with ``..``; a study has no row; a
-        label is not 0, 1 or empty; a column to keep is missing, contradicts the table's own, or
-        has a name with another meaning; the file is no CSV.
+        A row has an unknown or repeated study, an absolute path or ``..``; a study has no row; a
+        label is not 0, 1 or empty; a column in `keep` is missing, contradicts the study table, or
+        has a reserved name; the file is not a CSV file.
 
     Examples
     --------
@@ -103,14 +103,14 @@ def join_labels(
     _refuse(file, "rows of known studies", "unknown", table["study"][found.isna()])
     table, found = table[found.isin(own)], found[found.isin(own)]
     _refuse(file, "one row for each study", "repeated", found[found.duplicated()])
-    remedy = "; give studies without a label an empty one, or select the studies first"
+    remedy = "; add rows with an empty label, or select the studies first"
     _refuse(file, "a row for every study", "missing", keys[~keys.isin(found)], remedy)
     table = table.set_index(found).loc[keys].set_index(studies.index)
     columns = {name: table[name] for name in keep if name in table}
     if wrong := [name for name in columns if name in IDENTITY and name not in studies]:
         raise ValueError(
-            f"{file}: expected further columns that are not called {', '.join(wrong)}, which only "
-            "the table of studies tells; give them other names"
+            f"{file}: expected further columns not called {', '.join(wrong)}, which are reserved "
+            "for the study table; rename them"
         )
     for name in set(columns) & set(studies):
         pair = [
@@ -119,8 +119,8 @@ def join_labels(
         ]
         if not (pair[0] == pair[1]).all():
             raise ValueError(
-                f"{file}: expected column {name} as in the table of studies, got other values; "
-                "remove the column or give it another name"
+                f"{file}: expected column {name} as in the study table, got other values; remove "
+                "or rename the column"
             )
         del columns[name]
     return studies.assign(label=table["label"].astype("Int8"), **columns)
@@ -156,7 +156,7 @@ def _read(file):
     if missing := {"study", "label"} - set(table):
         raise ValueError(
             f"{printable(file)}: expected the columns study and label, got {some_names(table)}: no "
-            f"{' and no '.join(sorted(missing))}; name the columns so in the first line"
+            f"{' and no '.join(sorted(missing))}; add a header line with these names"
         )
     labels = pd.to_numeric(table["label"], errors="coerce")
     wrong = table["label"].notna() & ~labels.isin([0, 1])
@@ -170,27 +170,29 @@ def _read(file):
 
 
 def _is_header(fields):
+    """Return whether the first line holds the names of columns."""
     return {"study", "label"} <= set(map(_plain, fields))
 
 
 def _is_bare(fields):
-    """Return whether a first line is a key and a label rather than the names of columns."""
+    """Return whether the first line is a key and a label, in a file without a header."""
     return len(fields) == 2 and not _is_header(fields) and fields[1].strip() in ("", "0", "1")
 
 
 def _plain(name):
+    """Return a column name without case and surrounding blanks."""
     return name.strip().casefold()
 
 
 def _with_names(table, names):
-    """Return the table with columns called by these names where only the case differs."""
+    """Rename columns that differ from these names only in case."""
     plain = {_plain(name): name for name in names if name not in table}
     found = {column: plain[_plain(column)] for column in table if _plain(column) in plain}
     return table.rename(columns=found) if len(set(found.values())) == len(found) else table
 
 
 def _key(text, known, exact):
-    """Return the known key that a path ends with, in whatever Unicode form, or None."""
+    """Return the known key at the end of a path, in any Unicode form, or None."""
     parts = str(text).strip().replace("\\", "/").strip("/").split("/")
     for start in range(len(parts)):
         end = "/".join(parts[start:])
@@ -202,6 +204,7 @@ def _key(text, known, exact):
 
 
 def _refuse(file, expected, kind, keys, remedy=""):
+    """Raise a ValueError if there are any such keys."""
     if len(keys):
         raise ValueError(
             f"{printable(file)}: expected {expected}, got {len(keys):,} {kind}: "

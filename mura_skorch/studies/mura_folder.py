@@ -30,24 +30,24 @@ __all__ = ["read_studies"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
 _LAYOUT = "<root>/train/<study type>/<patient>/study1_positive/image1.png"
 _LABELS = {"positive": 1, "negative": 0}
-_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
+_SURROGATE = re.compile("[\ud800-\udfff]")  # how Python decodes bytes that are not UTF-8
 
 
 def read_studies(
     root: str | os.PathLike[str], *, use_csv: bool = True, allow_outside: bool = False
 ) -> pd.DataFrame:
-    """Read a folder in MURA's layout, version 1.0 or 1.1, as a table of studies.
+    """Read a folder in MURA's layout, version 1.0 or 1.1, as a study table.
 
     Parameters
     ----------
     root : str or path-like
-        The folder that holds ``train`` and ``valid``, whatever its name, or the parent of it.
+        The folder with ``train`` and ``valid``, of any name, or its parent.
     use_csv : bool, default=True
-        Compare the folders with the CSV files in the root, which must agree where they exist, and
-        take labels from there too. False takes the folders as they are, labels from their names.
+        Compare the folders with the CSV files in the root, if any, and also take labels from them.
+        False ignores the files and takes labels from the names of folders.
     allow_outside : bool, default=False
-        Follow links that leave the root, and take rows of CSV files whose paths are absolute or
-        have a ``..``. The root itself may be a link, and links within it are always followed.
+        Follow links that leave the root, and accept absolute paths and ``..`` in CSV files. The
+        root itself may be a link, and links within it are always followed.
 
     Returns
     -------
@@ -56,26 +56,26 @@ def read_studies(
         ``<split>/<study type>/<patient>/<study folder>``; ``split``, ``study_type`` and
         ``patient`` are its parts; ``views`` is a tuple of absolute image paths in natural order
         (image2 before image10); ``label`` is Int8, 1 abnormal, 0 normal, ``<NA>`` unlabelled.
-        If the root holds a file ``NOTE.txt``, its first line stands on every row of a seventh
-        column ``note``, as a caveat that outputs carry.
+        The first line of a file ``NOTE.txt`` in the root becomes a seventh column ``note``, a
+        caveat that all outputs show.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        The folder does not exist.
     NotADirectoryError
-        If the root is a file.
+        The root is a file.
     ValueError
-        If the folder holds no study or is not the root; if folders and CSV files disagree; if a
-        study has no image, two labels or two rows; if a row of a CSV file cannot be understood; if
-        a link or a row leaves the root; if a name is not in UTF-8.
+        The folder holds no study or is not the root; folders and CSV files disagree; a study has
+        no image, two labels or two rows; a row of a CSV file is invalid; a link or a row leaves
+        the root; a name is not in UTF-8.
 
     Notes
     -----
     The CSV files are ``<split>_image_paths.csv`` and ``<split>_labeled_studies.csv`` (v1.1) and
-    ``<split>.csv`` (v1.0), in UTF-8 or UTF-16. Their paths are matched by their last components, so
-    that the root may have any name, and in any Unicode form. Names that start with a dot are never
-    images; other files are ignored. No row of a CSV file is ever opened as a path.
+    ``<split>.csv`` (v1.0), in UTF-8 or UTF-16. Their paths are matched by their last components, in
+    any Unicode form, so that the root may have any name. Hidden files, which start with a dot, and
+    files of other types are ignored. No row of a CSV file is ever opened as a path.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def read_studies(
 
 
 def _find_root(path: Path) -> Path:
-    """Return the folder that holds the splits: the path or its only child that does."""
+    """Return the folder with the splits: the path itself, or its only child with splits."""
     shown = printable(path)
     if not path.exists():
         raise FileNotFoundError(
@@ -151,7 +151,7 @@ def _find_root(path: Path) -> Path:
         raise ValueError(
             f"{expected} one that holds several of them: {some_names(map(str, roots))}. Choose one."
         )
-    # The cap keeps a wrong path on a large disk cheap.
+    # Limited, so that a wrong path on a large disk fails quickly.
     grandchildren = (child / name for child in children[:100] for name in _subfolders(child)[:100])
     roots = [folder for folder in grandchildren if _is_root(folder)]
     if roots:
@@ -173,13 +173,14 @@ def _find_root(path: Path) -> Path:
 
 
 def _is_root(folder: Path) -> bool:
+    """Return whether the folder has a split."""
     return any((folder / split).is_dir() for split in SPLITS)
 
 
 def _walk(root: Path, links: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Yield each study's key with the names of its images, in the order of the table.
 
-    Links to folders and to images that are met on the way are noted.
+    Links to folders and images are appended to `links`.
     """
     for split in SPLITS:
         for study_type in _subfolders(root / split, links):
@@ -191,6 +192,7 @@ def _walk(root: Path, links: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _subfolders(folder: str | Path, links: list[str] | None = None) -> list[str]:
+    """Return the names of subfolders in natural order; append links to `links`."""
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
@@ -199,6 +201,7 @@ def _subfolders(folder: str | Path, links: list[str] | None = None) -> list[str]
 
 
 def _images(folder: str, links: list[str]) -> list[str]:
+    """Return the names of images in natural order; append links to `links`."""
     with os.scandir(folder) as entries:
         found = [e for e in entries if e.name[0] != "." and e.is_file()]
     return _sorted_names([e for e in found if e.name.lower().endswith(IMAGE_SUFFIXES)], links)
@@ -206,26 +209,26 @@ def _images(folder: str, links: list[str]) -> list[str]:
 
 def _sorted_names(entries: list[os.DirEntry[str]], links: list[str] | None) -> list[str]:
     if links is not None:
-        # Of what the folder itself tells: nothing else is asked of the disk.
+        # The directory entries know which are links, without further disk access.
         links += [e.path for e in entries if e.is_symlink()]
     return sorted([e.name for e in entries], key=_natural)
 
 
 def _check_links(root: Path, links: list[str]) -> None:
-    """Raise where a link leaves the root, be it a split, a folder, an image, a CSV or the note."""
+    """Raise a ValueError if a link to a folder, image, CSV file or the note leaves the root."""
     suffixes = ("", "_image_paths.csv", "_labeled_studies.csv", ".csv")
     names = [f"{split}{suffix}" for split in SPLITS for suffix in suffixes]
     first = [os.path.join(root, name) for name in (*names, "NOTE.txt")]
     if found := outside(root, [*filter(os.path.islink, first), *links]):
         raise ValueError(
             f"{printable(root)}: expected links that stay within the folder, got {len(found):,} "
-            f"that leave it: {some_names(found)}. Copy what they lead to, or pass "
-            "allow_outside=True if you trust who made them."
+            f"that leave it: {some_names(found)}. Copy their targets, or pass "
+            "allow_outside=True if you trust their source."
         )
 
 
 def _check_names(root: Path, found: dict[str, list[str]]) -> None:
-    """Raise where a name is in another encoding, which no table, page or run could hold."""
+    """Raise a ValueError if a name is not in UTF-8: neither CSV, HTML nor MLflow could hold it."""
     if "".join(chain(found, *found.values())).isascii():
         return
     paths = (f"{study}/{name}" for study, names in found.items() for name in ("", *names))
@@ -233,20 +236,21 @@ def _check_names(root: Path, found: dict[str, list[str]]) -> None:
     if wrong:
         raise ValueError(
             f"{printable(root)}: expected names in UTF-8, got {len(wrong):,} in another encoding: "
-            f"{some_names(wrong)}. Rename them, as convmv does."
+            f"{some_names(wrong)}. Rename them, for example with convmv."
         )
 
 
 def _natural(name: str) -> tuple[Any, ...]:
-    """Order image2 before image10; the name itself settles image1 against image01."""
+    """Sort key of natural order: image2 before image10. Ties are sorted by name."""
     parts = re.split(r"([0-9]+)", name)
-    # Digits of any number: Python refuses to read more than 4,300 of them.
+    # Compared as text, since int() refuses more than 4,300 digits.
     numbers = (p.lstrip("0") for p in parts[1::2])
     parts[1::2] = [(len(n), n) for n in numbers]
     return (*parts, name)
 
 
 def _folder_label(study: str) -> int | None:
+    """Return the label at the end of a study folder's name, None without one."""
     return _LABELS.get(study.rpartition("_")[2])
 
 
@@ -258,7 +262,7 @@ def _join_csv(
     *,
     allow_outside: bool,
 ) -> dict[str, set[str]]:
-    """Fill in labels that folders do not tell; return where CSV files and folders disagree."""
+    """Add labels that folder names lack; return where CSV files and folders disagree."""
     problems: dict[str, set[str]] = {}
     studies = {study for study in found if study.startswith(f"{split}/")}
     images = {f"{study}/{name}" for study in studies for name in found[study]}
@@ -293,7 +297,7 @@ def _join_csv(
 def _read_csv(
     file: Path, split: str, *, depth: int, labelled: bool, allow_outside: bool
 ) -> Iterator[tuple[str, int | None]]:
-    """Yield the last components of each row's path, joined by slashes, and its label."""
+    """Yield the key of each row (the last components of its path) and its label."""
     form = "/".join(("...", split, "<study type>", "<patient>", "<study>", "<image>")[: depth + 1])
     columns = f"{form},label" if labelled else form
     try:
@@ -329,7 +333,7 @@ def _read_csv(
 def _as_in_folder(
     rows: Iterable[tuple[str, int | None]], present: set[str]
 ) -> Iterator[tuple[str, int | None]]:
-    """Yield rows with their keys in the Unicode form of the folder, which may be another one."""
+    """Yield rows with their keys in the Unicode form of the folder."""
     if "".join(present).isascii():
         yield from rows
         return
@@ -339,6 +343,7 @@ def _as_in_folder(
 
 
 def _folder_problems(found: dict[str, list[str]]) -> dict[str, set[str]]:
+    """Return studies without an image, and those with two folders, by problem."""
     numbers = {study: re.sub("_(positive|negative)$", "", study) for study in found}
     counts = Counter(numbers.values())
     return {
@@ -348,15 +353,16 @@ def _folder_problems(found: dict[str, list[str]]) -> dict[str, set[str]]:
 
 
 def _problem_report(root: Path, problems: dict[str, set[str]], *, use_csv: bool) -> str:
+    """Return the error message with all problems and the remedy."""
     lines = [
         f"  {what}: {len(which):,} ({some_names(sorted(which, key=_natural))})"
         for what, which in problems.items()
         if which
     ]
-    remedy = "The copy may be incomplete: copy it again, or remove the folders named."
+    remedy = "The copy may be incomplete: copy it again, or remove the listed folders."
     if use_csv:
         remedy += (
-            " To take the folders as they are, with labels from their names: "
+            " To ignore the CSV files and take labels from folder names: "
             "read_studies(root, use_csv=False)."
         )
     return "\n".join([f"{printable(root)}: expected complete studies, got", *lines, remedy])

@@ -1,4 +1,4 @@
-"""Study tables: a MURA folder goes in, a DataFrame with one row per study comes out, checked."""
+"""Validate a study table of any source before it is fitted or predicted."""
 
 import os
 import warnings
@@ -20,43 +20,42 @@ __all__ = ["check_no_repeated_file", "check_studies"]
 def check_studies(
     studies: pd.DataFrame, y: ArrayLike | None = None, *, for_fit: bool = False
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """Check a study table from any source before it is fitted or predicted.
+    """Validate a study table and its labels.
 
     Parameters
     ----------
     studies : DataFrame of shape (n_studies, n_columns)
-        Needs ``study_type`` (str) and ``views`` (tuple, list or array of paths); to fit also
-        ``patient``, and ``label`` unless `y` is given. Other columns and the index are free. Where
+        Needs ``study_type`` (str) and ``views`` (tuple, list or array of paths); for a fit also
+        ``patient``, and ``label`` unless `y` is given. Other columns and the index are free. If
         a column ``study`` exists, its keys must be unique, unless a column ``draw`` says that
         rows are drawn with replacement: then a study counts as often as it stands. Never modified.
         An array that scikit-learn has made of a table is read by
         `mura_skorch.studies.bagging.as_table`.
     y : array-like of shape (n_studies,) or (n_studies, 1), default=None
-        Labels, 0 or 1, in the order of the rows; they take the place of the column ``label``.
+        Labels, 0 or 1, in the order of the rows. They replace the column ``label``.
     for_fit : bool, default=False
-        Whether the table is to be fitted: every study labelled, both classes, no study twice, and
-        no file in studies of two labels or two patients.
+        Also check the requirements of a fit: every study labelled, both classes, no duplicate
+        study, and no file in studies of two labels or two patients.
 
     Returns
     -------
     studies : DataFrame of shape (n_studies, n_columns)
         The same table, in which every cell of ``views`` is a tuple of str.
     labels : ndarray of shape (n_studies,), int64, or None
-        The labels, 0 or 1. None if there is nothing to fit and `y` is not given.
+        The labels, 0 or 1. None without `for_fit` and `y`.
 
     Raises
     ------
     TypeError
-        If `studies` is no DataFrame, or ``views`` or ``study_type`` hold values of another type.
+        `studies` is not a DataFrame, or ``views`` or ``study_type`` has values of another type.
     ValueError
-        If the table is empty, lacks a column, or holds a missing, wrong or repeated value; if a
-        study holds a file twice, under whatever paths; if the length of `y` differs from the
-        table's.
+        The table is empty, lacks a column, or has a missing, invalid or repeated value; a study
+        holds a file twice, under any paths; `y` and the table differ in length.
 
     Warns
     -----
     UserWarning
-        To fit: two studies share a file.
+        With `for_fit`: two studies share a file.
 
     Examples
     --------
@@ -104,14 +103,14 @@ def check_studies(
 
 
 def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = None) -> None:
-    """Raise where a file counts twice, whatever the paths that lead to it.
+    """Raise if the same file, under any paths, is used twice.
 
     Parameters
     ----------
     studies : DataFrame of n_studies rows
         A study table whose cells of ``views`` are tuples of str. With `labels` also ``patient``.
     labels : ndarray of shape (n_studies,), int64, default=None
-        0 or 1. None looks within each study only.
+        0 or 1. None checks within each study only.
 
     Raises
     ------
@@ -122,11 +121,11 @@ def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = No
     Warns
     -----
     UserWarning
-        With `labels`: two studies of one patient and label share some of their files.
+        With `labels`: two studies of one patient and label share some files.
 
     See Also
     --------
-    mura_skorch.utils.identity.file_codes : What the same file is.
+    mura_skorch.utils.identity.file_codes : Defines what the same file is.
     """
     n_views = studies["views"].map(len).to_numpy()
     if labels is None and n_views.max(initial=0) < 2:
@@ -140,8 +139,8 @@ def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = No
     if len(twice):
         raise ValueError(
             f"expected each file once in a study, got {len(twice):,} repeated, first "
-            f"{printable(paths[twice[0]])} in {_row(studies, found.loc[twice[0], 'row'])}: a view "
-            "that is given twice counts twice. Give each once"
+            f"{printable(paths[twice[0]])} in {_row(studies, found.loc[twice[0], 'row'])}: a "
+            "repeated view counts twice. Pass each view once"
         )
     if labels is None:
         return
@@ -171,22 +170,19 @@ def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = No
         )
     if len(shared):
         warnings.warn(
-            f"{_shared_files(studies, shared, paths)}; they count once for each study",
+            f"{_shared_files(studies, shared, paths)}; they count once in each study",
             stacklevel=3,
         )
 
 
-# ------------------------------------------------------------------ the folder
-
-
-# --------------------------------------------------------------- the CSV files
-
-
-# ------------------------------------------------------------------- the table
-
-
 def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: bool) -> None:
-    needed = ["study_type", *["patient"] * with_patient, "views", *["label"] * with_label]
+    """Raise if a column is missing, repeated, or has missing or invalid values."""
+    filled = ["study_type"]
+    if with_patient:
+        filled.append("patient")
+    needed = [*filled, "views"]
+    if with_label:
+        needed.append("label")
     missing = [column for column in needed if column not in studies]
     if missing:
         got = some_names(map(str, studies.columns), 20)
@@ -197,7 +193,7 @@ def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: boo
     repeated = [column for column in needed if list(studies.columns).count(column) > 1]
     if repeated:
         raise ValueError(f"expected each column once, got several called {', '.join(repeated)}")
-    for column in needed[: 1 + with_patient]:
+    for column in filled:
         absent = studies[column].isna().to_numpy()
         if absent.any():
             raise ValueError(
@@ -213,7 +209,7 @@ def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: boo
 
 
 def _check_encoding(studies: pd.DataFrame) -> None:
-    """Raise where a name is in another encoding, which no table, page or run could hold."""
+    """Raise if a name is not in UTF-8: neither CSV, HTML nor MLflow could hold it."""
     for column in ("study", "study_type", "patient"):
         if column not in studies or studies[column].dtype != object:
             continue
@@ -222,7 +218,7 @@ def _check_encoding(studies: pd.DataFrame) -> None:
             if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
                 raise ValueError(
                     f"expected {column} in UTF-8, got {value!r} in {_row(studies, row)}. Decode it "
-                    'anew, such as value.encode("utf-8", "surrogateescape").decode("latin-1")'
+                    'again: value.encode("utf-8", "surrogateescape").decode("latin-1")'
                 )
 
 
@@ -231,7 +227,7 @@ def _normal_views(studies: pd.DataFrame) -> list[tuple[str, ...]] | None:
     cells = studies["views"].tolist()
     changed = False
     for row, cell in enumerate(cells):
-        # The usual cell, tested fast: tables may have a million rows.
+        # Fast path for valid cells: tables may have a million rows.
         if type(cell) is tuple and set(map(type, cell)) == {str} and "" not in cell:
             continue
         changed = True
@@ -242,7 +238,7 @@ def _normal_views(studies: pd.DataFrame) -> list[tuple[str, ...]] | None:
 
 
 def _as_paths(cell: Any) -> tuple[str, ...]:
-    """Return the paths as str, "" for an entry that is none, () for a cell that is none."""
+    """Return the paths as str; "" for an invalid entry, () for an invalid cell."""
     if isinstance(cell, np.ndarray):
         cell = cell.tolist()
     if not isinstance(cell, tuple | list):
@@ -251,26 +247,24 @@ def _as_paths(cell: Any) -> tuple[str, ...]:
 
 
 def _views_error(cell: Any, row: str) -> Exception:
+    """Return the error for an invalid cell of views."""
     expected = f"expected views as a tuple of image paths, got {cell!r} in {row}"
     if isinstance(cell, str | os.PathLike):
         return TypeError(f"{expected}. Write (path,) for a study of one view.")
     if not isinstance(cell, tuple | list | np.ndarray):
-        return TypeError(f"{expected}. Give at least one path, or drop the row.")
+        return TypeError(f"{expected}. Pass at least one path, or drop the row.")
     if len(cell) == 0:
         return ValueError(f"{expected}. Drop studies without a view from the table.")
     return TypeError(f"{expected}. Each entry must be a str or a path-like, and not empty.")
 
 
 def _shared_files(studies: pd.DataFrame, shared: pd.DataFrame, paths: list[str]) -> str:
-    """Return how many files several studies share, and the first of them with its studies."""
+    """Describe files that several studies share, with the first as an example."""
     first = shared[shared["code"] == shared["code"].iloc[0]]
     rows = " and ".join(_row(studies, row) for row in first["row"][:2])
     n = shared["code"].nunique()
-    is_one = n == 1
-    return (
-        f"{n:,} file{'' if is_one else 's'} in several studies, {'' if is_one else 'such as '}"
-        f"{printable(paths[first.index[0]])} in {rows}"
-    )
+    files = "1 file in several studies," if n == 1 else f"{n:,} files in several studies, such as"
+    return f"{files} {printable(paths[first.index[0]])} in {rows}"
 
 
 def _is_first_draw(studies: pd.DataFrame, y: ArrayLike | None) -> np.ndarray:
@@ -294,7 +288,7 @@ def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
             repeated = keys[keys.notna() & keys.duplicated()]
         except TypeError as error:
             raise TypeError(
-                f"expected study as texts or numbers, got others ({error}). Convert them: "
+                f"expected study as text or numbers, got other values ({error}). Convert them: "
                 'studies.assign(study=studies["study"].astype(str))'
             ) from error
     if by_views and repeated.empty:
@@ -348,10 +342,10 @@ def _check_labels(studies: pd.DataFrame, y: ArrayLike | None, *, for_fit: bool) 
 
 
 def _label_remedy(known: pd.Series, name: str) -> str:
-    """Return how values that are no labels become labels."""
+    """Return advice on converting other values to labels."""
     values = known.tolist()
     if all(isinstance(value, str) and value.strip() in ("0", "1") for value in values):
-        return f"They are texts: {name}.astype(int)"
+        return f"They are text: {name}.astype(int)"
     if all(isinstance(value, int | float) and value in (1, 2) for value in values):
         return f"If 1 means normal and 2 abnormal: {name} - 1"
     return f'Map it, e.g. {name}.map({{"normal": 0, "abnormal": 1}})'
@@ -360,14 +354,15 @@ def _label_remedy(known: pd.Series, name: str) -> str:
 def _as_array(y: ArrayLike) -> np.ndarray:
     try:
         return np.asarray(y)
-    except ValueError as error:  # rows of several lengths, or bytes among texts
+    except ValueError as error:  # rows of different lengths, or bytes among strings
         raise ValueError(
-            f"expected y of shape (n_studies,), got what is no array ({error}). Give 0 or 1 for "
-            "each study."
+            f"expected y of shape (n_studies,), got values that form no array ({error}). Pass 0 or "
+            "1 for each study."
         ) from error
 
 
 def _is_label(value: Any) -> bool:
+    """Return whether a value is 0 or 1."""
     return isinstance(value, int | float | np.generic) and value in (0, 1)
 
 
@@ -375,7 +370,8 @@ def _is_label(value: Any) -> bool:
 
 
 def _row(studies: pd.DataFrame, row: int) -> str:
-    # Lists hold Python's own types: index 8, not np.int64(8).
+    """Name a row by its position, index and study."""
+    # tolist gives Python types, which print as 8 instead of np.int64(8).
     index = studies.index[[row]].tolist()[0]
     key = f", study {studies['study'].iloc[[row]].tolist()[0]!r}" if "study" in studies else ""
     return f"row {row} (index {index!r}{key})"

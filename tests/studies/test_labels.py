@@ -20,7 +20,7 @@ def write(text, name="labels.csv"):
     return name
 
 
-def test_labels_and_further_columns_are_joined_by_key_not_by_position(unlabelled):
+def test_labels_and_columns_are_joined_by_key(unlabelled):
     file = write(f"study,label,site,reader_1\n{KEYS[2]},0,C,1\n{KEYS[0]},1,A,0\n{KEYS[1]},,B,1\n")
     joined = join_labels(unlabelled, file, keep=["site", "reader_1", "study_type"])
     assert joined["study"].tolist() == KEYS
@@ -33,7 +33,7 @@ def test_labels_and_further_columns_are_joined_by_key_not_by_position(unlabelled
 
 
 @pytest.mark.parametrize("form", ["MURA-v1.1/{}/", "{}/", "data/MURA-v1.1/{}", "{}", "a\\{}"])
-def test_paths_as_in_muras_own_files_need_no_header(unlabelled, form):
+def test_mura_paths_need_no_header(unlabelled, form):
     rows = [f"{form.format(key)},{i % 2}" for i, key in enumerate(KEYS)]
     joined = join_labels(unlabelled, write("\ufeff" + "\r\n".join(rows)))
     assert joined["label"].tolist() == [0, 1, 0]
@@ -43,34 +43,34 @@ def test_paths_as_in_muras_own_files_need_no_header(unlabelled, form):
     ("rows", "message"),
     [
         (f"{KEYS[0]},1\n{KEYS[1]},1\n{KEYS[2]},1\ntest/XR_HAND/other/study1,0", "1 unknown: test"),
-        (f"{KEYS[0]},1\n{KEYS[1]},1", f"1 missing: {KEYS[2]}; give studies without"),
+        (f"{KEYS[0]},1\n{KEYS[1]},1", f"1 missing: {KEYS[2]}; add rows with an empty label"),
         (f"{KEYS[0]},1\n{KEYS[0]}/,1\n{KEYS[1]},1\n{KEYS[2]},1", f"1 repeated: {KEYS[0]}"),
         (f"{KEYS[0]},1\n{KEYS[1]},2\n{KEYS[2]},1", f"got 2.* for {KEYS[1]}"),
         (f"{KEYS[0]},yes\n{KEYS[1]},2\n{KEYS[2]},1", "got yes"),
     ],
 )
-def test_unknown_missing_repeated_and_odd_rows_are_named_with_the_file(unlabelled, rows, message):
+def test_invalid_rows_are_named_with_the_file(unlabelled, rows, message):
     with pytest.raises(ValueError, match=f"labels.csv: expected .*{message}"):
         join_labels(unlabelled, write("study,label\n" + rows))
 
 
-def test_rows_of_other_splits_are_left_out_where_they_are_known(unlabelled):
+def test_rows_of_known_other_splits_are_ignored(unlabelled):
     file = write("".join(f"{key},1\n" for key in KEYS))
     joined = join_labels(unlabelled[:1], file, others=KEYS)
     assert joined["label"].tolist() == [1]
 
 
-def test_own_columns_may_be_repeated_but_not_contradicted(unlabelled):
+def test_file_may_repeat_but_not_contradict_study_columns(unlabelled):
     rows = [f"{key},1,{{}}" for key in KEYS]
     text = "study,label,study_type\n" + "\n".join(rows)
     keep = ["study_type"]
     joined = join_labels(unlabelled, write(text.format(*["XR_HAND"] * 3)), keep=keep)
     assert list(joined) == ["study", "study_type", "label"]
-    with pytest.raises(ValueError, match="column study_type as in the table"):
+    with pytest.raises(ValueError, match="column study_type as in the study table"):
         join_labels(unlabelled, write(text.format("XR_HAND", "XR_HAND", "XR_WRIST")), keep=keep)
 
 
-def test_files_that_are_no_table_of_labels_are_refused(unlabelled):
+def test_files_without_labels_are_refused(unlabelled):
     with pytest.raises(ValueError, match="no label"):
         join_labels(unlabelled, write("study,site\na,b\n"))
     with pytest.raises(ValueError, match="expected a CSV file"):
@@ -79,7 +79,7 @@ def test_files_that_are_no_table_of_labels_are_refused(unlabelled):
         join_labels(unlabelled, "nowhere.csv")
 
 
-def test_columns_that_nobody_asked_for_stay_in_the_file(unlabelled):
+def test_unrequested_columns_are_not_read(unlabelled):
     rows = [f"{key},1,seen by Dr X,A,9" for key in KEYS]
     file = write("study,label,note,site,views\n" + "\n".join(rows))
     assert list(join_labels(unlabelled, file)) == ["study", "study_type", "label"]
@@ -92,9 +92,9 @@ def test_columns_that_nobody_asked_for_stay_in_the_file(unlabelled):
     "name",
     ["note", "views", "view", "score", "threshold", "decision", "n_views", "split", "patient"],
 )
-def test_columns_with_another_meaning_are_refused(unlabelled, name):
+def test_reserved_columns_are_refused(unlabelled, name):
     file = write(f"study,label,{name}\n" + "".join(f"{key},1,7\n" for key in KEYS))
-    with pytest.raises(ValueError, match=f"not called {name}.*other names"):
+    with pytest.raises(ValueError, match=f"not called {name}.*rename them"):
         join_labels(unlabelled, file, keep=[name])
 
 
@@ -117,7 +117,7 @@ SPREADSHEET = "study,label,site\n" + "".join(f"{key},{i % 2},s{i}\n" for i, key 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("sign", [",", ";", "\t"])
-def test_what_spreadsheets_save_is_read(unlabelled, sign, encoding):
+def test_spreadsheet_exports_are_read(unlabelled, sign, encoding):
     text = SPREADSHEET.replace("study,label,site", " Study ,LABEL, Site ")
     text = (text + ",,\n\n , , \n").replace(",", sign)
     with open("labels.csv", "w", encoding=encoding, newline="\r\n") as file:
@@ -128,12 +128,12 @@ def test_what_spreadsheets_save_is_read(unlabelled, sign, encoding):
 
 
 @pytest.mark.parametrize("sign", [";", "\t"])
-def test_bare_rows_may_be_separated_by_other_signs(unlabelled, sign):
+def test_rows_without_header_may_have_other_separators(unlabelled, sign):
     rows = [f"a, b/{key}{sign}{i % 2}" for i, key in enumerate(KEYS)]
     assert join_labels(unlabelled, write("\n".join(rows)))["label"].tolist() == [0, 1, 0]
 
 
-def test_field_too_many_at_the_end_of_each_row_moves_no_column(unlabelled):
+def test_trailing_separator_does_not_shift_columns(unlabelled):
     rows = [f"{key};1;" for key in KEYS]
     joined = join_labels(unlabelled, write("study;label\n" + "\n".join(rows)))
     assert joined["label"].tolist() == [1, 1, 1]
@@ -149,10 +149,10 @@ def test_keys_match_in_any_unicode_form(unlabelled):
         assert joined["study"].tolist() == studies["study"].tolist()
 
 
-def test_patients_of_the_file_may_be_written_in_another_way(unlabelled):
+def test_patient_ids_of_the_file_may_have_another_spelling(unlabelled):
     studies = unlabelled.assign(patient=["001", "2", 3])
     rows = [f"{key},1,{{}}" for key in KEYS]
     text = "study,label,patient\n" + "\n".join(rows)
     join_labels(studies, write(text.format("001", "2.0", " 3")), keep=["patient"])
-    with pytest.raises(ValueError, match="column patient as in the table"):
+    with pytest.raises(ValueError, match="column patient as in the study table"):
         join_labels(studies, write(text.format("1", "2", "3")), keep=["patient"])

@@ -53,7 +53,7 @@ def test_folder_becomes_a_study_table_in_under_ten_lines(studies):
     assert all(Path(view).is_absolute() for view in checked["views"].explode())
 
 
-def test_labels_of_a_spreadsheet_become_the_same_table(labels, studies):
+def test_labels_from_a_spreadsheet_give_the_same_table(labels, studies):
     names = {"pd": pd, "root": None}
     exec(BLOCKS[0], names)
     words = labels.assign(label=labels["label"].map({0: "normal", 1: " fracture"}))
@@ -64,7 +64,7 @@ def test_labels_of_a_spreadsheet_become_the_same_table(labels, studies):
     pd.testing.assert_frame_equal(names["studies"][studies.columns], studies)
 
 
-def test_that_table_is_fitted_and_predicted(studies):
+def test_documented_table_is_fitted_and_predicted(studies):
     clf = tiny_classifier().fit(studies[studies["label"].notna()])
     assert clf.study_types_ == ["left knee", "right knee"]
     proba = clf.predict_proba(studies)
@@ -72,7 +72,7 @@ def test_that_table_is_fitted_and_predicted(studies):
     assert np.isfinite(proba).all()
 
 
-def test_other_code_of_the_page_names_what_exists():
+def test_documented_names_exist():
     for block in BLOCKS[2:]:
         for line in block.splitlines():
             if line.startswith("from "):

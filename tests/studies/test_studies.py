@@ -67,7 +67,7 @@ def table():
 
 
 @pytest.mark.parametrize("csv", ["v1.1", "v1.0", None])
-def test_every_version_gives_the_same_table(tmp_path, csv):
+def test_all_mura_versions_give_the_same_table(tmp_path, csv):
     studies = read_studies(write_tree(tmp_path / "MURA", csv=csv))
     assert list(studies) == ["study", "split", "study_type", "patient", "views", "label"]
     assert studies["study"].tolist() == list(STUDIES)
@@ -77,7 +77,7 @@ def test_every_version_gives_the_same_table(tmp_path, csv):
     assert studies.index.equals(pd.RangeIndex(len(STUDIES)))
 
 
-def test_key_is_made_of_its_parts(root):
+def test_key_consists_of_its_parts(root):
     studies = read_studies(root)
     parts = studies["split"] + "/" + studies["study_type"] + "/" + studies["patient"] + "/"
     folders = studies["study"].str.rpartition("/")[2]
@@ -105,7 +105,7 @@ def test_studies_are_in_natural_order(tmp_path):
     assert read_studies(tmp_path / "m")["study"].tolist() == order
 
 
-def test_parent_of_the_root_will_do(root):
+def test_parent_of_the_root_is_accepted(root):
     pd.testing.assert_frame_equal(read_studies(root.parent), read_studies(root))
 
 
@@ -115,7 +115,7 @@ def test_test_split_without_labels_is_read_as_unlabelled(root):
     assert studies["label"].isna().tolist() == [False] * 5 + [True]
 
 
-def test_csv_labels_studies_whose_folder_does_not(tmp_path):
+def test_csv_labels_studies_without_a_folder_label(tmp_path):
     root = write_tree(tmp_path / "m", {"valid/XR_HAND/patient1/study1": 1})
     edit(root / "valid_labeled_studies.csv", "/,0", "/,1")
     assert read_studies(root)["label"].tolist() == [1]
@@ -129,14 +129,14 @@ def test_one_of_the_two_csv_files_suffices(root, name):
     pd.testing.assert_frame_equal(read_studies(root), whole)
 
 
-def test_note_stands_on_every_row(root):
+def test_note_is_on_every_row(root):
     (root / "NOTE.txt").write_text("  phantoms: no clinical meaning \nmore\n")
     studies = read_studies(root)
     assert list(studies)[-1] == "note"
     assert (studies["note"] == "phantoms: no clinical meaning").all()
 
 
-def test_files_that_are_no_images_are_ignored(root):
+def test_other_files_are_ignored(root):
     whole = read_studies(root)
     study = root / "train/XR_WRIST/patient00010/study1_positive"
     for folder in (root, root / "train", root / "train/XR_WRIST", study.parent, study):
@@ -164,7 +164,7 @@ def test_files_that_are_no_images_are_ignored(root):
         lambda text: text.replace(",", ", ").rstrip("\n"),
     ],
 )
-def test_dialects_of_csv_make_no_difference(root, rewrite):
+def test_csv_dialects_give_the_same_table(root, rewrite):
     whole = read_studies(root)
     for file in root.glob("*.csv"):
         file.write_bytes(rewrite(file.read_text()).encode())
@@ -195,7 +195,7 @@ def test_reading_is_fast(tmp_path):
 # -------------------------------------------------- folders and CSV disagree
 
 
-def test_file_that_is_listed_but_absent_is_named(root):
+def test_listed_but_absent_file_is_named(root):
     (root / "train/XR_WRIST/patient00001/study1_negative/image10.png").unlink()
     with pytest.raises(
         ValueError, match=r"not in the folder: 1 \(\S+image10\.png\)(.|\n)*use_csv=F"
@@ -204,14 +204,14 @@ def test_file_that_is_listed_but_absent_is_named(root):
     assert read_studies(root, use_csv=False).loc[2, "views"][-1].endswith("image11.png")
 
 
-def test_file_that_is_present_but_not_listed_is_named(root):
+def test_present_but_unlisted_file_is_named(root):
     (root / "train/XR_WRIST/patient00010/study1_positive/image2.JPG").touch()
     with pytest.raises(ValueError, match=r"not listed in train_image_paths\.csv: 1 \(\S+2\.JPG\)"):
         read_studies(root)
     assert len(read_studies(root, use_csv=False).loc[3, "views"]) == 2
 
 
-def test_study_that_is_listed_but_absent_is_named(root):
+def test_listed_but_absent_study_is_named(root):
     study = root / "valid/XR_ELBOW/patient00002/study1_negative"
     study.rename(study.parent / "study2_negative")
     with pytest.raises(ValueError, match="expected complete studies") as caught:
@@ -222,7 +222,7 @@ def test_study_that_is_listed_but_absent_is_named(root):
     assert "listed in valid_image_paths.csv, not in the folder: 3" in message
 
 
-def test_only_the_first_of_many_differences_are_named(tmp_path):
+def test_only_the_first_differences_are_named(tmp_path):
     root = write_tree(tmp_path / "m", {"train/XR_HAND/patient1/study1_positive": 1300})
     for file in (root / "train/XR_HAND/patient1/study1_positive").iterdir():
         if file.name != "image1.png":
@@ -232,7 +232,7 @@ def test_only_the_first_of_many_differences_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("csv", ["v1.1", "v1.0"])
-def test_label_that_contradicts_the_folder_is_named(tmp_path, csv):
+def test_label_contradicting_the_folder_is_named(tmp_path, csv):
     root = write_tree(tmp_path / "m", csv=csv)
     file = root / ("train_labeled_studies.csv" if csv == "v1.1" else "train.csv")
     edit(file, "1_positive/,1" if csv == "v1.1" else "1_positive/image1.png,1", "1_positive/,0")
@@ -294,7 +294,7 @@ def test_bad_label_is_named_with_file_and_row(root, label):
         "train/XR_ELBOW/patient00001/study1_positive/,1,2",
     ],
 )
-def test_row_that_is_no_study_of_the_split_is_named(root, row):
+def test_row_of_another_split_is_named(root, row):
     edit(
         root / "train_labeled_studies.csv",
         "MURA-v1.1/train/XR_WRIST/patient00010/study1_positive/,1",
@@ -323,7 +323,7 @@ def test_names_match_in_any_unicode_form():
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
 @pytest.mark.parametrize("sign", [";", "\t"])
-def test_csv_that_a_spreadsheet_saved_again_is_read(root, encoding, sign):
+def test_csv_saved_by_a_spreadsheet_is_read(root, encoding, sign):
     for file in root.glob("*_labeled_studies.csv"):
         text = file.read_text("utf-8-sig").replace(",", sign) + f"{sign}\n\n"
         file.write_text(text, encoding=encoding)
@@ -345,7 +345,7 @@ def test_missing_folder_is_named(tmp_path):
         read_studies(tmp_path / "absent")
 
 
-def test_file_in_place_of_the_folder_is_named(root):
+def test_file_instead_of_a_folder_is_named(root):
     with pytest.raises(NotADirectoryError, match="got a file"):
         read_studies(root / "train_image_paths.csv")
 
@@ -355,7 +355,7 @@ def test_empty_folder_is_named(tmp_path):
         read_studies(tmp_path)
 
 
-def test_folder_of_something_else_is_named_with_what_it_holds(tmp_path):
+def test_other_folder_is_named_with_its_content(tmp_path):
     (tmp_path / "holiday.png").touch()
     with pytest.raises(ValueError, match=r"got one with holiday\.png"):
         read_studies(tmp_path)
@@ -368,14 +368,14 @@ def test_splits_without_studies_are_refused(tmp_path):
         read_studies(tmp_path)
 
 
-def test_several_roots_in_one_parent_have_to_be_chosen_from(tmp_path):
+def test_several_roots_in_one_parent_are_refused(tmp_path):
     for name in ("MURA-v1.0", "MURA-v1.1"):
         write_tree(tmp_path / name)
     with pytest.raises(ValueError, match=r"several of them: \S+MURA-v1\.0, \S+MURA-v1\.1\. Choose"):
         read_studies(tmp_path)
 
 
-def test_grandparent_is_told_the_root(tmp_path):
+def test_error_for_grandparent_names_the_root(tmp_path):
     root = write_tree(tmp_path / "data" / "MURA-v1.1")
     with pytest.raises(ValueError, match="one too high") as caught:
         read_studies(tmp_path)
@@ -383,7 +383,7 @@ def test_grandparent_is_told_the_root(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["train", "train/XR_WRIST", "train/XR_WRIST/patient00010"])
-def test_folder_inside_the_root_is_told_the_root(root, part):
+def test_error_for_subfolder_names_the_root(root, part):
     with pytest.raises(ValueError, match="a folder inside its train") as caught:
         read_studies(root / part)
     assert f"Pass {root} and" in str(caught.value)
@@ -392,12 +392,12 @@ def test_folder_inside_the_root_is_told_the_root(root, part):
 # ------------------------------------------------------------------- checking
 
 
-def test_good_table_passes_unchanged(table):
+def test_valid_table_is_returned_unchanged(table):
     for for_fit in (True, False):
         assert check_studies(table, for_fit=for_fit)[0] is table
 
 
-def test_labels_are_returned_to_fit(table):
+def test_labels_are_returned_for_a_fit(table):
     labels = check_studies(table, for_fit=True)[1]
     assert labels.dtype == np.int64
     assert labels.tolist() == [0, 1, 0]
@@ -405,11 +405,11 @@ def test_labels_are_returned_to_fit(table):
     assert table["label"].tolist() == [0, 1, 0]
 
 
-def test_prediction_needs_two_columns_only(table):
+def test_prediction_needs_only_two_columns(table):
     assert check_studies(table[["study_type", "views"]])[1] is None
 
 
-def test_any_index_is_fine(table):
+def test_any_index_is_accepted(table):
     for index in ([7, 7, 7], list("cab"), pd.MultiIndex.from_product([[0], [1], [2, 3, 4]])):
         table.index = index
         table["views"] = pd.Series([["a"], ["b"], ["c"]], index=index)
@@ -419,7 +419,7 @@ def test_any_index_is_fine(table):
         assert labels.tolist() == [0, 1, 0]
 
 
-def test_views_become_tuples_of_str_and_the_callers_table_stays(table):
+def test_views_become_tuples_of_str_in_a_copy(table):
     cells = [[Path("a.png"), "b.png"], np.array(["c.png"]), (np.str_("d.png"),)]
     table["views"] = pd.Series(cells, dtype=object)
     checked, _ = check_studies(table)
@@ -428,13 +428,13 @@ def test_views_become_tuples_of_str_and_the_callers_table_stays(table):
     assert all(a is b for a, b in zip(table["views"], cells, strict=True))
 
 
-def test_views_of_equal_length_stay_one_cell_per_study(table):
+def test_views_of_equal_length_remain_one_cell_per_study(table):
     table["views"] = [["a", "b"], ["c", "d"], ["e", "f"]]
     assert check_studies(table)[0]["views"].tolist() == [("a", "b"), ("c", "d"), ("e", "f")]
 
 
 @pytest.mark.parametrize("studies", [["a.png"], None, "folder", np.zeros((3, 2)), {}])
-def test_anything_but_a_table_is_refused_with_a_recipe(studies):
+def test_other_types_are_refused_with_an_example(studies):
     with pytest.raises(TypeError, match="expected a DataFrame") as caught:
         check_studies(studies)
     recipe = [line.strip() for line in str(caught.value).splitlines()[1:]]
@@ -498,7 +498,7 @@ def test_study_type_must_be_str(table):
         (np.array([["c.png"]]), TypeError, "must be a str or a path-like"),
     ],
 )
-def test_bad_views_are_named_with_their_row(table, cell, error, reason):
+def test_invalid_views_are_named_with_their_row(table, cell, error, reason):
     cells = table["views"].tolist()
     cells[1] = cell
     table["views"] = pd.Series(cells, dtype=object)
@@ -508,7 +508,7 @@ def test_bad_views_are_named_with_their_row(table, cell, error, reason):
     assert "row 1 (index 'y', study 's1')" in str(caught.value)
 
 
-def test_row_is_named_without_a_study_column_too(table):
+def test_row_is_named_without_a_study_column(table):
     table = table.drop(columns="study").assign(views="a.png")
     with pytest.raises(TypeError, match=r"row 0 \(index 0\)"):
         check_studies(table)
@@ -522,14 +522,14 @@ def test_repeated_study_key_is_named(table):
     check_studies(table.drop_duplicates("study"), for_fit=True)
 
 
-def test_repeated_views_are_refused_to_fit_only(table):
+def test_repeated_views_are_refused_only_for_a_fit(table):
     table["views"] = [("a.png",), ("b.png",), ["a.png"]]
     check_studies(table)
     with pytest.raises(ValueError, match=r"got 1 repeated: \('a\.png',\)"):
         check_studies(table, for_fit=True)
 
 
-def test_file_twice_in_a_study_is_named_whatever_its_paths(table):
+def test_repeated_file_in_a_study_is_named_under_any_path(table):
     Path("a.png").touch()
     Path("x").mkdir()
     Path("link.png").symlink_to("a.png")
@@ -550,7 +550,7 @@ def shared(table):
     return table
 
 
-def test_file_in_studies_of_two_labels_or_two_patients_is_named(shared):
+def test_file_shared_across_labels_or_patients_is_named(shared):
     rows = r"1 file in several studies, a.png in row 0 .* and row 1 \(index 1, study 's1'\)"
     with pytest.raises(ValueError, match=f"studies of one label, got {rows}"):
         check_studies(shared.assign(label=[0, 1, 0]), for_fit=True)
@@ -561,12 +561,12 @@ def test_file_in_studies_of_two_labels_or_two_patients_is_named(shared):
     check_studies(shared.assign(label=[0, 1, 0]))  # nothing is trained on
 
 
-def test_file_that_two_studies_of_a_patient_share_is_told(shared):
+def test_file_shared_within_a_patient_gives_a_warning(shared):
     with pytest.warns(UserWarning, match=r"1 file in several studies, a\.png in row 0"):
         check_studies(shared, for_fit=True)
 
 
-def test_study_twice_in_another_order_of_views_is_named(shared):
+def test_same_study_with_reordered_views_is_named(shared):
     shared = pd.concat([shared, shared.assign(study=["s4", "s5", "s6"])], ignore_index=True)
     shared["views"] = [
         *[("e.png", "f.png"), ("x.png",)],
@@ -588,7 +588,7 @@ def test_studies_drawn_with_replacement_repeat_their_files(shared):
 
 
 @pytest.mark.parametrize("column", ["study", "study_type", "patient"])
-def test_texts_in_another_encoding_are_named(table, column):
+def test_names_in_another_encoding_are_named(table, column):
     table[column] = pd.Series(["a", "r\udcf6ntgen", "c"], dtype=object)
     for for_fit in (True, False):
         with pytest.raises(ValueError, match=f"expected {column} in UTF-8, got 'r.*in row 1 "):
@@ -596,7 +596,7 @@ def test_texts_in_another_encoding_are_named(table, column):
 
 
 @pytest.mark.parametrize("wrong", [b"p", (1, 2), 1.5, float("inf"), " ", True])
-def test_patients_without_a_clear_text_are_refused_to_fit(table, wrong):
+def test_ambiguous_patient_ids_are_refused_for_a_fit(table, wrong):
     table["patient"] = pd.Series(["a", wrong, "b"], dtype=object)
     with pytest.raises((TypeError, ValueError), match="expected patient as .* in row 1"):
         check_studies(table, for_fit=True)
@@ -608,18 +608,18 @@ def test_patients_without_a_clear_text_are_refused_to_fit(table, wrong):
 @pytest.mark.parametrize(
     ("values", "remedy"),
     [
-        (["0", "1", " 1"], r"They are texts: label\.astype\(int\)"),
+        (["0", "1", " 1"], r"They are text: label\.astype\(int\)"),
         ([1, 2, 2], "If 1 means normal and 2 abnormal: label - 1"),
         (["normal", "fracture", "normal"], r"Map it, e\.g\. label\.map"),
     ],
 )
-def test_labels_of_other_kinds_come_with_their_remedy(table, values, remedy):
+def test_invalid_labels_have_a_remedy(table, values, remedy):
     wrong = table.assign(label=pd.Series(values, dtype=object))
     with pytest.raises(ValueError, match=remedy):
         check_studies(wrong, for_fit=True)
 
 
-def test_index_is_named_as_it_is_written(table):
+def test_index_is_printed_as_plain_value(table):
     table.index = np.array([4, 8, 15])
     with pytest.raises(ValueError, match=r"row 1 \(index 8, study 's1'\)"):
         check_studies(table, [0, 7, 1], for_fit=True)
@@ -641,7 +641,7 @@ def test_index_is_named_as_it_is_written(table):
         pd.array([0, 1, 0], dtype="Int64"),
     ],
 )
-def test_labels_of_any_kind_become_int64(table, y):
+def test_labels_of_any_dtype_become_int64(table, y):
     for labels in (
         check_studies(table.assign(label=9), y, for_fit=True)[1],
         check_studies(table, y)[1],
@@ -653,7 +653,7 @@ def test_labels_of_any_kind_become_int64(table, y):
 
 @pytest.mark.parametrize("value", ["1", "abnormal", 2, -1, 0.5, np.inf])
 @pytest.mark.parametrize("for_fit", [True, False])
-def test_other_labels_are_named_with_their_row(table, value, for_fit):
+def test_invalid_labels_are_named_with_their_row(table, value, for_fit):
     y = pd.Series([0, 1, value], dtype=object)
     with pytest.raises(ValueError, match=r"expected label 0 .* in row 2 \(index 2, study 's2'\)"):
         check_studies(table.assign(label=y), for_fit=for_fit)
@@ -667,7 +667,7 @@ def test_labels_as_text_are_refused(table):
 
 
 @pytest.mark.parametrize("value", [None, np.nan, pd.NA])
-def test_missing_label_is_refused_to_fit_only(table, value):
+def test_missing_label_is_refused_only_for_a_fit(table, value):
     table["label"] = pd.Series([0, value, 1], dtype=object)
     assert check_studies(table)[1] is None
     with pytest.raises(ValueError, match=r"1 without, first row 1 .*studies\.label\.notna\(\)"):
@@ -677,7 +677,7 @@ def test_missing_label_is_refused_to_fit_only(table, value):
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_single_class_is_refused_to_fit_only(table, label):
+def test_single_class_is_refused_only_for_a_fit(table, label):
     y = [label] * 3
     assert check_studies(table, y)[1].tolist() == y
     with pytest.raises(ValueError, match=f"got only {label} in all 3 studies"):
@@ -685,7 +685,7 @@ def test_single_class_is_refused_to_fit_only(table, label):
 
 
 @pytest.mark.parametrize("y", [[0, 1], [0, 1, 0, 1], np.zeros((3, 2)), 1, np.zeros((3, 1, 1))])
-def test_y_of_another_shape_is_refused(table, y):
+def test_y_of_wrong_shape_is_refused(table, y):
     with pytest.raises(ValueError, match="expected y of"):
         check_studies(table, y, for_fit=True)
 
@@ -709,7 +709,7 @@ def test_checking_is_fast():
 # --- one row per view ------------------------------------------------------------------------
 
 
-def test_exploded_table_has_each_view_once_under_a_key_of_its_own(studies):
+def test_exploded_table_has_each_view_once_with_a_unique_key(studies):
     exploded = explode_views(studies)
     assert len(exploded) == studies["views"].map(len).sum()
     assert exploded["views"].map(len).eq(1).all()
@@ -723,7 +723,7 @@ def test_exploded_table_has_each_view_once_under_a_key_of_its_own(studies):
     check_studies(exploded[exploded.label.notna()], for_fit=True)
 
 
-def test_exploded_table_needs_no_key_and_any_index():
+def test_exploded_table_needs_no_key_and_accepts_any_index():
     table = pd.DataFrame({"views": [["a.png"], ["b.png", "c.png"]]}, index=["x", "y"])
     exploded = explode_views(table)
     assert exploded["view"].tolist() == [1, 1, 2]
@@ -731,7 +731,7 @@ def test_exploded_table_needs_no_key_and_any_index():
     assert "study" not in exploded
 
 
-def test_exploded_tables_are_told_from_those_with_a_column_of_that_name(studies):
+def test_is_exploded_requires_single_views(studies):
     assert not is_exploded(studies)
     assert is_exploded(explode_views(studies))
     assert not is_exploded(studies.assign(view="lateral"))
