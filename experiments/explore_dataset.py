@@ -1,10 +1,10 @@
-"""What is in the dataset, and what would spoil a result? Tables, a figure and a page.
+"""What is in the dataset, and what would invalidate a result? Tables, a figure and a page.
 
-python experiments/explore_dataset.py                          # phantoms, drawn where missing
+python experiments/explore_dataset.py                          # phantoms, drawn if missing
 python experiments/explore_dataset.py --data MURA-v1.1         # a minute or two: decodes all images
 python experiments/explore_dataset.py --data MURA-v1.1 --no-images   # seconds
 
-Ends with status 1 if it finds a problem: shared patients, copies across splits, unreadable files.
+Exits with status 1 if it finds a problem: shared patients, copies across splits, unreadable files.
 """
 
 import argparse
@@ -29,7 +29,7 @@ MARKS = {"bad": "!! ", "plain": "-  ", "good": "ok "}
 
 
 def main(argv=None):
-    """Count, print and write; return 0, or 1 when something was found that spoils results."""
+    """Count, print and write; return 0, or 1 if there is a problem."""
     args = parse(argv)
     if args.data is None:
         args.data = PHANTOMS
@@ -61,8 +61,8 @@ def parse(argv):
     )
     add = parser.add_argument
     add("--data", type=Path, help="MURA's folder or one like it (default: drawn phantoms)")
-    add("--no-images", action="store_true", help="do not read the image files, only list them")
-    add("--no-csv", action="store_true", help="take the folders as they are, whatever the CSVs say")
+    add("--no-images", action="store_true", help="do not read the image files")
+    add("--no-csv", action="store_true", help="ignore the CSV files")
     add("--jobs", type=int, default=-1, help="threads that decode (default: one per core)")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     out = Path("results") / f"dataset-{stamp}"
@@ -72,5 +72,5 @@ def parse(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Exploration: a study table goes in; counts, findings and a page of what it holds come out."""
+"""Explore a dataset before training: counts, findings and an HTML page."""
 
 from mura_skorch.exploration.findings import Finding, describe
 from mura_skorch.exploration.image_files import find_duplicates, read_image_files

@@ -1,4 +1,4 @@
-"""Findings: what an exploration found goes in, sentences that matter before training come out."""
+"""Describe in sentences what matters before training: leaks, copies, bad files, shortcuts."""
 
 from typing import NamedTuple
 
@@ -9,27 +9,28 @@ from mura_skorch.utils.text import printable, some_names
 
 __all__ = ["Finding", "describe"]
 
-N_NAMED = 5  # patients that a sentence names
+N_NAMED = 5  # names in a sentence
 
 
 class Finding(NamedTuple):
-    """A sentence on the dataset, and whether it is "good", "bad" or "plain"."""
+    """A sentence about the dataset, of kind "good", "bad" or "plain"."""
 
     kind: str
     text: str
 
 
 def describe(exploration: Exploration) -> list[Finding]:
-    """Say what matters before a model is trained: leaks, copies, bad files, shortcuts.
+    """Describe leaks, copies, bad files and shortcuts in a dataset.
 
     Parameters
     ----------
     exploration : mura_skorch.exploration.Exploration
+        What `explore_studies` returns.
 
     Returns
     -------
     list of Finding
-        The worst first.
+        Problems first.
 
     Examples
     --------
@@ -38,7 +39,7 @@ def describe(exploration: Exploration) -> list[Finding]:
     >>> from mura_skorch.exploration import describe
     >>> studies = pd.DataFrame({"study_type": ["XR_HAND"], "views": [("a.png",)]})
     >>> describe(explore_studies(studies, read_images=False))[0].text
-    'The table has no patients: no split can keep them apart.'
+    'The table has no patients, so no split can separate them.'
     """
     found = [
         *_on_patients(exploration),
@@ -52,31 +53,34 @@ def describe(exploration: Exploration) -> list[Finding]:
 
 
 def _on_patients(found):
+    """Report patients in several splits."""
     shared, n_splits = found.shared_patients, found.counts["split"].nunique()
     if shared is None:
-        yield Finding("plain", "The table has no patients: no split can keep them apart.")
+        yield Finding("plain", "The table has no patients, so no split can separate them.")
     elif len(shared):
         names = some_names(shared["patient"])
         yield Finding(
             "bad",
             f"Patients in more than one split: {len(shared):,} ({names}). Figures on a held-out "
-            "split would be too good. Mend the patient column, or move the patients' studies.",
+            "split would be too good. Correct the patient column, or move the patients' studies.",
         )
     elif n_splits > 1:
         yield Finding("good", "No patient is in more than one split.")
 
 
 def _on_files(found):
+    """Report unreadable files."""
     if found.images is None:
         yield Finding("plain", "The image files were not read.")
     elif len(found.unreadable):
         n, n_files = len(found.unreadable), len(found.images)
-        yield Finding("bad", f"{n:,} of {n_files:,} image files cannot be read; they are listed.")
+        yield Finding("bad", f"{n:,} of {n_files:,} image files cannot be read; see the list.")
     else:
         yield Finding("good", f"All {len(found.images):,} image files can be read.")
 
 
 def _on_duplicates(found):
+    """Report copies, and copies with different labels."""
     if found.duplicates is None:
         return
     places = {"across splits": "in another split", "in several studies": "in another study"}
@@ -84,14 +88,14 @@ def _on_duplicates(found):
     for place, (n, n_pictures) in groups.iterrows():
         where = places.get(place, "in the same study")
         kind = "bad" if place == "across splits" else "plain"
-        pictures = f"{n_pictures:,} picture{'s' * (n_pictures != 1)}"
+        pictures = f"{n_pictures:,} {'picture' if n_pictures == 1 else 'pictures'}"
         named = _named(found.duplicates[found.duplicates["found"] == place])
-        yield Finding(kind, f"{n:,} images are copies of one {where}: {pictures} ({named}).")
+        yield Finding(kind, f"{n:,} images are copies of an image {where}: {pictures} ({named}).")
     differ = found.duplicates[found.duplicates["labels_differ"]]
     if len(differ):
         yield Finding(
             "bad",
-            f"{len(differ):,} images are copies of one whose study has the other label "
+            f"{len(differ):,} images are copies of an image whose study has the other label "
             f"({_named(differ)}).",
         )
     if groups.empty:
@@ -99,7 +103,7 @@ def _on_duplicates(found):
 
 
 def _named(copies):
-    """Return the first groups of copies as a text, by study and view."""
+    """Name the first groups of copies by study and view."""
     groups = [
         " = ".join(f"{row.study} view {row.view}" for row in group.head(N_NAMED).itertuples())
         for _, group in list(copies.groupby("group"))[:N_NAMED]
@@ -108,20 +112,22 @@ def _named(copies):
 
 
 def _on_publication(found):
+    """Report differences from the published counts of MURA."""
     published = found.published
     if not resembles_mura(published):
-        yield Finding("plain", "By its counts this is not MURA v1.1.")
+        yield Finding("plain", "The counts are not those of MURA v1.1.")
         return
     n, n_differ = len(published), int((~published["agrees"]).sum())
     if n_differ:
         yield Finding(
-            "bad", f"{n_differ} of {n} counts differ from the published ones of MURA v1.1."
+            "bad", f"{n_differ} of {n} counts differ from the published counts of MURA v1.1."
         )
     else:
-        yield Finding("good", f"Agrees with the published counts of MURA v1.1, all {n} of them.")
+        yield Finding("good", f"Agrees with all {n} published counts of MURA v1.1.")
 
 
 def _on_labels(found):
+    """Report study types of one class and studies without a label."""
     types = found.counts[found.counts["study_type"] != OVERALL]
     for row in types.to_dict("records"):
         n = row["studies"]
@@ -130,7 +136,7 @@ def _on_labels(found):
                 "plain",
                 f"{row['study_type']} has {n:,} {'study' if n == 1 else 'studies'} in the split "
                 f"{row['split']}, of which {row['normal']:,} are normal and {row['abnormal']:,} "
-                "abnormal: no AUROC.",
+                "abnormal: the AUROC is undefined.",
             )
     unlabelled = types.groupby("split", sort=False)["unlabelled"].sum()
     for split, n in unlabelled[unlabelled > 0].items():
@@ -138,12 +144,13 @@ def _on_labels(found):
 
 
 def _on_views(found):
+    """Report the AUROC of the number of views."""
     overall = found.view_count_auroc
     overall = overall[(overall["study_type"] == OVERALL) & overall["auroc"].notna()]
     aurocs = [f"{auroc:.3f} in {split}" for split, auroc in overall[["split", "auroc"]].to_numpy()]
     if aurocs:
         yield Finding(
             "plain",
-            f"The number of views alone, taken as a score, has an AUROC of {' and '.join(aurocs)}, "
-            "over all study types; 0.5 is chance.",
+            f"As a score, the number of views alone has an AUROC of {' and '.join(aurocs)} over "
+            "all study types; 0.5 is chance.",
         )

@@ -1,4 +1,4 @@
-"""Image files: a study table goes in; one row per view with size, mode and problem comes out."""
+"""Inspect image files: size, format, mode and digest of every view, and duplicates."""
 
 import hashlib
 from itertools import chain
@@ -15,35 +15,35 @@ from mura_skorch.utils.text import printable
 
 __all__ = ["find_duplicates", "read_image_files"]
 
-KEPT = ["study", "split", "study_type", "patient", "label"]
-FOUND = ["format", "mode", "width", "height", "digest", "problem"]
+STUDY_COLUMNS = ["study", "split", "study_type", "patient", "label"]
+FILE_COLUMNS = ["format", "mode", "width", "height", "digest", "problem"]
 
 
 def read_image_files(studies: pd.DataFrame, *, n_jobs: int = -1) -> pd.DataFrame:
-    """Open and decode every view of a table once, and say what it is.
+    """Decode every view of a study table once, and describe its file.
 
     Parameters
     ----------
     studies : DataFrame
-        A study table; of its columns ``study``, ``split``, ``study_type``, ``patient`` and
-        ``label`` those that it has are kept.
+        A study table. Its columns ``study``, ``split``, ``study_type``, ``patient`` and ``label``
+        are copied, if present.
     n_jobs : int, default=-1
-        Threads; -1 takes one per core. Decoding releases Python's lock.
+        Number of threads; -1 means one per core. Decoding releases the GIL.
 
     Returns
     -------
     DataFrame
-        One row per view: the columns kept, ``view`` (number in the study, from 1), ``path``,
-        ``format`` and ``mode`` as Pillow or DICOM names them, ``width`` and ``height`` in pixels,
-        upright, ``digest`` and ``problem``. A file that cannot be read has the reason in
-        ``problem`` and missing values before it; else ``problem`` is missing.
+        One row per view: the columns above, ``view`` (number in the study, from 1), ``path``,
+        ``format`` and ``mode`` in the terms of Pillow or DICOM, ``width`` and ``height`` of the
+        upright image in pixels, ``digest`` and ``problem``. For an unreadable file, ``problem``
+        has the reason and the other columns of the file are missing.
 
     Notes
     -----
-    The digest is taken of the grey pixels, as the network sees them, not of the file's bytes:
-    copies are found that were compressed anew, stored in colour, or carry other metadata. It takes
-    3 to 5 ms per core and file of 512 pixels (1 to 2 minutes for MURA on two cores) and no more
-    memory than the views being decoded; no pixel is kept.
+    The digest is that of the grey pixels, as the network sees them, not of the bytes of the file.
+    It finds copies that were compressed again, stored in colour, or have other metadata. A file of
+    512 pixels takes 3 to 5 ms per core (1 to 2 minutes for MURA on two cores). Memory holds only
+    the views being decoded.
 
     Examples
     --------
@@ -53,29 +53,31 @@ def read_image_files(studies: pd.DataFrame, *, n_jobs: int = -1) -> pd.DataFrame
     >>> files.loc[0, "problem"]
     'expected an image file, got no such file. Check the path, or copy the file again.'
     """
-    kept = [name for name in KEPT if name in studies]
+    columns = [name for name in STUDY_COLUMNS if name in studies]
     n_views = studies["views"].map(len).to_numpy()
-    images = studies[kept].iloc[np.repeat(np.arange(len(studies)), n_views)].reset_index(drop=True)
+    images = (
+        studies[columns].iloc[np.repeat(np.arange(len(studies)), n_views)].reset_index(drop=True)
+    )
     images["view"] = [number + 1 for n in n_views for number in range(n)]
-    # Objects, not pandas' texts, which hold no name in another encoding than UTF-8.
+    # dtype object, since pandas' str holds only names in UTF-8.
     views = list(chain.from_iterable(studies["views"]))
     images["path"] = pd.Series(views, index=images.index, dtype=object)
     paths = images["path"].unique()
     pool = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
     notes = ViewNotes()
-    found = pool(delayed(_look_at)(path, notes) for path in paths)
+    found = pool(delayed(_inspect_file)(path, notes) for path in paths)
     rows = []
     with progress_bar(len(paths), desc="images", unit="file") as bar:
         for row in found:
             rows.append(row)
             bar.update()
-    files = pd.DataFrame(rows, columns=FOUND, index=pd.Index(paths, dtype=object))
+    files = pd.DataFrame(rows, columns=FILE_COLUMNS, index=pd.Index(paths, dtype=object))
     files = files.astype({"width": "Int32", "height": "Int32"})
     return images.join(files, on="path").reset_index(drop=True)
 
 
 def find_duplicates(images: pd.DataFrame) -> pd.DataFrame:
-    """Return the views that show exactly the same pixels as another one.
+    """Find views with exactly the same pixels.
 
     Parameters
     ----------
@@ -85,9 +87,9 @@ def find_duplicates(images: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The rows of `images` with at least one equal, without those about files, and before them
-        ``group`` (from 1, equal views share one), ``found`` ("across splits", "in several studies"
-        of a split, or "within a study"; the widest that holds) and ``labels_differ``.
+        Views with at least one copy, without the columns about files. The first columns are
+        ``group`` (from 1, shared by equal views), ``found`` ("across splits", "in several studies"
+        of a split, or "within a study"; the widest that applies) and ``labels_differ``.
 
     Examples
     --------
@@ -113,20 +115,20 @@ def find_duplicates(images: pd.DataFrame) -> pd.DataFrame:
     found = pd.Series("within a study", index=same.index, dtype="str")
     found = found.mask(n_studies > 1, "in several studies").mask(n_splits > 1, "across splits")
     differ = groups["label"].transform("nunique") > 1 if "label" in same else False
-    rows = same.drop(columns=FOUND, errors="ignore")
+    rows = same.drop(columns=FILE_COLUMNS, errors="ignore")
     first: dict[str, Any] = {"group": groups.ngroup() + 1, "found": found, "labels_differ": differ}
     for place, (name, values) in enumerate(first.items()):
         rows.insert(place, name, values)
     return rows.sort_values("group", kind="stable").reset_index(drop=True)
 
 
-def _look_at(path: str, note: Note) -> tuple[Any, ...]:
-    """Return what stands in the columns FOUND for one file."""
+def _inspect_file(path: str, note: Note) -> tuple[Any, ...]:
+    """Return the values of FILE_COLUMNS for one file."""
     try:
         view = read_view(path, note=note)
         kind = image_format(path)
     except (OSError, ValueError) as error:
-        return (*[None] * 5, str(error).removeprefix(f"{printable(path)}: "))
+        return (None, None, None, None, None, str(error).removeprefix(f"{printable(path)}: "))
     pixels = hashlib.blake2b(view.tobytes(), digest_size=16)
     pixels.update(repr(view.shape).encode())
     height, width = view.shape

@@ -1,4 +1,4 @@
-"""Summary: what an exploration found goes in; readable tables, CSV files and a page come out."""
+"""Render an exploration as readable tables, CSV files and an HTML page."""
 
 import os
 from pathlib import Path
@@ -15,25 +15,23 @@ from mura_skorch.utils.text import LINE_WIDTH, printable, shorten
 
 __all__ = ["format_table", "summary_tables", "write_exploration"]
 
-N_LISTED = 20  # rows of a list that are shown; the CSV files have all
-N_STUDIES = 4  # studies of a patient counted in a column of their own
+N_LISTED = 20  # rows shown of a list; the CSV files have all
+N_STUDIES = 4  # most studies of a patient with their own column
 NAME_WIDTH = 24  # characters of a cell on the screen
-STUDY_WIDTH = 48  # of a study's key, all of which is needed to find it
-# What a reader has to know to read a table.
+STUDY_WIDTH = 48  # characters of a study key, which is useful only if complete
+# Explanations of tables.
 REMARKS = {
-    "Studies": "Patients are counted once in each row: one with two study types is in both, and "
-    "once in the row overall.",
-    "Views per study": "How many studies have so many views, and which share of the labelled ones "
-    "is abnormal. If it varies, a model can use the number of views.",
-    "AUROC of the number of views alone": "Studies ranked by their number of views; a model that "
-    "looks at no pixel reaches this much. 0.5 is chance; below it, more views go with normal "
-    "studies; n/a where a class is missing. A report's figure differs: it is that of a "
-    "cross-validated regression.",
-    "Patients by number of studies": "Of one study type in its row, of all types in the row "
-    "overall.",
-    "Patients in several splits": "There must be none.",
-    "Image sizes": "The shortest, the median and the longest, in pixels, of the images' shorter "
-    "and of their longer sides.",
+    "Studies": "Each row counts a patient once. A patient with two study types is counted in both "
+    "rows, but only once in the row overall.",
+    "Views per study": "Number of studies by number of views, and the share of abnormal ones among "
+    "those with a label. If this share varies, a model can use the number of views.",
+    "AUROC of the number of views alone": "Studies are ranked by their number of views, without "
+    "looking at any pixel. 0.5 is chance. Below 0.5, normal studies have more views. n/a: one "
+    "class is missing. A report shows another figure, from a cross-validated regression.",
+    "Patients by number of studies": "Rows of study types count the studies of that type, the row "
+    "overall counts all studies.",
+    "Patients in several splits": "There should be none.",
+    "Image sizes": "Minimum / median / maximum, in pixels, of the shorter and the longer side.",
     "Formats and modes": "Images by file format and Pillow's colour mode: L is grey, RGB colour.",
     "Images with the same pixels": "Compared after decoding to grey, so that copies in another "
     "format or colour mode are found.",
@@ -41,7 +39,7 @@ REMARKS = {
 
 
 def summary_tables(exploration: Exploration) -> dict[str, pd.DataFrame]:
-    """Arrange what was found as tables of texts, for the screen and for a page.
+    """Format an exploration as tables of text for terminal and page.
 
     Parameters
     ----------
@@ -50,7 +48,7 @@ def summary_tables(exploration: Exploration) -> dict[str, pd.DataFrame]:
     Returns
     -------
     dict of str to DataFrame
-        Heading to table; every cell is a text. Lists end after 20 rows.
+        Heading to table; every cell is a str. Lists end after 20 rows.
 
     Examples
     --------
@@ -65,10 +63,10 @@ def summary_tables(exploration: Exploration) -> dict[str, pd.DataFrame]:
     tables = {
         "Studies": _studies(found),
         "Images": _images(found.counts),
-        "Views per study": _beside(
+        "Views per study": _side_by_side(
             found.views_per_study, ["n_views"], {"studies": "studies", "abnormal_share": "abnormal"}
         ),
-        "AUROC of the number of views alone": _beside(
+        "AUROC of the number of views alone": _side_by_side(
             found.view_count_auroc, ["study_type"], {"auroc": ""}
         ),
     }
@@ -78,7 +76,7 @@ def summary_tables(exploration: Exploration) -> dict[str, pd.DataFrame]:
         tables["Patients in several splits"] = _texts(found.shared_patients.head(N_LISTED))
     if found.images is not None:
         tables["Image sizes"] = _sizes(found.sizes)
-        tables["Formats and modes"] = _beside(found.modes, ["format", "mode"], {"images": ""})
+        tables["Formats and modes"] = _side_by_side(found.modes, ["format", "mode"], {"images": ""})
         tables["Images with the same pixels"] = _duplicates(found.duplicates)
         tables["Files that cannot be read"] = _unreadable(found.unreadable)
     if resembles_mura(found.published):
@@ -91,33 +89,35 @@ def write_exploration(
     exploration: Exploration,
     folder: str | os.PathLike[str],
     *,
-    title: str = "The dataset, looked at",
+    title: str = "Dataset exploration",
 ) -> Path:
-    """Write each table as a CSV file, the figure as dataset.png and all as dataset.html.
+    """Write each table as a CSV file, the figure as dataset.png and everything as dataset.html.
 
-    Paths are written from the folder of the dataset on, or without folders where the studies' keys
-    do not tell it.
+    Paths start below the folder of the dataset, or have no folder if the keys of the studies do not
+    match the paths.
 
     Parameters
     ----------
     exploration : mura_skorch.exploration.Exploration
     folder : path
-        Made where it is missing.
+        Created if missing.
     title : str
         Heading of the page.
 
     Returns
     -------
     Path
-        The page.
+        Path of the page.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     note = exploration.note
     for name, table in exploration._asdict().items():
         if isinstance(table, pd.DataFrame):
-            table = table.assign(path=_without_root(table)) if "path" in table else table
-            table = table.assign(note=note) if note else table
+            if "path" in table:
+                table = table.assign(path=_relative_paths(table))
+            if note:
+                table = table.assign(note=note)
             table.to_csv(folder / f"{name}.csv", index=False)
     display = DatasetDisplay(
         exploration.counts, exploration.views_per_study, exploration.images, note=note
@@ -126,8 +126,12 @@ def write_exploration(
     overview.savefig(folder / "dataset.png", dpi=150)
     page = render_page(
         "exploration.html.jinja",
-        **{"title": title, "note": note, "overview": overview, "remarks": REMARKS},
-        **{"findings": describe(exploration), "tables": summary_tables(exploration)},
+        title=title,
+        note=note,
+        overview=overview,
+        remarks=REMARKS,
+        findings=describe(exploration),
+        tables=summary_tables(exploration),
     )
     path = folder / "dataset.html"
     path.write_text(page, encoding="utf-8")
@@ -135,18 +139,18 @@ def write_exploration(
 
 
 def format_table(table: pd.DataFrame) -> str:
-    """Align a table of texts for a terminal of 100 columns.
+    """Format a table of text for a terminal of 100 columns.
 
     Parameters
     ----------
     table : DataFrame
-        Every cell is a text.
+        Every cell is a str.
 
     Returns
     -------
     str
-        Lines without a final line break: columns of numbers to the right, others to the left, and
-        what is too long cut.
+        Lines without a final line break. Columns of numbers are right-aligned, others left-aligned,
+        and long cells are cut.
 
     Examples
     --------
@@ -170,8 +174,8 @@ def format_table(table: pd.DataFrame) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def _without_root(table):
-    """Return the paths of views as far as they are no business of this machine alone."""
+def _relative_paths(table):
+    """Return the paths of views without folders that are specific to this machine."""
     pairs = zip(map(Path, table["path"]), table["study"], strict=True)
     return [
         printable(
@@ -182,6 +186,7 @@ def _without_root(table):
 
 
 def _studies(found):
+    """Format studies and labels by split and study type."""
     columns = ["patients", "studies", "normal", "abnormal", "abnormal_share", "unlabelled"]
     if not found.counts["unlabelled"].any():
         columns.remove("unlabelled")
@@ -191,6 +196,7 @@ def _studies(found):
 
 
 def _images(counts):
+    """Format the number of images by split and study type."""
     columns = {"views": "images", "normal_views": "of normal", "abnormal_views": "of abnormal"}
     if counts["unlabelled"].any():
         columns["unlabelled_views"] = "of unlabelled"
@@ -199,7 +205,7 @@ def _images(counts):
 
 
 def _patients(patients):
-    """Count patients by study type: those with one study, two, ..., and more."""
+    """Count patients by study type and number of studies."""
     names = {n: f"{n} studies" for n in range(2, N_STUDIES + 1)} | {1: "1 study"}
     n = patients["n_studies"].where(patients["n_studies"] <= N_STUDIES, N_STUDIES + 1)
     columns = sorted(set(n))
@@ -211,11 +217,13 @@ def _patients(patients):
 
 
 def _spanning(spanning):
+    """Format the number of patients with several study types."""
     columns = {"spanning": "of several types", "spanning_share": "share"}
     return _texts(spanning.rename(columns=columns))
 
 
 def _sizes(sizes):
+    """Format minimum, median and maximum of both sides."""
     table = sizes[["split", "study_type", "images"]].copy()
     for side in ("short", "long"):
         parts = sizes[[f"{side}_{part}" for part in ("min", "median", "max")]].to_numpy()
@@ -224,32 +232,34 @@ def _sizes(sizes):
 
 
 def _duplicates(duplicates):
+    """Format the first copies."""
     table = duplicates[["group", "found", "labels_differ", "view", "study"]].head(N_LISTED)
     return _texts(table.replace({"labels_differ": {True: "yes", False: "no"}}))
 
 
 def _unreadable(unreadable):
+    """Format the first unreadable files."""
     table = unreadable[["view", "study", "problem"]].head(N_LISTED)
-    # The screen is narrow: what was expected is the same in every row.
+    # The expected part is the same in every row and takes too much width.
     problem = table["problem"].str.replace(r"^expected .*?, got ", "", regex=True)
     return _texts(table.assign(problem=problem))
 
 
-def _beside(table, rows, values):
-    """Set the splits side by side: one column per split and value, those without any left out."""
-    parts = [pd.DataFrame(index=table.head(0).set_index(rows).index)]  # a table without rows is one
+def _side_by_side(table, rows, values):
+    """Arrange splits side by side, one column per split and value; drop empty columns."""
+    parts = [pd.DataFrame(index=table.head(0).set_index(rows).index)]  # for a table without rows
     for split, part in table.groupby("split", sort=False):
-        kept = part.set_index(rows)[list(values)].dropna(axis=1, how="all")
-        titles = [values[name] for name in kept]
+        filled = part.set_index(rows)[list(values)].dropna(axis=1, how="all")
+        titles = [values[name] for name in filled]
         headers = [f"{split}: {title}" if title else split for title in titles]
-        parts.append(_texts(kept).set_axis(headers, axis=1))
+        parts.append(_texts(filled).set_axis(headers, axis=1))
     wide = pd.concat(parts, axis=1).fillna("")
     wide = wide.loc[sorted(wide.index, key=lambda key: (key == OVERALL, key))]
     return _texts(wide.rename_axis(rows).reset_index().rename(columns={"n_views": "views"}))
 
 
 def _texts(table):
-    """Write every cell as a text, under readable headers; shares become per cent."""
+    """Format every cell as text under readable headers; shares become per cent."""
     texts = {
         name: [_text(value, is_share=str(name).endswith("share")) for value in table[name]]
         for name in table
@@ -259,6 +269,7 @@ def _texts(table):
 
 
 def _text(value, *, is_share=False):
+    """Format one cell."""
     if isinstance(value, str):
         return value
     if pd.isna(value):

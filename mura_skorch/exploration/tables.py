@@ -1,4 +1,4 @@
-"""Exploration: a study table goes in, tables of what it holds come out."""
+"""Count studies, views, labels and patients of a study table."""
 
 from typing import NamedTuple
 
@@ -16,15 +16,15 @@ from mura_skorch.utils.text import printable
 
 __all__ = ["Exploration", "explore_studies"]
 
-NO_SPLIT = "all"  # stands for the split where a table has none
+NO_SPLIT = "all"  # name of the split in a table without splits
 BY_TYPE = ["split", "study_type"]
 
 
 class Exploration(NamedTuple):
     """What `explore_studies` returns: tidy tables, sorted by split and study type.
 
-    Tables by study type have a row "overall" per split. Those that need patients or image files
-    are None if the table has no patients, or if the files were not read.
+    Tables by study type have a row "overall" per split. Tables about patients are None for a study
+    table without patients, and those about image files if the files were not read.
     """
 
     #: split, study_type, patients, studies, normal, abnormal, unlabelled, abnormal_share, views,
@@ -39,7 +39,7 @@ class Exploration(NamedTuple):
     studies_per_patient: pd.DataFrame | None
     #: split, patients, spanning (several types), spanning_share, max_types, max_studies
     spanning: pd.DataFrame | None
-    #: patient, splits, studies: those in more than one split, of whom there must be none
+    #: patient, splits, studies: patients in more than one split; there should be none
     shared_patients: pd.DataFrame | None
     #: one row per view, see `mura_skorch.exploration.read_image_files`
     images: pd.DataFrame | None
@@ -51,26 +51,26 @@ class Exploration(NamedTuple):
     duplicates: pd.DataFrame | None
     #: study, view, path, problem
     unreadable: pd.DataFrame | None
-    #: the counts beside those of MURA v1.1, see `mura_skorch.evaluation.published.compare_counts`
+    #: counts compared with MURA v1.1, see `mura_skorch.evaluation.published.compare_counts`
     published: pd.DataFrame
-    #: caveat that the table carries, or None
+    #: caveat of the study table, or None
     note: str | None
 
 
 def explore_studies(
     studies: pd.DataFrame, *, read_images: bool = True, n_jobs: int = -1
 ) -> Exploration:
-    """Count what a study table holds, and look for what would spoil a result.
+    """Count the contents of a study table, and find problems that would invalidate results.
 
     Parameters
     ----------
     studies : DataFrame
-        A study table. Columns other than ``study_type`` and ``views`` may be missing: without
-        ``split`` all is one split called "all", without ``label`` all is unlabelled.
+        A study table. Only ``study_type`` and ``views`` are required. Without ``split``, all
+        studies are in one split called "all"; without ``label``, all are unlabelled.
     read_images : bool, default=True
-        Decode every view, for sizes, duplicates and unreadable files: 3 to 5 ms each.
+        Decode every view to find sizes, duplicates and unreadable files: 3 to 5 ms each.
     n_jobs : int, default=-1
-        Threads that read; -1 takes one per core.
+        Number of threads; -1 means one per core.
 
     Returns
     -------
@@ -79,8 +79,8 @@ def explore_studies(
     Raises
     ------
     TypeError, ValueError
-        If the table is not what `mura_skorch.studies.check_studies` expects, or has a study type
-        called "overall". Files that cannot be read raise nothing: they are listed.
+        The table is invalid, see `mura_skorch.studies.check_studies`, or has a study type called
+        "overall". Unreadable files do not raise; they are listed.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def explore_studies(
 
 
 def _completed(studies):
-    """Return a checked copy with all columns of a study table, and some of numbers to add up."""
+    """Return a validated copy with all columns of a study table, and 0/1 columns to sum."""
     studies, _ = check_studies(studies)
     if OVERALL in set(studies["study_type"]):
         raise ValueError(f"expected study types other than {OVERALL!r}; rename that one")
@@ -148,7 +148,7 @@ def _completed(studies):
 
 
 def _patients(patients):
-    """Return ids as texts, each patient's as it is first written, missing where they are."""
+    """Return patient ids as str, each in its first spelling; missing ids stay missing."""
     keys = pd.Series(patient_keys(patients, missing=""), index=patients.index, dtype=object)
     warn_of_lookalikes(keys.unique(), stacklevel=5)
     written = patients.map(str, na_action="ignore").astype(object)
@@ -156,6 +156,7 @@ def _patients(patients):
 
 
 def _counts(both):
+    """Count patients, studies, views and labels by split and study type."""
     labels = ["normal", "abnormal", "unlabelled"]
     counts = both.groupby(BY_TYPE).agg(
         patients=("patient", "nunique"),
@@ -184,12 +185,12 @@ def _views_per_study(table):
 
 
 def _abnormal_share(counts):
-    """Share of the labelled studies that are abnormal; NaN without any."""
+    """Return the share of abnormal studies among those with a label; NaN without any."""
     return counts["abnormal"] / (counts["normal"] + counts["abnormal"])
 
 
 def _view_count_auroc(both):
-    """Score the number of views as if it were a model; NaN where a class is missing."""
+    """Return the AUROC of the number of views as a score; NaN if a class is missing."""
     rows = []
     for key, part in both.groupby(BY_TYPE):
         known = part[part["unlabelled"] == 0]
@@ -203,12 +204,13 @@ def _view_count_auroc(both):
 
 
 def _studies_per_patient(both):
-    """Count the patients by their number of studies of a type, and of all types."""
+    """Count patients by their number of studies, per type and over all types."""
     sizes = both.groupby([*BY_TYPE, "patient"]).size().rename("n_studies").reset_index()
     return _ordered(sizes.groupby([*BY_TYPE, "n_studies"]).agg(patients=("patient", "size")))
 
 
 def _spanning(table):
+    """Count patients with several study types."""
     patients = table.groupby(["split", "patient"]).agg(
         types=("study_type", "nunique"), studies=("study", "size")
     )
@@ -219,6 +221,7 @@ def _spanning(table):
 
 
 def _shared_patients(table):
+    """Return patients in more than one split."""
     patients = table.groupby("patient").agg(
         n_splits=("split", "nunique"),
         splits=("split", lambda splits: ", ".join(sorted(set(splits), key=_rank))),
@@ -228,6 +231,7 @@ def _shared_patients(table):
 
 
 def _sizes(readable):
+    """Return minimum, median and maximum of the shorter and the longer side."""
     sides = pd.DataFrame(
         {
             "short": readable[["width", "height"]].min(axis=1).astype(float),
@@ -242,17 +246,19 @@ def _sizes(readable):
 
 
 def _modes(readable):
+    """Count images by format and colour mode."""
     return _ordered(readable.groupby(["split", "format", "mode"]).agg(images=("path", "size")))
 
 
 def _unreadable(images):
+    """Return the views that cannot be read."""
     bad = images[images["problem"].notna()]
     bad = bad.assign(path=bad["path"].map(printable))
     return bad[["study", "view", "path", "problem"]].reset_index(drop=True)
 
 
 def _ordered(table):
-    """Return the keys as columns, sorted: train, valid, test; "overall" below the study types."""
+    """Return the keys as sorted columns: train, valid, test; "overall" after the study types."""
     return table.reset_index().sort_values(list(table.index.names), key=_ranks, ignore_index=True)
 
 

@@ -47,26 +47,26 @@ def full():
 # ---- the published figures agree with each other
 
 
-def test_images_add_up_to_the_published_totals():
+def test_image_counts_sum_to_published_totals():
     totals = {s: np.sum(list(IMAGE_COUNTS[s].values()), axis=0).tolist() for s in IMAGE_COUNTS}
     assert totals == {"train": [21935, 14873], "valid": [1667, 1530]}
 
 
-def test_distribution_of_views_gives_the_studies_and_the_images():
+def test_view_counts_agree_with_studies_and_images():
     for split, counts in VIEW_COUNTS.items():
         assert sum(counts.values()) == np.sum(list(STUDY_COUNTS[split].values()))
         images = sum(n_views * n for n_views, n in counts.items())
         assert images == np.sum(list(IMAGE_COUNTS[split].values()))
 
 
-def test_patients_of_types_are_more_than_patients_and_less_than_studies():
+def test_patient_counts_are_between_patients_and_studies():
     for split, counts in PATIENT_COUNTS.items():
         types = {name: n for name, n in counts.items() if name != OVERALL}
         assert sum(types.values()) > counts[OVERALL]
         assert all(n <= sum(STUDY_COUNTS[split][name]) for name, n in types.items())
 
 
-def test_weights_of_the_published_counts_are_those_of_the_paper():
+def test_class_weights_from_counts_equal_the_paper():
     counts = published_counts().set_index(["split", "study_type"]).loc["train"]
     weights = counts["normal_views"] / (counts["normal_views"] + counts["abnormal_views"])
     assert weights["XR_ELBOW"] == pytest.approx(0.5932, abs=5e-5)
@@ -82,7 +82,10 @@ def test_exploration_of_mura_agrees_with_every_published_count(full):
     assert found.published["agrees"].all()
     # 2 splits x 8 rows x 5 counts, and the numbers of studies of so many views.
     assert len(found.published) == 80 + len(VIEW_COUNTS["train"]) + len(VIEW_COUNTS["valid"])
-    assert any("Agrees with the published counts" in finding.text for finding in describe(found))
+    assert any(
+        "published counts of MURA v1.1" in finding.text and finding.kind == "good"
+        for finding in describe(found)
+    )
     spanning = found.spanning.set_index("split")["spanning_share"]
     assert spanning.round(2).to_dict() == {"train": 0.13, "valid": 0.32}
     assert found.studies_per_patient.query("study_type != 'overall'")["n_studies"].max() <= 4
@@ -99,7 +102,7 @@ def test_full_size_folder_is_read_and_explored_with_its_images(full_root):
     assert len(found.duplicates) == 40005  # one picture, copied
 
 
-def test_what_a_lacking_study_changes_is_listed(full):
+def test_missing_study_is_listed(full):
     found = explore_studies(full.drop(index=0), read_images=False)
     published = found.published
     differing = published[~published["agrees"]]
@@ -109,13 +112,13 @@ def test_what_a_lacking_study_changes_is_listed(full):
     assert any("counts differ from the published" in f.text for f in describe(found))
 
 
-def test_one_type_of_mura_is_compared_by_itself(full):
+def test_single_type_of_mura_is_compared(full):
     found = explore_studies(full[full.study_type == "XR_HAND"], read_images=False)
     assert set(found.published["study_type"]) == {"XR_HAND"}
     assert found.published["agrees"].all()
 
 
-def test_one_split_of_mura_is_compared_by_itself(full):
+def test_single_split_of_mura_is_compared(full):
     found = explore_studies(full[full.split == "valid"], read_images=False)
     assert set(found.published["split"]) == {"valid"}
     assert found.published["agrees"].all()
@@ -124,15 +127,17 @@ def test_one_split_of_mura_is_compared_by_itself(full):
 def test_other_datasets_do_not_resemble_mura(studies):
     found = explore_studies(studies, read_images=False)
     assert not resembles_mura(found.published)
-    assert any("this is not MURA" in finding.text for finding in describe(found))
+    assert any(
+        "The counts are not those of MURA v1.1." in finding.text for finding in describe(found)
+    )
 
 
-def test_dataset_of_other_types_and_splits_is_compared_with_nothing():
+def test_other_types_and_splits_are_not_compared():
     counts = published_counts().assign(split="2019", study_type="XR_KNEE")
     assert not resembles_mura(compare_counts(counts))
 
 
-def test_a_type_that_mura_has_not_agrees_with_nothing():
+def test_type_unknown_to_mura_has_no_published_counts():
     counts = published_counts()
     counts = pd.concat([counts, counts[:1].assign(study_type="XR_KNEE")])
     compared = compare_counts(counts).set_index("study_type")

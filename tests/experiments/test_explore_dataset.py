@@ -14,7 +14,7 @@ def explore(*arguments):
     return runpy.run_path(str(SCRIPT))["main"]([str(argument) for argument in arguments])
 
 
-def test_tables_figure_and_page_are_made(phantom_root, capsys):
+def test_tables_figure_and_page_are_written(phantom_root, capsys):
     assert explore("--data", phantom_root, "--out", "found") == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 100
@@ -26,14 +26,14 @@ def test_tables_figure_and_page_are_made(phantom_root, capsys):
     assert {"dataset.html", "dataset.png", "counts.csv", "images.csv", "duplicates.csv"} <= names
 
 
-def test_no_images_reads_none(phantom_root, capsys):
+def test_no_images_option_reads_no_image(phantom_root, capsys):
     assert explore("--data", phantom_root, "--out", "found", "--no-images") == 0
     assert "Image sizes" not in capsys.readouterr().out
     assert not Path("found", "images.csv").exists()
     assert Path("found", "counts.csv").exists()
 
 
-def test_status_is_1_when_something_spoils_results(tmp_path, capsys):
+def test_exit_status_is_1_for_problems(tmp_path, capsys):
     for split in ("train", "valid"):
         folder = tmp_path / "data" / split / "XR_HAND" / "patient1" / "study1_positive"
         folder.mkdir(parents=True)
@@ -41,10 +41,10 @@ def test_status_is_1_when_something_spoils_results(tmp_path, capsys):
     assert explore("--data", tmp_path / "data", "--out", "found") == 1
     shown = capsys.readouterr().out
     assert "!! Patients in more than one split: 1 (patient1)" in shown
-    assert "!! 2 images are copies of one in another split" in shown
+    assert "!! 2 images are copies of an image in another split" in shown
     assert len(pd.read_csv("found/duplicates.csv")) == 2
 
 
-def test_a_folder_that_is_none_ends_with_a_sentence():
+def test_missing_folder_exits_with_a_message():
     with pytest.raises(SystemExit, match="explore_dataset: .*no such folder"):
         explore("--data", "nowhere")

@@ -55,7 +55,7 @@ def texts(found, kind=None):
 # ---- counts
 
 
-def test_counts_are_those_of_the_table(table):
+def test_counts_match_the_table(table):
     counts = explore_studies(table, read_images=False).counts
     hands = row(counts, split="train", study_type="XR_HAND")
     assert {**hands, "split": 0, "study_type": 0} == {
@@ -66,7 +66,7 @@ def test_counts_are_those_of_the_table(table):
     assert row(counts, split="train", study_type=OVERALL)["patients"] == 2
 
 
-def test_counts_of_types_add_up_to_the_overall_row(studies):
+def test_counts_of_types_sum_to_the_overall_row(studies):
     counts = explore_studies(studies, read_images=False).counts
     sums = ["studies", "normal", "abnormal", "unlabelled", "views", "normal_views"]
     for split, part in counts.groupby("split"):
@@ -76,7 +76,7 @@ def test_counts_of_types_add_up_to_the_overall_row(studies):
     assert counts.loc[counts.study_type == OVERALL, "views"].sum() == studies.views.map(len).sum()
 
 
-def test_order_of_rows_makes_no_difference(studies):
+def test_row_order_does_not_matter(studies):
     one = explore_studies(studies, read_images=False)
     two = explore_studies(studies.sample(frac=1, random_state=0), read_images=False)
     for name, frame in one._asdict().items():
@@ -90,7 +90,7 @@ def test_splits_are_in_order_and_overall_comes_last(studies):
     assert counts["study_type"].tolist() == ["XR_HAND", "XR_WRIST", OVERALL] * 3
 
 
-def test_the_table_is_not_changed(table):
+def test_input_table_is_not_changed(table):
     before = table.copy(deep=True)
     explore_studies(table)
     pd.testing.assert_frame_equal(table, before)
@@ -117,7 +117,7 @@ def test_patients_of_several_types_are_counted_by_split(table):
     assert row(spanning, split="valid")["spanning"] == 0
 
 
-def test_patient_in_two_splits_is_shouted(table):
+def test_patient_in_two_splits_is_a_bad_finding(table):
     table.loc[4, "patient"] = "p1"
     found = explore_studies(table, read_images=False)
     assert found.shared_patients.to_dict("records") == [
@@ -127,7 +127,7 @@ def test_patient_in_two_splits_is_shouted(table):
     assert "more than one split: 1 (p1)" in describe(found)[0].text
 
 
-def test_no_shared_patient_is_said(studies):
+def test_separate_patients_are_a_good_finding(studies):
     assert "No patient is in more than one split." in texts(
         explore_studies(studies, read_images=False), "good"
     )
@@ -136,19 +136,19 @@ def test_no_shared_patient_is_said(studies):
 # ---- the number of views
 
 
-def test_auroc_of_the_number_of_views_is_that_of_scikit_learn(table):
+def test_view_count_auroc_equals_scikit_learn(table):
     aurocs = explore_studies(table, read_images=False).view_count_auroc
     assert row(aurocs, split="valid", study_type="XR_HAND")["auroc"] == 1
     assert row(aurocs, split="train", study_type=OVERALL)["auroc"] == 0.75
 
 
-def test_type_with_a_single_study_has_no_auroc_and_raises_nothing(table):
+def test_single_study_has_no_auroc(table):
     found = explore_studies(table, read_images=False)
     assert np.isnan(row(found.view_count_auroc, split="train", study_type="XR_WRIST")["auroc"])
     assert any("XR_WRIST has 1 study" in text for text in texts(found))
 
 
-def test_number_of_views_alone_is_at_chance_when_all_have_the_same(table):
+def test_constant_number_of_views_has_auroc_of_half(table):
     table["views"] = [view[:1] for view in table["views"]]
     aurocs = explore_studies(table, read_images=False).view_count_auroc["auroc"].dropna()
     assert (aurocs == 0.5).all()
@@ -157,7 +157,7 @@ def test_number_of_views_alone_is_at_chance_when_all_have_the_same(table):
 # ---- image files
 
 
-def test_sizes_and_modes_are_those_of_the_files(table, tmp_path):
+def test_sizes_and_modes_match_the_files(table, tmp_path):
     table.at[3, "views"] = (save(tmp_path, "colour.png", size=(9, 5), mode="RGB"),)
     found = explore_studies(table)
     sizes = row(found.sizes, split="valid", study_type="XR_HAND")
@@ -166,7 +166,7 @@ def test_sizes_and_modes_are_those_of_the_files(table, tmp_path):
     assert found.modes["images"].sum() == len(found.images) == 8
 
 
-def test_truncated_file_is_listed_with_its_reason_and_raises_nothing(table):
+def test_truncated_file_is_listed_with_its_reason(table):
     path = table.loc[1, "views"][1]
     data = Path(path).read_bytes()
     Path(path).write_bytes(data[: len(data) // 2])
@@ -175,7 +175,7 @@ def test_truncated_file_is_listed_with_its_reason_and_raises_nothing(table):
     assert (bad["study"], bad["view"], bad["path"]) == ("b", 2, path)
     assert "truncated" in bad["problem"]
     assert path not in bad["problem"]
-    assert "1 of 8 image files cannot be read; they are listed." in texts(found, "bad")
+    assert "1 of 8 image files cannot be read; see the list." in texts(found, "bad")
 
 
 def test_missing_and_foreign_files_are_listed(table, tmp_path):
@@ -188,7 +188,7 @@ def test_missing_and_foreign_files_are_listed(table, tmp_path):
     assert "no image Pillow knows" in problems[1]
 
 
-def test_a_folder_of_unreadable_files_still_gives_every_table(table, tmp_path):
+def test_unreadable_files_give_all_tables(table, tmp_path):
     table["views"] = [(str(tmp_path / f"gone{i}.png"),) for i in range(5)]
     found = explore_studies(table)
     assert len(found.unreadable) == 5
@@ -207,7 +207,7 @@ def test_duplicate_across_splits_with_another_label_is_bad(table, tmp_path):
     assert sum("copies" in text for text in texts(found, "bad")) == 2
 
 
-def test_duplicates_are_told_apart_by_where_they_are(table, tmp_path):
+def test_duplicates_are_classified_by_split_and_study(table, tmp_path):
     table.at[1, "views"] = (save(tmp_path, "x.png", seed=8), save(tmp_path, "y.png", seed=8))
     table.at[2, "views"] = (save(tmp_path, "z.png", seed=0, size=(20, 30)),)
     duplicates = explore_studies(table).duplicates
@@ -218,7 +218,7 @@ def test_duplicates_are_told_apart_by_where_they_are(table, tmp_path):
     assert not within["labels_differ"].any()
 
 
-def test_same_values_in_another_shape_are_no_duplicate(table, tmp_path):
+def test_same_values_in_another_shape_are_not_duplicates(table, tmp_path):
     flat = [np.zeros(shape, dtype=np.uint8) for shape in ((4, 6), (6, 4))]
     for i, pixels in enumerate(flat):
         Image.fromarray(pixels).save(tmp_path / f"flat{i}.png")
@@ -226,12 +226,12 @@ def test_same_values_in_another_shape_are_no_duplicate(table, tmp_path):
     assert explore_studies(table).duplicates.empty
 
 
-def test_number_of_threads_makes_no_difference(studies):
+def test_number_of_threads_does_not_matter(studies):
     one, two = (read_image_files(studies, n_jobs=n) for n in (1, 2))
     pd.testing.assert_frame_equal(one, two)
 
 
-def test_views_keep_their_numbers_and_studies(studies):
+def test_image_table_has_view_numbers_and_studies(studies):
     images = read_image_files(studies)
     assert images["path"].tolist() == studies["views"].explode().tolist()
     assert images.groupby("study")["view"].max().to_dict() == (
@@ -239,14 +239,14 @@ def test_views_keep_their_numbers_and_studies(studies):
     )
 
 
-def test_phantoms_are_whole_and_unlike(studies):
+def test_phantoms_are_readable_and_distinct(studies):
     found = explore_studies(studies)
     assert found.unreadable.empty
     assert found.duplicates.empty
     assert found.note == "phantoms: no clinical meaning"
 
 
-def test_files_are_not_touched_when_they_are_not_read(table):
+def test_files_are_not_opened_without_read_images(table):
     table["views"] = [("no/such.png",)] * 5
     found = explore_studies(table, read_images=False)
     assert found.images is None
@@ -265,26 +265,26 @@ def test_tables_without_a_column_are_explored(table, column, tmp_path):
     assert all(format_table(part) for part in summary_tables(found).values())
 
 
-def test_without_a_split_all_is_one(table):
+def test_table_without_split_is_one_split(table):
     counts = explore_studies(table.drop(columns="split"), read_images=False).counts
     assert set(counts["split"]) == {"all"}
 
 
-def test_without_labels_there_is_no_auroc(table):
+def test_table_without_labels_has_no_auroc(table):
     found = explore_studies(table.drop(columns="label"), read_images=False)
     assert found.view_count_auroc["auroc"].isna().all()
     assert found.counts["abnormal_share"].isna().all()
     assert "3 studies of the split train have no label." in texts(found)
 
 
-def test_without_patients_nothing_is_said_of_them(table):
+def test_table_without_patients_has_no_patient_tables(table):
     found = explore_studies(table.drop(columns="patient"), read_images=False)
     assert found.spanning is None
     assert found.shared_patients is None
     assert "patients" not in summary_tables(found)["Studies"]
 
 
-def test_unlabelled_test_split_is_counted_as_such(studies):
+def test_unlabelled_studies_are_counted(studies):
     found = explore_studies(studies, read_images=False)
     test = row(found.counts, split="test", study_type=OVERALL)
     assert (test["unlabelled"], test["normal"], test["abnormal"]) == (4, 0, 0)
@@ -293,17 +293,17 @@ def test_unlabelled_test_split_is_counted_as_such(studies):
     assert list(aurocs) == ["study type", "train", "valid"]
 
 
-def test_a_type_called_overall_is_refused(table):
+def test_study_type_overall_is_refused(table):
     with pytest.raises(ValueError, match="study types other than 'overall'"):
         explore_studies(table.assign(study_type=OVERALL))
 
 
-def test_a_table_that_is_none_is_refused(table):
+def test_invalid_table_is_refused(table):
     with pytest.raises(ValueError, match="Missing: views"):
         explore_studies(table.drop(columns="views"))
 
 
-def test_indices_that_repeat_do_no_harm(table):
+def test_repeated_index_is_accepted(table):
     whole = explore_studies(table)
     found = explore_studies(table.set_index(pd.Index([0] * 5)))
     pd.testing.assert_frame_equal(found.images, whole.images)
@@ -312,7 +312,7 @@ def test_indices_that_repeat_do_no_harm(table):
 # ---- what is read
 
 
-def test_summary_holds_texts_only(studies):
+def test_summary_tables_hold_only_str(studies):
     for name, part in summary_tables(explore_studies(studies)).items():
         assert part.map(lambda cell: isinstance(cell, str)).all(axis=None), name
         assert part.columns.is_unique, name
@@ -327,14 +327,14 @@ def test_tables_fit_a_terminal(table, tmp_path):
         assert max(map(len, format_table(part).splitlines())) <= 100
 
 
-def test_worst_findings_come_first(table):
+def test_bad_findings_come_first(table):
     table.loc[4, "patient"] = "p1"
     kinds = [finding.kind for finding in describe(explore_studies(table))]
     assert kinds == sorted(kinds, key=("bad", "plain", "good").index)
     assert set(kinds) == {"bad", "plain", "good"}
 
 
-def test_page_and_files_agree_with_the_tables_and_carry_the_note(studies, tmp_path):
+def test_page_and_files_match_the_tables_and_have_the_note(studies, tmp_path):
     found = explore_studies(studies)
     page = write_exploration(found, tmp_path / "out").read_text(encoding="utf-8")
     assert "phantoms: no clinical meaning" in page
@@ -346,7 +346,7 @@ def test_page_and_files_agree_with_the_tables_and_carry_the_note(studies, tmp_pa
     assert (tmp_path / "out" / "dataset.png").stat().st_size > 10_000
 
 
-def test_names_from_the_disk_cannot_break_the_page(table, tmp_path):
+def test_file_names_are_escaped_on_the_page(table, tmp_path):
     table["study_type"] = "<img src=x>"
     table["study"] = [f"</table>{name}" for name in table["study"]]
     table.at[0, "views"] = ("<b>.png",)
@@ -362,7 +362,7 @@ def test_real_radiographs_are_explored(real_root):
     assert found.shared_patients.empty
 
 
-def test_files_hold_no_folder_of_this_machine(studies, phantom_root, table, tmp_path):
+def test_written_paths_are_relative(studies, phantom_root, table, tmp_path):
     broken = studies.copy()
     broken.at[0, "views"] = (str(phantom_root / broken.loc[0, "study"] / "gone.png"),)
     write_exploration(explore_studies(broken), tmp_path / "out")
