@@ -1,17 +1,17 @@
 """
-From a folder of radiographs to a judged model
-==============================================
+From a folder of radiographs to an evaluated model
+==================================================
 
-For readers who know pandas and scikit-learn and are new to this package. In a minute or two on
-two cores we draw a small dataset, look at it, train on it, and find out how good the model is and
-where it looks.
+This page is for readers who know pandas and scikit-learn but not this package. In a minute or two
+on two cores, it draws a small dataset, trains a model, and shows how good the model is and where it
+looks.
 
-The radiographs are *phantoms*: a program draws bones that do not exist, some with a fracture or
-with metal. They make this page run anywhere, and their figures say nothing about patients:
-**phantoms: no clinical meaning**. Real data take their place in one line, at the end.
+The radiographs are *phantoms*: computer drawings of bones, some with a fracture or with metal.
+They let this page run anywhere, and their figures say nothing about patients:
+**phantoms: no clinical meaning**. The last section shows how to use real data.
 
 To follow along, install the package and download this page as a notebook or a script, at the
-bottom. A notebook shows the figure that stands in the last line of a cell; in a script, save it:
+bottom. A notebook shows the figure in the last line of a cell. In a script, save it:
 ``display = KappaDisplay(scores).plot()``, then ``display.figure_.savefig("kappa.png")``.
 """
 
@@ -43,8 +43,8 @@ from mura_skorch.plots import (
 # Draw the phantoms
 # -----------------
 #
-# A folder in the layout of MURA, Stanford's dataset of radiographs of the arm: upper arms and
-# wrists, 80 studies of each to train with and 60 to judge with.
+# The folder has the layout of MURA, Stanford's dataset of radiographs of the arm: upper arms and
+# wrists, with 80 studies of each for training and 60 for evaluation.
 
 folder = Path(tempfile.mkdtemp())
 root = write_phantoms(
@@ -60,17 +60,16 @@ print((root / "NOTE.txt").read_text().splitlines()[0])
 # A study is a row
 # ----------------
 #
-# A *study* is one visit of one patient: all the radiographs, or *views*, that were taken of one
-# body part that day. Radiologists judge the study, not the single picture, so a study has one
-# *label*: 1 abnormal, 0 normal. ``read_studies`` makes one row of each.
+# A *study* is one visit of one patient: all radiographs, called *views*, of one body part on that
+# day. Radiologists read the study, not a single view, so a study has one *label*: 1 abnormal,
+# 0 normal. ``read_studies`` returns one row per study.
 
 studies = read_studies(root)
 studies["n_views"] = studies.views.map(len)
 studies[["split", "study_type", "patient", "n_views", "label", "note"]].head()
 
 # %%
-# Everything from here on is pandas. How many studies are there, and how many of them are
-# abnormal?
+# The table is an ordinary DataFrame. How many studies are there, and how many are abnormal?
 
 note = studies.note.iloc[0]
 counts = studies.groupby(["split", "study_type"]).agg(
@@ -85,9 +84,9 @@ counts.assign(note=note)
 # Look at the views
 # -----------------
 #
-# Look before you train: two wrists of three views each, a normal one above, an abnormal one
-# below. The phantoms come with a table of boxes around what was drawn as abnormal. The network
-# never sees the boxes: all that it is told is one label per study.
+# Below are two wrist studies of three views each: a normal one above, an abnormal one below. The
+# phantoms come with a table of boxes around abnormal findings. The network never sees the boxes; it
+# is trained with one label per study.
 
 lesions = pd.read_csv(root / "lesions.csv")
 lesions["view"] = [str(root.parent / view) for view in lesions.view]
@@ -114,33 +113,33 @@ figure.suptitle(note, color="#D55E00")
 plt.show()
 
 # %%
-# Keep patients apart
-# -------------------
+# Split by patient
+# ----------------
 #
-# A patient may come several times, and two studies of one person look alike: same bones, often
-# the same metal. If one of them is trained on and the other one judged, the model is praised for
-# recognising the patient. So patients, never studies, are divided. Here the folder has done it:
+# A patient may have several studies, which look similar: the same bones, often the same metal. If
+# one is used for training and another for evaluation, the model is rewarded for recognising the
+# patient. So split patients, never studies. Here, the folders are already split by patient:
 
 train, valid = studies[studies.split == "train"], studies[studies.split == "valid"]
-to_train, to_judge = set(train.patient), set(valid.patient)
-print(f"{len(to_train)} patients to train with, {len(to_judge)} to judge with,")
-print(f"in both: {len(to_train & to_judge)} ({note})")
+train_patients, valid_patients = set(train.patient), set(valid.patient)
+print(f"{len(train_patients)} training patients, {len(valid_patients)} for evaluation,")
+print(f"in both: {len(train_patients & valid_patients)} ({note})")
 
 # %%
-# ``fit`` divides once more. It holds some of the *training* patients out, to see after each pass
-# over the data whether the model still gets better, and keeps the weights of the best pass.
-# ``valid`` takes no part in that: what helped to choose a model cannot judge it.
+# ``fit`` splits the training patients again: it holds some of them out for validation after each
+# epoch, and selects the weights of the best epoch. ``valid`` is not used for this, because studies
+# that selected a model cannot give an unbiased estimate of its performance.
 #
 # Train
 # -----
 #
 # ``MuraClassifier`` is a scikit-learn classifier whose ``X`` is the table. It reads every view of
-# a study and averages their probabilities; the loss is that of the study. All parameters below
-# but ``random_state`` make it quick on a CPU: no weights to download, small pictures, few passes.
+# a study and averages their probabilities; the loss is computed on this mean. All parameters below
+# except ``random_state`` make it fast on a CPU: no download of weights, small images, few epochs.
 # For real radiographs, leave them out.
 #
-# Every fit is on record as an MLflow run. Here the record goes to the folder of the phantoms;
-# without these lines it goes to where you work, and ``mlflow ui`` shows it.
+# Every fit is logged as an MLflow run. The first lines below put the runs into the folder of the
+# phantoms. Without them, the runs go to the current folder, where ``mlflow ui`` shows them.
 
 mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
 mlflow.create_experiment("tutorial", artifact_location=(folder / "mlruns").as_uri())
@@ -157,8 +156,8 @@ print(note)
 clf.fit(train)
 
 # %%
-# ``clf.history`` holds a row per epoch. Training loss that falls while the loss of held-out
-# patients rises is the sign of a model that learns its patients by heart.
+# ``clf.history`` has one row per epoch. A training loss that falls while the validation loss rises
+# is a sign of overfitting.
 
 epochs = pd.DataFrame(clf.history.to_list()).assign(name="humerus and wrist")
 TrainingDisplay(epochs, note=note).plot().figure_
@@ -167,9 +166,9 @@ TrainingDisplay(epochs, note=note).plot().figure_
 # Predict
 # -------
 #
-# ``predict_proba`` has two columns, normal and abnormal, as scikit-learn has it;
-# ``prediction_table`` sets the second one beside what is known of the studies. ``decision`` is 1
-# where the score is above the threshold, 0.5 as yet.
+# ``predict_proba`` has two columns, normal and abnormal, as in scikit-learn. ``prediction_table``
+# adds the second one to the columns of the studies. ``decision`` is 1 if the score is above the
+# threshold, which is 0.5 here.
 
 y_true, y_score = valid.label.astype(int), clf.predict_proba(valid)[:, 1]
 predictions = prediction_table(valid, y_score)
@@ -179,10 +178,10 @@ predictions.drop(columns="study").head().round(3)
 # How good is it?
 # ---------------
 #
-# Accuracy flatters: who calls every study normal is right about all the normal ones. *Cohen's
-# kappa* is agreement beyond chance: 0 is what guessing would reach, 1 is full agreement with the
-# labels, and below 0 is worse than guessing. It is the figure by which MURA's radiologists and
-# models are compared.
+# Accuracy can mislead: calling every study normal is correct for all normal studies. *Cohen's
+# kappa* measures agreement beyond chance: 0 is agreement by chance, 1 is perfect agreement with the
+# labels, and negative values are worse than chance. MURA's radiologists and models are compared by
+# kappa.
 
 decisions = {
     "Everything normal": np.zeros(len(valid), dtype=int),
@@ -194,10 +193,10 @@ for who, y_pred in decisions.items():
 print(note)
 
 # %%
-# ``study_scores`` has all the figures, for each body part and over all, with 95 % intervals: what
-# else could have come out, had other patients come? It answers by drawing whole *patients* again
-# and again, which is why it wants to know them. With 60 studies of a type, the intervals are
-# wide. Believe them.
+# ``study_scores`` returns all metrics, per study type and overall, with 95 % intervals. The
+# intervals show how much the metrics would vary with other patients. They are computed by a
+# bootstrap over *patients*, so pass the patients as ``groups``. With 60 studies per type, the
+# intervals are wide.
 
 scores = study_scores(y_true, y_score, study_type=valid.study_type, groups=valid.patient)
 columns = [
@@ -217,9 +216,9 @@ scores[columns].round(3).assign(note=note)
 KappaDisplay(scores, note=note).plot().figure_
 
 # %%
-# Why studies and not views? A lesion need not show in each view, and then the label of the study
-# is wrong for that view. Judged one by one, the same model on the same pictures looks different,
-# and nobody treats a single view:
+# Why studies and not views? A lesion may be invisible in some views, for which the label of the
+# study is then wrong. Scored by view, the same model on the same images has different metrics, and
+# decisions in practice concern the study:
 
 of_views = view_prediction_table(valid, clf.predict_view_proba(valid))
 by_view = view_scores(of_views.label.astype(int), of_views.score, groups=of_views.patient)
@@ -227,16 +226,17 @@ by_study = scores[scores.study_type == "overall"]
 pd.concat([by_study, by_view])[["level", "n", *columns[2:]]].round(3).assign(note=note)
 
 # %%
-# Rank and trust
-# --------------
+# ROC and reliability
+# -------------------
 #
-# The ROC curve shows what other thresholds would give; the dot is the threshold in use.
+# The ROC curve shows sensitivity and specificity at all thresholds; the dot is the current one.
 
 RocDisplay.from_predictions(y_true, y_score, note=note).figure_
 
 # %%
-# Reliability: of the studies with a score near 0.8, are 80 % abnormal? Points below the diagonal
-# say that the model is too sure. A point of a few studies, see the histogram, means little.
+# The reliability curve compares probabilities with outcomes: of the studies with a score near 0.8,
+# are 80 % abnormal? Points below the diagonal show probabilities that are too high. Points of few
+# studies (see the histogram) are uncertain.
 
 ReliabilityDisplay(y_true, y_score, note=note).plot().figure_
 
@@ -244,12 +244,11 @@ ReliabilityDisplay(y_true, y_score, note=note).plot().figure_
 # Where does it look?
 # -------------------
 #
-# ``localize`` returns a map for every view; its mean, plus a constant, *is* the logit of the view,
-# so that the map shows exactly where the score comes from. Below is the abnormal study with the
-# highest score among those with a box; the box is yellow again.
+# ``localize`` returns a map for every view. Its mean plus a constant *equals* the logit of the
+# view, so the map shows exactly where the score comes from. Below is the abnormal study with the
+# highest score among those with a box; the box is again yellow.
 #
-# A map has one cell for 32 x 32 pixels. That is 2 x 2 cells here, so that it can tell the upper
-# half from the lower one and no more. At the usual 224 pixels there are 7 x 7.
+# A map has one cell per 32 x 32 pixels: 2 x 2 cells here, and 7 x 7 at the usual 224 pixels.
 
 has_box = [any(path in lesions.index for path in views) for views in valid.views]
 study = valid.iloc[[np.where(has_box, y_score, 0).argmax()]]
@@ -268,23 +267,24 @@ MapDisplay(
 # Choose an operating point
 # -------------------------
 #
-# A threshold of 0.5 weighs a missed fracture like a false alarm. If at most one abnormal study in
-# ten may be missed, ask for it. ``recalibrate`` returns a copy with another threshold, and with
-# probabilities whose mean is the share of abnormal studies; no weight changes. It needs labelled
-# studies that it was not trained on, and other ones must judge it: we halve ``valid``, by patient.
+# A threshold of 0.5 gives false negatives and false positives the same weight. To miss at most one
+# abnormal study in ten, choose a threshold with a sensitivity of 0.9. ``recalibrate`` returns a
+# copy with that threshold, and with probabilities whose mean is the share of abnormal studies. The
+# weights do not change. It needs labelled studies that were not used for training, and the result
+# must be evaluated on others. So we split ``valid`` into two halves by patient.
 
 halves = GroupShuffleSplit(n_splits=1, test_size=0.5, random_state=0)
 first, second = next(halves.split(valid, groups=valid.patient))
-tuning, judging = valid.iloc[first], valid.iloc[second]
+tuning, test = valid.iloc[first], valid.iloc[second]
 local = clf.recalibrate(tuning, threshold="sensitivity=0.9")
 print(local.describe_operating_point(), note, sep="\n")
 
 models = {"threshold 0.5": clf, "recalibrated": local}
 rows = [
     study_scores(
-        judging.label.astype(int),
-        model.predict_proba(judging)[:, 1],
-        groups=judging.patient,
+        test.label.astype(int),
+        model.predict_proba(test)[:, 1],
+        groups=test.patient,
         threshold=model.threshold_,
     ).assign(model=name)
     for name, model in models.items()
@@ -293,19 +293,18 @@ columns = ["model", "n", "sensitivity", "specificity", "kappa"]
 pd.concat(rows)[columns].round(3).assign(note=note)
 
 # %%
-# Compare the rows: what a lower threshold finds more, it pays for with false alarms, and a lesion
-# that the network does not see at all is beyond any threshold. Asked for on one half, 0.9 is not
-# promised on the other either: it is an estimate, like all else.
+# Compare the rows: a lower threshold finds more abnormal studies at the cost of false positives.
+# The sensitivity of 0.9 was reached on one half; on the other half it is only an estimate.
 #
 # Save and load
 # -------------
 #
-# A saved model is a folder without pickle; loaded, it predicts the same, to the last bit. MLflow
-# has the model of the fit, too: its run's id opens it from anywhere.
+# A saved model is a folder without pickle files. The loaded model gives bit-identical predictions.
+# MLflow also stores the model of the fit, which can be loaded by the id of its run.
 
 local.save(folder / "model")
 again = load_model(folder / "model")
-some = judging.head(10)
+some = test.head(10)
 assert (again.predict_proba(some) == local.predict_proba(some)).all()
 print(again.describe_operating_point(), note, sep="\n")
 
@@ -318,11 +317,11 @@ assert (from_run.predict_proba(some) == clf.predict_proba(some)).all()
 #
 # - **MURA itself**: ``read_studies("MURA-v1.1")`` and ``MuraClassifier()`` with a GPU. The README
 #   names a script for each question, such as which body parts the network can read.
-# - **Your own pictures**, PNG or DICOM: :doc:`../own_data`. Mind its two rules on patients and
+# - **Your own images**, PNG or DICOM: :doc:`../own_data`. Read its two rules on patients and
 #   labels.
-# - **The record of the fit**: ``mlflow ui`` in the folder where you train.
-# - **Searches, cross-validation, votes**: :doc:`../scikit_learn`.
-# - **One page for colleagues**: :func:`mura_skorch.report.write_report` puts all the figures
-#   above, and the worst mistakes in pictures, into a single file.
-# - **A model that answers over HTTP**: :doc:`../serving`.
+# - **The logged fit**: ``mlflow ui`` in the folder where you train.
+# - **Searches, cross-validation, ensembles**: :doc:`../scikit_learn`.
+# - **A report for colleagues**: :func:`mura_skorch.report.write_report` puts all figures above, and
+#   pictures of the worst errors, into a single HTML file.
+# - **Predictions over HTTP**: :doc:`../serving`.
 # - **Every function with its parameters**: :doc:`../reference/index`.
