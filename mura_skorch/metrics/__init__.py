@@ -1,7 +1,4 @@
-"""Metrics: true labels, scores, study types and patients in; figures with intervals out.
-
-Pure functions of arrays, that know no other room.
-"""
+"""Metrics with confidence intervals: pure functions of labels, scores, study types and patients."""
 
 from mura_skorch.metrics.calibration import ECE_BINS, calibration_bins
 from mura_skorch.metrics.intervals import METHODS

@@ -1,4 +1,4 @@
-"""Calibration: labels and probabilities in, bins of equal width and the calibration error out."""
+"""Calibration bins and the expected calibration error."""
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,9 @@ def calibration_bins(y_true: ArrayLike, y_score: ArrayLike) -> pd.DataFrame:
     Returns
     -------
     DataFrame of `ECE_BINS` rows
-        `low` and `high`, the ends of the bin; `n_normal` and `n_abnormal`, its studies;
+        `low` and `high`, the ends of the bin; `n_normal` and `n_abnormal`, numbers of studies;
         `mean_score` and `share_abnormal`, NaN in an empty bin. A bin includes its lower end; the
-        last one includes 1 as well.
+        last one also includes 1.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Columns of labels, scores, types and patients: any array-like in, a checked array or an error."""
+"""Validate labels, scores, thresholds and study types, and return them as arrays."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def check_binary(values: ArrayLike, name: str) -> np.ndarray:
         row = int(np.argmax(wrong))
         raise ValueError(
             f"expected {name} to be 0 (normal) or 1 (abnormal), got {array.tolist()[row]!r} in row "
-            f"{row}; leave unlabelled studies out, and put a threshold to probabilities"
+            f"{row}; leave out unlabelled studies, and apply a threshold to probabilities"
         )
     return array.astype(np.int64)
 
@@ -28,14 +28,14 @@ def check_scores(values: ArrayLike, name: str = "y_score") -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(
             f"expected {name} of one dimension, got shape {array.shape}; "
-            "of predict_proba take the column of the abnormal class, [:, 1]"
+            "take the column of the abnormal class, predict_proba(...)[:, 1]"
         )
     wrong = ~((array >= 0) & (array <= 1))
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(
             f"expected {name} to be probabilities in [0, 1], got {float(array[row])} in row "
-            f"{row}; take predict_proba rather than logits, and look for NaN in the views"
+            f"{row}; pass probabilities instead of logits, and look for NaN in the views"
         )
     return array
 
@@ -45,7 +45,7 @@ def check_threshold(values: ArrayLike, n: int) -> np.ndarray:
     array = np.asarray(values, dtype=float)
     if array.ndim and array.shape != (n,):
         raise ValueError(
-            f"expected one threshold, or one for each of the {n} rows, got shape {array.shape}"
+            f"expected one threshold or one for each of the {n} rows, got shape {array.shape}"
         )
     array = np.broadcast_to(array, n)
     wrong = ~((array >= 0) & (array <= 1))
@@ -59,7 +59,7 @@ def check_threshold(values: ArrayLike, n: int) -> np.ndarray:
 
 
 def check_lengths(**columns: Any) -> None:
-    """Raise unless all columns that are given have one length."""
+    """Raise a ValueError unless all columns that are not None have the same length."""
     lengths = {name: len(column) for name, column in columns.items() if column is not None}
     if len(set(lengths.values())) > 1:
         got = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -67,15 +67,15 @@ def check_lengths(**columns: Any) -> None:
 
 
 def encode(values: ArrayLike, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return integer codes and the distinct values, sorted as text, none of which may be missing.
+    """Return integer codes and the distinct values, sorted as text; raise if one is missing.
 
-    Sorted, so that the order of the rows does not decide what the same seed draws.
+    They are sorted so that the order of the rows does not change what a seed draws.
     """
     codes, distinct = pd.factorize(np.asarray(values, dtype=object))
     if (codes < 0).any():
         raise ValueError(
             f"expected {name} without missing values, got one in row {int(np.argmin(codes))}; "
-            f"fill it in or leave that row out"
+            "fill it in or leave out that row"
         )
     order = np.argsort(distinct.astype(str), kind="stable")
     return np.argsort(order)[codes], distinct[order]

@@ -1,6 +1,6 @@
-"""Intervals: confusion counts or ranked scores of patients in, the ends of 95 % intervals out.
+"""Confidence intervals: analytic and bootstrap, from confusion counts or ranked scores.
 
-Confusion tables are arrays (..., 4) in scikit-learn's order tn, fp, fn, tp.
+Confusion tables are arrays of shape (..., 4) in scikit-learn's order tn, fp, fn, tp.
 """
 
 from statistics import NormalDist
@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 METHODS = ("analytic", "bootstrap", "as-printed")
 CONFIDENCE = 0.95
-MIN_DEFINED = 0.5  # share of resamples that must be defined for their percentiles to mean anything
+MIN_DEFINED = 0.5  # share of resamples that must be defined for a percentile interval
 CHUNK_CELLS = 2**20  # cells of the largest temporary array of the bootstrap: 8 MiB
 
 
@@ -25,8 +25,8 @@ def confusion_counts(y_true, y_pred, groups, n_groups=None):
 def kappa_of(counts):
     """Return Cohen's kappa.
 
-    The textbook quotient times n squared, over 1: sums of products of integers, so the divisor is
-    exactly 0 where kappa is undefined, and a table twice as large has the same kappa.
+    Numerator and denominator of the textbook formula are multiplied by n squared. Both are then
+    sums of products of integers, so the denominator is exactly 0 where kappa is undefined.
     """
     tn, fp, fn, tp = np.moveaxis(np.asarray(counts, dtype=float), -1, 0)
     divisor = (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn)
@@ -34,7 +34,7 @@ def kappa_of(counts):
 
 
 def accuracy_of(counts):
-    """Return the share that is called right."""
+    """Return the share of correct decisions."""
     tn, fp, fn, tp = np.moveaxis(np.asarray(counts), -1, 0)
     return _divide(tn + tp, tn + fp + fn + tp)
 
@@ -46,20 +46,20 @@ def f1_of(counts):
 
 
 def share_of(hit, missed):
-    """Return the share of those hit, such as the sensitivity from tp and fn."""
+    """Return hit / (hit + missed), such as the sensitivity from tp and fn."""
     return _divide(hit, hit + missed)
 
 
-def wilson(part, whole):
+def wilson(part, total):
     """Return Wilson's interval of a share of independent cases."""
-    if not whole:
+    if not total:
         return np.nan, np.nan
-    low, high = binomtest(int(part), int(whole)).proportion_ci(CONFIDENCE, method="wilson")
+    low, high = binomtest(int(part), int(total)).proportion_ci(CONFIDENCE, method="wilson")
     return float(low), float(high)
 
 
 def kappa_with_ends(counts, method, confidence, n_resamples, random_state):
-    """Return kappa and its interval of counts of shape (n_groups, 4), all NaN if undefined."""
+    """Return kappa and its interval from counts of shape (n_groups, 4); NaN if undefined."""
     total = counts.sum(axis=0)
     kappa = float(kappa_of(total))
     if np.isnan(kappa):
@@ -80,11 +80,11 @@ def kappa_with_ends(counts, method, confidence, n_resamples, random_state):
 
 
 def bootstrap_counts(statistic, counts, n_resamples, random_state):
-    """Return a function of confusion tables for each resample of the groups: (n_resamples, ...).
+    """Return a statistic of confusion tables for each resample of the groups: (n_resamples, ...).
 
-    Groups with equal tables are interchangeable: drawing how often each *distinct* table comes up
-    is the same multinomial with its equal cells merged, and has a few dozen cells, not 100,000.
-    Sorting by table also makes the result independent of the order of the studies.
+    Groups with equal tables are interchangeable, so it suffices to draw how often each *distinct*
+    table occurs. That multinomial has a few dozen cells instead of 100,000. Sorting by table also
+    makes the result independent of the order of the studies.
     """
     if len(counts) < 2:
         return np.empty(0)
@@ -106,9 +106,9 @@ def bootstrap_counts(statistic, counts, n_resamples, random_state):
 
 
 def draw_groups(n_groups, n_resamples, random_state, *, n_rows):
-    """Yield how often each group is drawn, chunks of shape (n_chunk, n_groups), float64.
+    """Yield how often each group is drawn, in chunks of shape (n_chunk, n_groups), float64.
 
-    `n_rows` bounds the chunks: arrays of (n_chunk, n_rows) are what their use costs.
+    `n_rows` limits the chunks, since callers make arrays of shape (n_chunk, n_rows) from them.
     """
     rng = np.random.default_rng(random_state)
     step = max(1, CHUNK_CELLS // max(n_groups, n_rows))
@@ -120,7 +120,7 @@ def draw_groups(n_groups, n_resamples, random_state, *, n_rows):
 
 
 class RankedScores:
-    """Scores sorted once, whose areas under two curves follow for any weights of the groups.
+    """Scores sorted once, to compute AUROC and average precision for many weights of the groups.
 
     `areas` takes weights of shape (n_resamples, n_groups) and returns AUROC and average precision,
     each of shape (n_resamples,), NaN without both classes. Equal scores are one step of the curves,
@@ -142,7 +142,7 @@ class RankedScores:
         n_abnormal, n_normal = tp[:, -1], fp[:, -1]
         before = np.zeros((len(tp), 1))
         gained = np.diff(tp, axis=1, prepend=before)
-        # The trapezium between two steps is the mean of their true positives.
+        # Trapezoidal rule: the mean of the true positives at both ends of a step.
         under = np.sum(np.diff(fp, axis=1, prepend=before) * (tp - gained / 2), axis=1)
         precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
         precise = np.where(n_normal > 0, np.sum(gained * precision, axis=1), np.nan)
@@ -150,7 +150,7 @@ class RankedScores:
 
 
 def percentiles(values, n_resamples, confidence=CONFIDENCE):
-    """Return the percentile interval of resampled values, NaN where too few are defined."""
+    """Return the percentile interval of resampled values, NaN if too few are defined."""
     values = values[~np.isnan(values)]
     if not len(values) or len(values) < MIN_DEFINED * n_resamples:
         return np.nan, np.nan
@@ -159,6 +159,6 @@ def percentiles(values, n_resamples, confidence=CONFIDENCE):
 
 
 def _divide(a, b):
-    """Return the quotient as floats, NaN where the divisor is 0."""
+    """Return the quotient as floats, NaN if the divisor is 0."""
     a, b = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
     return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)

@@ -1,4 +1,4 @@
-"""Cohen's kappa: true and predicted labels in, kappa and its interval out."""
+"""Cohen's kappa with its confidence interval."""
 
 import warnings
 from typing import Literal, NamedTuple
@@ -16,8 +16,8 @@ __all__ = ["KappaInterval", "kappa_interval", "kappa_score", "warn_zero_width"]
 class KappaInterval(NamedTuple):
     """Cohen's kappa, with the ends of its interval.
 
-    Unpacks into three; `zero_width` flags an interval without extent, which studies that all agree
-    or all disagree give, and which must not be read as certainty.
+    Unpacks into three values. `zero_width` flags an interval of a single point, which occurs if all
+    studies agree or all disagree. It does not mean certainty.
     """
 
     kappa: float
@@ -31,7 +31,7 @@ class KappaInterval(NamedTuple):
 
 
 def kappa_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
-    """Cohen's kappa of binary predictions.
+    """Return Cohen's kappa of binary predictions.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def kappa_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     Returns
     -------
     float
-        Kappa in [-1, 1]; NaN, silently, where it is undefined: without studies, and where both
-        sides hold the same single class.
+        Kappa in [-1, 1]. NaN, without a warning, if undefined: no studies, or labels and
+        predictions of one and the same class.
 
     Raises
     ------
@@ -75,31 +75,31 @@ def kappa_interval(
     n_resamples: int = 2000,
     random_state: int | np.random.Generator | None = 0,
 ) -> KappaInterval:
-    r"""Cohen's kappa of binary predictions, with its confidence interval.
+    r"""Return Cohen's kappa of binary predictions with its confidence interval.
 
     Parameters
     ----------
     y_true : array-like of shape (n_studies,)
         Labels, 1 abnormal and 0 normal.
     y_pred : array-like of shape (n_studies,)
-        Predicted labels, 0 or 1. Kappa is symmetric: a second reader serves as well.
+        Predicted labels, 0 or 1. Kappa is symmetric: a second reader's labels work as well.
     method : {"analytic", "bootstrap", "as-printed"}, default="analytic"
-        Where the interval comes from, see Notes.
+        Method of the interval, see Notes.
     groups : array-like of shape (n_studies,) or None, default=None
-        Patients, which the bootstrap draws as a whole. None makes each study its own patient. The
-        other methods take studies for independent whatever stands here.
+        Patients, the units of the bootstrap. None treats each study as its own patient. The other
+        methods ignore `groups` and assume independent studies.
     confidence : float in (0, 1), default=0.95
-        Coverage that the interval aims at.
+        Nominal coverage of the interval.
     n_resamples : int, default=2000
         Resamples of the bootstrap.
     random_state : int, numpy Generator or None, default=0
-        Source of the resamples; None takes fresh entropy, so that no two calls agree.
+        Seed of the resamples. None gives different resamples in each call.
 
     Returns
     -------
     KappaInterval
-        `(kappa, low, high)`, with the property `zero_width`. All three are NaN where kappa is
-        undefined: without studies, and where both sides hold the same single class.
+        `(kappa, low, high)`, with the property `zero_width`. All three are NaN if kappa is
+        undefined: no studies, or labels and predictions of one and the same class.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def kappa_interval(
     Warns
     -----
     RuntimeWarning
-        If the interval has no width.
+        The interval has zero width.
 
     Notes
     -----
@@ -119,15 +119,15 @@ def kappa_interval(
 
     "analytic"
         :math:`\kappa \pm z \sqrt{p_a (1 - p_a) / (n (1 - p_e)^2)}` [1]_, clipped to [-1, 1]. Chance
-        agreement is taken as fixed and studies as independent.
+        agreement is assumed fixed and studies independent.
     "bootstrap"
-        Percentiles of kappa over resamples of whole patients, so that studies of one patient may
-        be as alike as they are. Patients with equal confusion tables are drawn together, which is
-        the same distribution at a fraction of the cost. Resamples without a kappa are dropped; the
-        ends are NaN when fewer than half remain, or with fewer than two patients.
+        Percentiles of kappa over resamples of patients, which allows for the similarity of studies
+        of one patient. Resamples with undefined kappa are dropped. The ends are NaN if fewer than
+        half remain, or with fewer than two patients.
     "as-printed"
-        :math:`\kappa \pm z\, p_a (1 - p_a) / (n (1 - p_e)^2)`: the official MURA scorer leaves out
-        the square root. Far too narrow, unclipped, and only there to match published tables [2]_.
+        :math:`\kappa \pm z\, p_a (1 - p_a) / (n (1 - p_e)^2)`, as in the official MURA scorer,
+        which omits the square root. Far too narrow and not clipped: use it only to reproduce
+        published tables [2]_.
 
     References
     ----------
@@ -137,7 +137,7 @@ def kappa_interval(
 
     Examples
     --------
-    The paper's model on its 207 test studies, and the interval that was printed for it:
+    The paper's model on its 207 test studies, and the interval printed in the paper:
 
     >>> from mura_skorch.metrics import kappa_interval
     >>> y_true = [1] * 92 + [0] * 115
@@ -169,11 +169,11 @@ def kappa_interval(
 
 
 def warn_zero_width(rows: str, stacklevel: int = 3) -> None:
-    """Warn a public function's caller of an interval that looks like certainty."""
+    """Warn the caller of a public function about an interval of zero width."""
     warnings.warn(
-        f"zero width of the interval of kappa{rows}, as when all studies agree, all disagree or "
-        "all are called alike; it says nothing about certainty: report the number of studies "
-        "beside it or score more studies",
+        f"zero width of the interval of kappa{rows}: all studies agree, all disagree or all have "
+        "the same decision. This does not mean certainty; report the number of studies with it, or "
+        "score more studies",
         RuntimeWarning,
         stacklevel=stacklevel,
     )

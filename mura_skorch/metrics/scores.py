@@ -1,4 +1,4 @@
-"""Scores of studies or views: true labels and probabilities in, a table with intervals out."""
+"""Tables of scores with confidence intervals, at study or view level."""
 
 from typing import Literal
 
@@ -24,7 +24,7 @@ def study_scores(
     random_state: int | np.random.Generator | None = 0,
     mean_of_types: bool = False,
 ) -> pd.DataFrame:
-    """Table of scores of studies: one row per study type and a last one over all studies.
+    """Return a table of scores: one row per study type and a last one over all studies.
 
     Parameters
     ----------
@@ -33,33 +33,34 @@ def study_scores(
     y_score : array-like of shape (n_studies,)
         Probabilities of abnormality, in [0, 1].
     study_type : array-like of shape (n_studies,) or None, default=None
-        Study types, any strings. None gives the row over all studies alone.
+        Study types, any strings. None gives only the row over all studies.
     groups : array-like of shape (n_studies,) or None, default=None
-        Patients. A patient's studies, of whatever type, are resampled together. None makes each
-        study its own patient.
+        Patients, the units of resampling. None treats each study as its own patient.
     threshold : float in [0, 1] or array-like of shape (n_studies,), default=0.5
         A study is called abnormal if its probability is strictly greater.
     interval : {"auto", "bootstrap", "analytic", "as-printed"}, default="auto"
         Method of the 95 % interval of kappa, see :func:`kappa_interval`. "auto" is the bootstrap
-        over patients where `groups` is given and "analytic" where it is not.
+        over patients with `groups`, and "analytic" without.
     n_resamples : int, default=2000
         Resamples of the bootstrap.
     random_state : int, numpy Generator or None, default=0
-        Source of the resamples. With an int each row has the interval that it would have alone.
+        Seed of the resamples. With an int, the interval of a row does not depend on other rows.
     mean_of_types : bool, default=False
-        Add a row "mean of types" above "overall", where there are two types or more. Each type
-        counts alike in it, however many studies it has.
+        Add a row "mean of types" above "overall" if there are two types or more: the unweighted
+        mean over study types.
 
     Returns
     -------
     DataFrame
-        Columns `study_type`, `level` ("study"), `n`, `n_abnormal`, `tp`, `fn`, `fp`, `tn`
-        (studies); for each metric of `METRICS` the figure and, but for the calibration error, with
-        `_low` and `_high` after its name, the ends of its 95 % interval; `caution`, such as "fewer
-        than 50 patients", where the intervals of kappa and AUROC are likely to be too narrow, else
-        ""; `undefined`, which names the figures that are NaN with the reason, such as "auroc: only
-        one class; ppv: none called abnormal", and is "" where all stand. Rows in the sorted order
-        of the types, then "overall", which pools the studies.
+        One row per study type (sorted), then "overall", which pools all studies:
+
+        - `study_type`, `level` ("study"), `n`, `n_abnormal`, `tp`, `fn`, `fp`, `tn` (studies);
+        - each metric of `METRICS` and, except for the calibration error, the ends of its 95 %
+          interval in `<metric>_low` and `<metric>_high`;
+        - `caution`, such as "fewer than 50 patients", if the intervals of kappa and AUROC are
+          likely to be too narrow, else "";
+        - `undefined`, the metrics that are NaN with the reason, such as "auroc: only one class;
+          ppv: none called abnormal", else "".
 
     Raises
     ------
@@ -71,30 +72,29 @@ def study_scores(
     Warns
     -----
     RuntimeWarning
-        If the interval of a row's kappa has no width; the rows are named.
+        The interval of a kappa has zero width; the rows are named.
 
     Notes
     -----
-    Sensitivity, specificity, PPV and NPV are shares of cases and have Wilson's interval [1]_, which
-    takes the cases for independent. Accuracy, F1, AUROC, average precision (the step-wise area
-    under precision and recall) and the Brier score have the percentiles of a bootstrap over
-    patients. So have all figures in the row of means.
+    Sensitivity, specificity, PPV and NPV have Wilson's interval [1]_, which assumes independent
+    studies. Accuracy, F1, AUROC, average precision (the step-wise area under precision and recall)
+    and the Brier score have percentile intervals of a bootstrap over patients, as have all metrics
+    in the row "mean of types".
 
     The expected calibration error puts the probabilities in `ECE_BINS` bins of equal width, see
-    :func:`mura_skorch.metrics.calibration_bins`, and averages the distance between mean
-    probability and share of abnormal studies, weighted by the bins' sizes [2]_. Chance makes it
-    greater than 0 even where the probabilities are right [3]_. Resampling adds chance to chance, so
-    that an interval of percentiles would often lie above the figure itself: it has none.
+    :func:`mura_skorch.metrics.calibration_bins`. It averages the distance between mean probability
+    and share of abnormal studies, weighted by the size of the bins [2]_. It is above 0 by chance
+    even for perfectly calibrated probabilities [3]_. Resampling adds to this bias, so a percentile
+    interval would often lie above the estimate itself; therefore there is none.
 
-    The row "overall" ranks studies of all types against each other. Where some types hold more
-    abnormal studies than others, its AUROC, average precision and calibration error credit a model
-    that does no more than tell the types apart. Where the types were scored by different models,
-    each on a scale of its own, the pool says little of any of them. The mean of types is free of
-    both.
+    The row "overall" ranks studies of all types against each other. If the prevalence differs
+    between types, its AUROC, average precision and calibration error reward a model that merely
+    recognises the type. If different models scored the types, each on its own scale, the pooled
+    ranking says little about any of them. The mean of types has neither problem.
 
-    Of fewer than 50 patients, intervals of kappa and AUROC tend to be too narrow. In simulated
-    tables of 30 studies, 95 % intervals of a kappa of .92 held the truth in 68 %, those of a kappa
-    of .70 in 93 %, and those of an AUROC of .93 in 87 %; from 160 studies on 93 to 96 % did.
+    With fewer than 50 patients, intervals of kappa and AUROC tend to be too narrow. In simulated
+    tables of 30 studies, 95 % intervals covered a kappa of .92 in 68 %, a kappa of .70 in 93 % and
+    an AUROC of .93 in 87 %. From 160 studies, coverage was 93 to 96 %.
 
     References
     ----------
@@ -139,10 +139,10 @@ def view_scores(
     random_state: int | np.random.Generator | None = 0,
     mean_of_types: bool = False,
 ) -> pd.DataFrame:
-    """Table of scores of single views, each judged by the label of its study.
+    """Return a table of scores of single views, each with the label of its study.
 
-    Not what the MURA paper reports, and not to be set beside it: a study counts as often as it has
-    views. `level` is "view" in every row, so that the two cannot be taken for each other.
+    These scores are not comparable with the MURA paper, since a study with more views counts more.
+    `level` is "view" in every row, so that the two levels cannot be confused.
 
     Parameters
     ----------
@@ -151,9 +151,9 @@ def view_scores(
     y_score : array-like of shape (n_views,)
         Probabilities of abnormality, in [0, 1].
     study_type, groups, threshold, interval, n_resamples, random_state, mean_of_types
-        As for :func:`study_scores`, with one entry per view. Where no patients are known, pass the
-        views' studies as `groups`: views of one study resemble each other. Without `groups`, and in
-        Wilson's intervals always, views count as independent, and the intervals are too narrow.
+        As for :func:`study_scores`, with one entry per view. Without known patients, pass the
+        studies as `groups`, since views of one study resemble each other. Without `groups`, and
+        always in Wilson's intervals, views are assumed independent: intervals are too narrow.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def view_scores(
 
 
 def _warn_zero_width(scores):
-    """Warn, naming the rows, of intervals of kappa without width."""
-    pointlike = scores.study_type[scores.kappa_low == scores.kappa_high]
-    if len(pointlike):
-        warn_zero_width(f" of {', '.join(map(str, pointlike))}", stacklevel=4)
+    """Warn about intervals of kappa with zero width, and name the rows."""
+    rows = scores.study_type[scores.kappa_low == scores.kappa_high]
+    if len(rows):
+        warn_zero_width(f" of {', '.join(map(str, rows))}", stacklevel=4)

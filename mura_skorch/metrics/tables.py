@@ -1,7 +1,4 @@
-"""Table of scores: columns of labels and scores in, one row of figures with intervals per type out.
-
-The documentation is with the public functions, `metrics.study_scores` and `metrics.view_scores`.
-"""
+"""Build the tables of `metrics.study_scores` and `metrics.view_scores`, which document them."""
 
 from typing import Literal
 
@@ -35,19 +32,36 @@ from mura_skorch.metrics.intervals import (
 from mura_skorch.utils.identity import patient_codes
 
 METRICS = (
-    *("kappa", "auroc", "average_precision", "sensitivity", "specificity", "ppv", "npv"),
-    *("accuracy", "f1", "brier", "ece"),
+    "kappa",
+    "auroc",
+    "average_precision",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "accuracy",
+    "f1",
+    "brier",
+    "ece",
 )
 OVERALL = "overall"
 MEAN_OF_TYPES = "mean of types"
-# With fewer patients, percentile and analytic intervals cover too seldom: .68 (kappa .92) to .93
-# (kappa .70) in simulated tables of 30, .93 to .96 in tables of 160.
+# Intervals of fewer patients are too narrow. Coverage in simulated tables:
+# .68 (kappa .92) to .93 (kappa .70) with 30 patients, .93 to .96 with 160.
 FEW_PATIENTS = 50
 UNITS = {"study": "studies", "view": "views"}
-# What `_drawn_figures` returns, in its order.
-DRAWN = (
-    *("kappa", "accuracy", "f1", "sensitivity", "specificity", "ppv", "npv"),
-    *("auroc", "average_precision", "brier"),
+# The order of what `_resampled_metrics` returns.
+RESAMPLED = (
+    "kappa",
+    "accuracy",
+    "f1",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "auroc",
+    "average_precision",
+    "brier",
 )
 
 
@@ -63,7 +77,7 @@ def score_table(
     random_state: int | np.random.Generator | None,
     mean_of_types: bool,
 ) -> pd.DataFrame:
-    """Return the table of scores of either level, as `metrics.study_scores` describes it."""
+    """Return the table of scores of one level, see `metrics.study_scores`."""
     if interval not in ("auto", *METHODS):
         raise ValueError(f"expected interval to be one of {('auto', *METHODS)}, got {interval!r}")
     if n_resamples < 1:
@@ -87,10 +101,10 @@ def score_table(
 
 
 def ordered_parts(study_type, groups, *columns):
-    """Yield each study type, and "overall", with its part of the columns and codes of its groups.
+    """Yield each study type, then "overall", with its part of the columns and its group codes.
 
-    The rows of a part are sorted by the columns, so that the order as given does not decide what
-    the same seed draws.
+    The rows of a part are sorted by the columns, so that their order in the input does not change
+    what a seed draws.
     """
     patients = None if groups is None else patient_codes(groups, "groups")
     for name, part in type_parts(study_type, len(columns[0])).items():
@@ -105,7 +119,7 @@ def ordered_parts(study_type, groups, *columns):
 
 
 def type_parts(study_type, n):
-    """Return the rows of each study type, in sorted order, and of all, as masks of shape (n,)."""
+    """Return boolean masks of shape (n,): one per study type, sorted, then "overall"."""
     overall = {OVERALL: np.ones(n, dtype=bool)}
     if study_type is None:
         return overall
@@ -113,14 +127,14 @@ def type_parts(study_type, n):
     for reserved, row in ((OVERALL, "pooled row"), (MEAN_OF_TYPES, "row of means")):
         if reserved in types:
             raise ValueError(
-                f"expected study types other than {reserved!r}, which names the {row}, "
-                "got it as a study type; rename that type"
+                f"expected study types other than {reserved!r}, the name of the {row}, got it as a "
+                "study type; rename that type"
             )
     return {name: codes == code for code, name in enumerate(types)} | overall
 
 
 def _row(part, level, interval, n_resamples, random_state, *, has_groups):
-    """Return counts, figures with their intervals, and what is undefined."""
+    """Return counts, metrics with intervals, and undefined metrics."""
     y_true, y_score, y_pred, codes = part
     counts = confusion_counts(y_true, y_pred, codes)
     tn, fp, fn, tp = (int(cell) for cell in counts.sum(axis=0))
@@ -132,8 +146,8 @@ def _row(part, level, interval, n_resamples, random_state, *, has_groups):
         "ppv": (tp, tp + fp),
         "npv": (tn, tn + fn),
     }
-    for name, (part, whole) in shares.items():
-        found[name] = (part / whole if whole else np.nan, *wilson(part, whole))
+    for name, (part, total) in shares.items():
+        found[name] = (part / total if total else np.nan, *wilson(part, total))
     points, values = _resampled(y_true, y_score, codes, counts, n_resamples, random_state)
     for name, value in points.items():
         found[name] = (value, *percentiles(values[name], n_resamples))
@@ -146,24 +160,24 @@ def _row(part, level, interval, n_resamples, random_state, *, has_groups):
 
 
 def _figures(found):
-    """Return the figures with the ends of their intervals as columns, in the order of METRICS."""
+    """Return metrics and ends of intervals as columns, in the order of METRICS."""
     row = {}
     for name in METRICS:
         value, low, high = found[name]
         row[name] = value
-        if name != "ece":  # resampled, it lies above that of the sample: it has no interval
+        if name != "ece":  # its bootstrap is biased upwards: no interval
             row |= {f"{name}_low": low, f"{name}_high": high}
     return row
 
 
 def _resampled(y_true, y_score, codes, counts, n_resamples, random_state):
-    """Return the figures whose intervals are bootstrapped, and their resampled values."""
+    """Return metrics with bootstrap intervals, and their resampled values."""
     names = ("accuracy", "f1", "auroc", "average_precision", "brier")
     n = len(y_true)
     if not n:
         return dict.fromkeys(names, np.nan), dict.fromkeys(names, np.empty(0))
     both = 0 < y_true.sum() < n
-    # Of a patient's rows: their number, and their squared errors.
+    # Per patient: the number of rows, and the sum of squared errors.
     sums = np.column_stack([counts.sum(axis=1), np.bincount(codes, (y_true - y_score) ** 2)])
     total = counts.sum(axis=0)
     points = {
@@ -194,7 +208,7 @@ def _resampled(y_true, y_score, codes, counts, n_resamples, random_state):
 
 
 def _mean_row(rows, part, n_resamples, random_state):
-    """Return the means over the rows of the types, with intervals over resampled patients."""
+    """Return the means over study types, with intervals of a bootstrap over patients."""
     *types, overall = rows
     *columns, of_type, codes = part
     n_patients = int(codes.max()) + 1
@@ -204,10 +218,10 @@ def _mean_row(rows, part, n_resamples, random_state):
             [column[of_type == code] for column in (*columns, codes)] for code in range(len(types))
         ]
         drawn = [
-            np.mean([_drawn_figures(own, weights) for own in parts], axis=0)
+            np.mean([_resampled_metrics(own, weights) for own in parts], axis=0)
             for weights in draw_groups(n_patients, n_resamples, random_state, n_rows=len(codes))
         ]
-        values |= dict(zip(DRAWN, np.concatenate(drawn, axis=1), strict=True))
+        values |= dict(zip(RESAMPLED, np.concatenate(drawn, axis=1), strict=True))
     found, reasons = {}, []
     for name in METRICS:
         mean = float(np.mean([row[name] for row in types]))
@@ -221,24 +235,34 @@ def _mean_row(rows, part, n_resamples, random_state):
     return row | {"undefined": "; ".join(reasons + _lacking(row, n_patients))}
 
 
-def _drawn_figures(part, weights):
-    """Return the figures of `DRAWN` under weights of shape (n_resamples, n_groups)."""
+def _resampled_metrics(part, weights):
+    """Return the metrics of `RESAMPLED` under weights of shape (n_resamples, n_groups)."""
     y_true, y_score, y_pred, codes = part
     counts = confusion_counts(y_true, y_pred, codes, n_groups=weights.shape[1])
     table = weights @ counts
     tn, fp, fn, tp = table.T
     squares = np.bincount(codes, (y_true - y_score) ** 2, minlength=weights.shape[1])
     both = 0 < y_true.sum() < len(y_true)
-    areas = RankedScores(y_true, y_score, codes).areas(weights) if both else [tn * np.nan] * 2
+    auroc, average_precision = np.full((2, len(weights)), np.nan)
+    if both:
+        auroc, average_precision = RankedScores(y_true, y_score, codes).areas(weights)
+    n = table.sum(axis=1)
     return [
-        *(kappa_of(table), accuracy_of(table), f1_of(table)),
-        *(share_of(tp, fn), share_of(tn, fp), share_of(tp, fp), share_of(tn, fn)),
-        *(*areas, (weights @ squares) / np.where(table.any(axis=1), table.sum(axis=1), np.nan)),
+        kappa_of(table),
+        accuracy_of(table),
+        f1_of(table),
+        share_of(tp, fn),
+        share_of(tn, fp),
+        share_of(tp, fp),
+        share_of(tn, fn),
+        auroc,
+        average_precision,
+        (weights @ squares) / np.where(n > 0, n, np.nan),
     ]
 
 
 def _undefined(row, level, n_patients):
-    """Return which figures of a row are NaN, and why."""
+    """Return the metrics of a row that are NaN, with the reason."""
     units = UNITS[level]
     if not row["n"]:
         return f"every metric: no {units}"
@@ -250,14 +274,14 @@ def _undefined(row, level, n_patients):
         "specificity": f"no normal {units}",
         "ppv": "none called abnormal",
         "npv": "none called normal",
-        "f1": "none abnormal and none called so",
+        "f1": "none abnormal and none called abnormal",
     }
     found = [f"{name}: {reasons[name]}" for name in METRICS if np.isnan(row[name])]
     return "; ".join(found + _lacking(row, n_patients))
 
 
 def _lacking(row, n_patients):
-    """Return which intervals of defined figures are NaN, and why."""
+    """Return the intervals of defined metrics that are NaN, with the reason."""
     if n_patients < 2:
         return ["resampled intervals: only one patient"]
     return [

@@ -58,12 +58,12 @@ def predictions():
 # ---- the interval of kappa
 
 
-def test_analytic_interval_is_mchughs_on_the_published_table():
+def test_analytic_interval_reproduces_mchugh_on_the_published_table():
     found = kappa_interval(*labels(75, 17, 13, 102))
     assert np.round(found, 3).tolist() == [0.705, 0.608, 0.803]
 
 
-def test_as_printed_interval_leaves_out_the_root():
+def test_as_printed_interval_omits_the_square_root():
     found = kappa_interval(*labels(75, 17, 13, 102), method="as-printed")
     assert np.round(found, 3).tolist() == [0.705, 0.700, 0.710]
 
@@ -75,7 +75,7 @@ def test_bootstrap_of_independent_studies_is_near_the_analytic_interval():
 
 
 @pytest.mark.parametrize("method", metrics.METHODS)
-def test_interval_unpacks_into_three_that_are_ordered(method):
+def test_interval_unpacks_into_ordered_values(method):
     kappa, low, high = found = kappa_interval(*labels(30, 5, 8, 40), method=method)
     assert isinstance(found, KappaInterval)
     assert low < kappa < high
@@ -83,7 +83,7 @@ def test_interval_unpacks_into_three_that_are_ordered(method):
 
 
 @pytest.mark.parametrize("table", [(30, 5, 8, 40), (1, 9, 3, 2), (1, 7, 5, 0), (3, 0, 4, 0)])
-def test_kappa_is_scikit_learns(table):
+def test_kappa_equals_scikit_learn(table):
     y_true, y_pred = labels(*table)
     expected = cohen_kappa_score(y_true, y_pred, labels=[0, 1])
     assert kappa_score(y_true, y_pred) == pytest.approx(expected)
@@ -91,7 +91,7 @@ def test_kappa_is_scikit_learns(table):
 
 
 @pytest.mark.parametrize("method", metrics.METHODS)
-def test_perfect_agreement_is_one_and_its_zero_width_is_flagged(method):
+def test_perfect_agreement_has_kappa_one_and_zero_width(method):
     with pytest.warns(RuntimeWarning, match="zero width"):
         found = kappa_interval([0, 1, 1, 0], [0, 1, 1, 0], method=method)
     assert found == (1, 1, 1)
@@ -105,7 +105,7 @@ def test_complete_disagreement_is_minus_one():
 
 @pytest.mark.parametrize("method", metrics.METHODS)
 @pytest.mark.parametrize("y", [[], [0, 0, 0], [1, 1], [1]])
-def test_kappa_is_nan_where_both_sides_hold_one_class(method, y):
+def test_kappa_of_a_single_class_is_nan(method, y):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = kappa_interval(y, y, method=method)
@@ -114,7 +114,7 @@ def test_kappa_is_nan_where_both_sides_hold_one_class(method, y):
     assert not found.zero_width
 
 
-def test_kappa_of_one_sided_predictions_is_zero_not_nan():
+def test_kappa_of_constant_predictions_is_zero():
     assert kappa_score([0, 1, 0, 1], [1, 1, 1, 1]) == 0
 
 
@@ -125,14 +125,14 @@ def test_analytic_interval_stays_within_the_range_of_kappa():
 
 
 @pytest.mark.parametrize("method", ["analytic", "as-printed"])
-def test_swapping_the_classes_or_the_readers_leaves_kappa_and_interval(method):
+def test_kappa_is_symmetric_in_classes_and_readers(method):
     y_true, y_pred = labels(30, 5, 8, 40)
     found = kappa_interval(y_true, y_pred, method=method)
     assert kappa_interval(1 - y_true, 1 - y_pred, method=method) == pytest.approx(found)
     assert kappa_interval(y_pred, y_true, method=method) == pytest.approx(found)
 
 
-def test_swapping_the_classes_leaves_the_bootstrap_but_for_its_noise():
+def test_bootstrap_is_symmetric_in_classes_up_to_noise():
     y_true, y_pred = labels(30, 5, 8, 40)
     options = {"method": "bootstrap", "n_resamples": 5000}
     swapped = kappa_interval(1 - y_true, 1 - y_pred, **options)
@@ -140,7 +140,7 @@ def test_swapping_the_classes_leaves_the_bootstrap_but_for_its_noise():
     assert swapped == pytest.approx(kappa_interval(y_true, y_pred, **options), abs=0.02)
 
 
-def test_bootstrap_is_unchanged_when_every_patients_studies_are_repeated():
+def test_bootstrap_ignores_repeated_studies_of_a_patient():
     y_true, y_pred = labels(30, 5, 8, 40)
     once = kappa_interval(y_true, y_pred, method="bootstrap", groups=np.arange(83))
     again = kappa_interval(
@@ -151,7 +151,7 @@ def test_bootstrap_is_unchanged_when_every_patients_studies_are_repeated():
     assert again == pytest.approx(once)
 
 
-def test_grouping_alike_studies_widens_the_interval_by_the_root_of_their_number():
+def test_grouping_equal_studies_widens_the_interval_by_square_root_of_n():
     y_true, y_pred = (np.repeat(column, 4) for column in labels(30, 5, 8, 40))
     apart = kappa_interval(y_true, y_pred, method="bootstrap")
     together = kappa_interval(
@@ -160,7 +160,7 @@ def test_grouping_alike_studies_widens_the_interval_by_the_root_of_their_number(
     assert width(together) == pytest.approx(2 * width(apart), rel=0.1)
 
 
-def test_bootstrap_is_that_of_drawing_patients_one_by_one(predictions):
+def test_bootstrap_equals_drawing_single_patients(predictions):
     y_true, y_score, _, patient = predictions
     y_pred = (y_score > 0.5).astype(int)
     rng = np.random.default_rng(1)
@@ -174,7 +174,7 @@ def test_bootstrap_is_that_of_drawing_patients_one_by_one(predictions):
     np.testing.assert_allclose(found[1:], np.quantile(kappas, [0.025, 0.975]), atol=0.02)
 
 
-def test_bootstrap_does_not_depend_on_the_size_of_its_chunks(predictions, monkeypatch):
+def test_bootstrap_does_not_depend_on_chunk_size(predictions, monkeypatch):
     y_true, y_score, _, patient = predictions
     found = kappa_interval(y_true, y_score > 0.5, method="bootstrap", groups=patient)
     monkeypatch.setattr(intervals, "CHUNK_CELLS", 100)
@@ -211,14 +211,14 @@ def test_interval_is_nan_when_too_few_resamples_have_a_kappa(monkeypatch):
     assert np.isnan(found[1:]).all()
 
 
-def test_wider_confidence_is_a_wider_interval():
+def test_higher_confidence_widens_the_interval():
     table = labels(30, 5, 8, 40)
     for method in metrics.METHODS:
         narrow = kappa_interval(*table, method=method, confidence=0.8)
         assert width(narrow) < width(kappa_interval(*table, method=method, confidence=0.99))
 
 
-def test_random_state_repeats_the_interval():
+def test_random_state_reproduces_the_interval():
     table = labels(30, 5, 8, 40)
     found = [kappa_interval(*table, method="bootstrap", random_state=s) for s in (1, 1, 2)]
     assert found[0] == found[1] != found[2]
@@ -241,7 +241,7 @@ def test_random_state_repeats_the_interval():
         ({"n_resamples": 0}, "at least one resample"),
     ],
 )
-def test_kappa_interval_refuses_what_it_cannot_read(kwargs, message):
+def test_kappa_interval_refuses_invalid_input(kwargs, message):
     with pytest.raises(ValueError, match=message):
         kappa_interval(**{"y_true": [0, 1, 1], "y_pred": [0, 1, 0]} | kwargs)
 
@@ -249,7 +249,7 @@ def test_kappa_interval_refuses_what_it_cannot_read(kwargs, message):
 # ---- the table of scores
 
 
-def test_scores_have_a_row_per_sorted_type_and_a_last_one_overall(predictions):
+def test_scores_have_sorted_types_and_overall_last(predictions):
     y_true, y_score, study_type, patient = predictions
     scores = study_scores(y_true, y_score, study_type=study_type, groups=patient)
     assert list(scores.columns) == COLUMNS
@@ -259,7 +259,7 @@ def test_scores_have_a_row_per_sorted_type_and_a_last_one_overall(predictions):
     assert (counts[:3].sum() == counts.iloc[3]).all()
 
 
-def test_scores_are_scikit_learns(predictions):
+def test_scores_equal_scikit_learn(predictions):
     y_true, y_score, study_type, _ = predictions
     scores = study_scores(y_true, y_score, study_type=study_type).set_index("study_type")
     for name, part in {"XR_HAND": study_type == "XR_HAND", "overall": slice(None)}.items():
@@ -290,7 +290,7 @@ def test_permuting_the_studies_changes_nothing(predictions):
     )
 
 
-def test_a_types_row_is_the_one_it_has_alone(predictions):
+def test_row_of_a_type_does_not_depend_on_other_types(predictions):
     y_true, y_score, study_type, patient = predictions
     part = study_type == "XR_HAND"
     pooled = study_scores(y_true, y_score, study_type=study_type, groups=patient)
@@ -300,7 +300,7 @@ def test_a_types_row_is_the_one_it_has_alone(predictions):
     )
 
 
-def test_auto_interval_is_the_bootstrap_with_patients_and_analytic_without(predictions):
+def test_auto_interval_uses_bootstrap_only_with_patients(predictions):
     y_true, y_score, _, patient = predictions
     for groups, method in ((None, "analytic"), (patient, "bootstrap")):
         row = study_scores(y_true, y_score, groups=groups).iloc[0]
@@ -308,14 +308,14 @@ def test_auto_interval_is_the_bootstrap_with_patients_and_analytic_without(predi
         assert (row.kappa, row.kappa_low, row.kappa_high) == expected
 
 
-def test_a_score_at_the_threshold_is_normal():
+def test_score_at_the_threshold_is_normal():
     scores = study_scores([1, 0, 1, 0], [0.5, 0.5, 0.50001, 0.2])
     assert scores.loc[0, ["tp", "fn", "fp", "tn"]].tolist() == [1, 1, 0, 2]
     lower = study_scores([1, 0, 1, 0], [0.5, 0.5, 0.50001, 0.2], threshold=0.4)
     assert lower.loc[0, ["tp", "fn", "fp", "tn"]].tolist() == [2, 0, 1, 1]
 
 
-def test_undefined_figures_are_nan_and_the_others_stand():
+def test_undefined_metrics_are_nan_and_others_defined():
     scores = study_scores(
         [0, 0, 1, 0, 1], [0.1, 0.2, 0.7, 0.3, 0.4], study_type=["a", "a", "b", "b", "b"]
     )
@@ -325,7 +325,7 @@ def test_undefined_figures_are_nan_and_the_others_stand():
 
 
 @pytest.mark.filterwarnings("ignore:zero width")
-def test_what_is_undefined_is_named_with_its_reason():
+def test_undefined_metrics_have_a_reason():
     def reasons(y_true, y_score, **options):
         return study_scores(y_true, y_score, **options).undefined.iloc[0]
 
@@ -338,7 +338,7 @@ def test_what_is_undefined_is_named_with_its_reason():
         "average_precision: only one class",
         "sensitivity: no abnormal studies",
         "ppv: none called abnormal",
-        "f1: none abnormal and none called so",
+        "f1: none abnormal and none called abnormal",
     ]
     assert "specificity: no normal studies" in reasons([1, 1], [0.7, 0.8])
     assert "npv: none called normal" in reasons([1, 1], [0.7, 0.8])
@@ -349,7 +349,7 @@ def test_what_is_undefined_is_named_with_its_reason():
     assert rare == ""
 
 
-def test_every_nan_of_a_row_has_its_reason():
+def test_every_nan_has_a_reason():
     rng = np.random.default_rng(0)
     for n in range(1, 9):
         for patients in (None, rng.integers(0, 2, n)):
@@ -364,7 +364,7 @@ def test_every_nan_of_a_row_has_its_reason():
                 assert named or not (ends.any() or pd.isna(row[name]))
 
 
-def test_interval_that_too_few_resamples_have_is_named(monkeypatch):
+def test_interval_with_too_few_resamples_is_named(monkeypatch):
     monkeypatch.setattr(intervals, "MIN_DEFINED", 0.9)
     scores = study_scores([0] * 10 + [1], [0.1] * 5 + [0.7] * 5 + [0.8])
     assert scores.auroc.notna().all()
@@ -372,7 +372,7 @@ def test_interval_that_too_few_resamples_have_is_named(monkeypatch):
     assert "interval of auroc: too few resamples have one" in scores.undefined.iloc[0]
 
 
-def test_shares_have_wilsons_interval(predictions):
+def test_shares_have_wilson_intervals(predictions):
     y_true, y_score, _, patient = predictions
     row = study_scores(y_true, y_score, groups=patient).iloc[0]
     shares = {
@@ -386,13 +386,13 @@ def test_shares_have_wilsons_interval(predictions):
         assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(tuple(expected))
 
 
-def test_each_study_has_a_threshold_of_its_own():
+def test_threshold_may_differ_per_study():
     thresholds = np.array([0.95, 0.1, 0.5, 0.5])
     scores = study_scores([1, 1, 0, 0], [0.9, 0.2, 0.6, 0.4], threshold=thresholds)
     assert scores.loc[0, ["tp", "fn", "fp", "tn"]].tolist() == [1, 1, 1, 1]
 
 
-def test_view_scores_are_named_as_such_and_otherwise_the_same(predictions):
+def test_view_scores_differ_only_in_level(predictions):
     y_true, y_score, study_type, patient = predictions
     options = {"study_type": study_type, "groups": patient, "n_resamples": 50}
     studies, views = (score(y_true, y_score, **options) for score in (study_scores, view_scores))
@@ -402,14 +402,14 @@ def test_view_scores_are_named_as_such_and_otherwise_the_same(predictions):
 
 
 @pytest.mark.filterwarnings("ignore:zero width")
-def test_calibration_error_is_the_distance_of_score_and_share():
+def test_calibration_error_is_distance_of_score_and_share():
     exact = study_scores([0, 0, 0, 1] * 10, [0.25] * 40)
     assert exact.ece.iloc[0] == pytest.approx(0)
     assert study_scores([0, 1] * 20, [0.9] * 40).ece.iloc[0] == pytest.approx(0.4)
     assert study_scores([0, 1] * 20, [0.0, 1.0] * 20).ece.iloc[0] == 0
 
 
-def test_calibration_error_is_that_of_its_definition(predictions):
+def test_calibration_error_follows_its_definition(predictions):
     y_true, y_score, _, _ = predictions
     edges = np.append(np.arange(metrics.ECE_BINS) / metrics.ECE_BINS, 1.01)  # 1 is in the last bin
     parts = pd.DataFrame({"y": y_true, "p": y_score}).groupby(
@@ -419,12 +419,12 @@ def test_calibration_error_is_that_of_its_definition(predictions):
     assert study_scores(y_true, y_score).ece.iloc[0] == pytest.approx(expected)
 
 
-def test_calibration_error_has_no_interval_that_could_miss_it(predictions):
+def test_calibration_error_has_no_interval(predictions):
     assert "ece" in metrics.METRICS
     assert not {"ece_low", "ece_high"} & set(study_scores(*predictions[:2]))
 
 
-def test_bins_are_closed_on_the_left_and_the_last_on_both_sides():
+def test_bins_include_their_lower_end_and_the_last_both_ends():
     n = metrics.ECE_BINS
     edges = np.arange(n + 1) / n
     bins = calibration_bins([1] * (n + 1), edges)
@@ -435,7 +435,7 @@ def test_bins_are_closed_on_the_left_and_the_last_on_both_sides():
     assert calibration_bins([], []).mean_score.isna().all()
 
 
-def test_bins_hold_every_study_and_give_the_calibration_error(predictions):
+def test_bins_cover_all_studies_and_give_calibration_error(predictions):
     y_true, y_score, *_ = predictions
     bins = calibration_bins(y_true, y_score)
     n = bins.n_normal + bins.n_abnormal
@@ -447,7 +447,7 @@ def test_bins_hold_every_study_and_give_the_calibration_error(predictions):
 # ---- few patients, and the mean of the types
 
 
-def test_rows_of_few_patients_carry_a_caution(predictions):
+def test_rows_with_few_patients_have_a_caution(predictions):
     y_true, y_score, study_type, patient = predictions
     scores = study_scores(y_true[:60], y_score[:60], study_type=["a"] * 49 + ["b"] * 11)
     assert scores.caution.tolist() == ["fewer than 50 studies"] * 2 + [""]
@@ -458,7 +458,7 @@ def test_rows_of_few_patients_carry_a_caution(predictions):
     assert study_scores([], []).caution.tolist() == [""]
 
 
-def test_mean_of_types_is_the_mean_of_their_rows(predictions):
+def test_mean_of_types_is_the_mean_of_rows(predictions):
     y_true, y_score, study_type, patient = predictions
     options = {"study_type": study_type, "groups": patient}
     scores = study_scores(y_true, y_score, **options, mean_of_types=True)
@@ -472,7 +472,7 @@ def test_mean_of_types_is_the_mean_of_their_rows(predictions):
     pd.testing.assert_frame_equal(rest, study_scores(y_true, y_score, **options))
 
 
-def test_mean_of_types_has_the_interval_of_drawing_patients_one_by_one(predictions):
+def test_mean_of_types_interval_equals_drawing_single_patients(predictions):
     y_true, y_score, study_type, patient = predictions
     options = {"study_type": study_type, "groups": patient}
     mean = study_scores(y_true, y_score, **options, mean_of_types=True).iloc[3]
@@ -498,7 +498,7 @@ def test_mean_of_types_has_the_interval_of_drawing_patients_one_by_one(predictio
         assert [mean[f"{name}_low"], mean[f"{name}_high"]] == pytest.approx(expected, abs=0.02)
 
 
-def test_pool_of_types_on_two_scales_hides_what_their_mean_shows():
+def test_mean_of_types_is_robust_to_different_scales():
     """Two models, each perfect on its type, each on a scale of its own."""
     y_true, study_type = [0, 0, 1, 1] * 2, ["a"] * 4 + ["b"] * 4
     y_score = [0.01, 0.02, 0.03, 0.04, 0.91, 0.92, 0.93, 0.94]
@@ -509,7 +509,7 @@ def test_pool_of_types_on_two_scales_hides_what_their_mean_shows():
 
 
 @pytest.mark.filterwarnings("ignore:zero width")
-def test_mean_of_types_is_undefined_where_a_type_is(predictions):
+def test_mean_of_types_is_undefined_if_a_type_is(predictions):
     y_true, y_score, study_type, patient = predictions
     y_true = np.where(study_type == "XR_HAND", 0, y_true)
     options = {"study_type": study_type, "groups": patient, "mean_of_types": True}
@@ -529,7 +529,7 @@ def resampled(y_true, y_score, codes, weights):
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 8])
-def test_areas_under_weights_are_those_of_the_rows_drawn(decimals, predictions):
+def test_weighted_areas_equal_areas_of_drawn_rows(decimals, predictions):
     y_true, y_score, _, patient = predictions
     y_score = y_score.round(decimals)  # ties
     codes = np.unique(patient, return_inverse=True)[1]
@@ -543,7 +543,7 @@ def test_areas_under_weights_are_those_of_the_rows_drawn(decimals, predictions):
             assert tuple(found) == pytest.approx(expected)
 
 
-def test_areas_with_all_weights_one_are_the_point_estimates(predictions):
+def test_areas_with_unit_weights_are_point_estimates(predictions):
     y_true, y_score, _, patient = predictions
     scores = study_scores(y_true, y_score, groups=patient)
     codes = np.unique(patient, return_inverse=True)[1]
@@ -551,7 +551,7 @@ def test_areas_with_all_weights_one_are_the_point_estimates(predictions):
     assert np.ravel(areas) == pytest.approx(scores.loc[0, ["auroc", "average_precision"]].tolist())
 
 
-def test_areas_of_a_resample_of_one_class_are_nan():
+def test_areas_of_single_class_resample_are_nan():
     areas = resampled(np.array([0, 1]), np.array([0.2, 0.7]), np.arange(2), 2 * np.eye(2))
     assert np.isnan(areas).all()
 
@@ -559,7 +559,7 @@ def test_areas_of_a_resample_of_one_class_are_nan():
 BOOTSTRAPPED = ("kappa", "auroc", "average_precision", "accuracy", "f1", "brier")
 
 
-def test_repeating_every_patients_studies_narrows_no_interval(predictions):
+def test_repeating_studies_does_not_narrow_intervals(predictions):
     y_true, y_score, _, patient = predictions
     once = study_scores(y_true, y_score, groups=patient)
     columns = (np.repeat(column, 3) for column in (y_true, y_score))
@@ -569,7 +569,7 @@ def test_repeating_every_patients_studies_narrows_no_interval(predictions):
     np.testing.assert_allclose(again.loc[0, names].tolist(), once.loc[0, names].tolist())
 
 
-def test_scores_do_not_depend_on_the_size_of_the_chunks(predictions, monkeypatch):
+def test_scores_do_not_depend_on_chunk_size(predictions, monkeypatch):
     y_true, y_score, _, patient = predictions
     found = study_scores(y_true, y_score, groups=patient)
     monkeypatch.setattr(intervals, "CHUNK_CELLS", 1000)
@@ -577,7 +577,7 @@ def test_scores_do_not_depend_on_the_size_of_the_chunks(predictions, monkeypatch
 
 
 @pytest.mark.parametrize("grouped", [True, False])
-def test_order_of_the_studies_does_not_decide_what_is_drawn(grouped, predictions):
+def test_order_of_studies_does_not_change_resamples(grouped, predictions):
     y_true, y_score, _, patient = predictions
     y_score = y_score.round(1)
     order = np.random.default_rng(1).permutation(len(y_true))
@@ -590,7 +590,7 @@ def test_order_of_the_studies_does_not_decide_what_is_drawn(grouped, predictions
     pd.testing.assert_frame_equal(found, permuted, rtol=1e-12)
 
 
-def test_intervals_by_patient_cover_the_truth_where_those_by_study_do_not():
+def test_patient_bootstrap_has_nominal_coverage_unlike_study_bootstrap():
     """Patients whose four studies are alike; the truth is the mean over very many patients."""
     rng = np.random.default_rng(0)
 
@@ -641,7 +641,7 @@ def test_zero_width_warning_names_the_rows():
     assert caught[0].filename == __file__
 
 
-def test_scores_take_the_columns_of_a_study_table():
+def test_scores_accept_columns_of_a_study_table():
     table = pd.DataFrame({"study_type": [*"babababa"], "patient": [*"pqrrstuv"]}).assign(
         study_type=lambda table: table.study_type.astype("category"),
         label=pd.array([1, 0, 0, 1, 1, 0, 1, 1], dtype="Int8"),
@@ -674,6 +674,6 @@ def test_scores_take_the_columns_of_a_study_table():
         ({"n_resamples": 0}, "at least one resample"),
     ],
 )
-def test_study_scores_refuses_what_it_cannot_read(kwargs, message):
+def test_study_scores_refuses_invalid_input(kwargs, message):
     with pytest.raises(ValueError, match=message):
         study_scores(**{"y_true": [0, 1, 1], "y_score": [0.1, 0.9, 0.4]} | kwargs)
