@@ -1,12 +1,16 @@
-"""Is one model better than another? Two MLflow runs, compared study by study.
+"""Is one model better than another? Compare two MLflow runs study by study.
 
 python experiments/compare_runs.py RUN_A RUN_B
 python experiments/compare_runs.py RUN_A RUN_B --table valid_predictions.csv --out comparison.csv
 
-RUN is the id of a run; the tracking server is that of MLFLOW_TRACKING_URI, or else of this folder.
-Each model is taken at its own operating point. The table holds differences, B minus A, with 95 %
-intervals over resampled patients, and McNemar's test of the decisions, its p also adjusted for the
-number of study types (Holm).
+RUN is the id of a run on the server in MLFLOW_TRACKING_URI, or else in the store of this folder.
+Each model is compared at its own operating point. The table holds differences, B minus A, with 95 %
+intervals of a bootstrap over patients, and McNemar's test of the decisions, whose p is also
+adjusted for the number of study types (Holm).
+
+Without --table, the predictions of a report or of a test are compared. valid_predictions.csv, which
+every fit logs, holds predictions on its validation part. That part selected the epoch, and the
+threshold if it is a rule, so these figures are too good.
 """
 
 import argparse
@@ -20,9 +24,11 @@ from mura_skorch.evaluation import compare_models, join_notes, match_predictions
 from mura_skorch.tracking import fetch_predictions
 from mura_skorch.utils.text import printable
 
+VALIDATION = "valid_predictions.csv"  # logged by every fit
+
 
 def main(argv=None):
-    """Fetch, match, compare, print; return 0."""
+    """Fetch, match and compare predictions; print the result; return 0."""
     args = parse(argv)
     try:
         tables = [fetch_predictions(run, args.table) for run in (args.run_a, args.run_b)]
@@ -42,25 +48,30 @@ def main(argv=None):
     note = join_notes(both)
     print(note or "", f"A: run {args.run_a}", f"B: run {args.run_b}", "", sep="\n")
     print(as_text(found))
-    print("\nB - A: positive where B is better; in brackets 95 %, over resampled patients.")
+    print("\nB - A: positive if B is better; in brackets 95 % intervals (bootstrap over patients).")
     print(
-        "A only, B only: studies that this model alone calls right; McNemar's test compares the\n"
-        "two. It takes studies for independent: with several alike studies of a patient its p is\n"
-        "too small, and the intervals are to be believed."
+        "A only, B only: studies that only this model classifies correctly, compared by McNemar's\n"
+        "test. It assumes independent studies: if patients have several similar studies, its p is\n"
+        "too small; trust the intervals."
     )
+    if args.table is not None and Path(args.table).name == VALIDATION:
+        print(
+            f"{VALIDATION}: the validation part of each fit, which selected its epoch, and its\n"
+            "threshold if that is a rule. These figures are too good; compare on test studies."
+        )
     if len(found) > 2:
         n = len(found) - 1
         print(
-            f"The overall row is the one planned test. The {n} study types are {n} more, of which "
-            "one differs\nby chance more often than a single test does: read p (Holm) there, which "
-            "is adjusted over\nthe types. The intervals are not adjusted."
+            f"The overall row is the one planned test. The {n} study types are {n} more tests, of "
+            "which one\ndiffers by chance more often: read p (Holm) there, which is adjusted for "
+            "their number. The\nintervals are not adjusted."
         )
     for name, of in zip("AB", tables, strict=True):
         n_models = of["scored_by"].nunique() if "scored_by" in of else 1
         if n_models > 1:
             print(
-                f"{name} is {n_models} models, each on a scale of its own: its overall AUROC pools "
-                "them; compare\nthe AUROCs of the study types."
+                f"{name} is {n_models} models, each on its own scale, and its overall AUROC pools "
+                "them: compare\nthe AUROCs of the study types."
             )
     few = found[found["caution"] != ""]
     if len(few):
@@ -69,11 +80,13 @@ def main(argv=None):
     left_out = [len(table) - len(both) for table in tables]
     if any(left_out):
         print(
-            f"Compared on {len(both)} studies; left out, for want of a label, a score or the "
-            f"study in the other run: {left_out[0]} of A, {left_out[1]} of B."
+            f"Compared on {len(both)} studies. Left out for a missing label, score or study in the "
+            f"other run: {left_out[0]} of A, {left_out[1]} of B."
         )
     if "patient" not in both:
-        print("No patients are known: each study counts as its own, and intervals are too narrow.")
+        print(
+            "No patients are known: studies count as independent, and intervals may be too narrow."
+        )
     for row in found[found["undefined"] != ""].itertuples():
         print(f"{printable(row.study_type)}: {row.undefined}")
     if args.out is not None:
@@ -86,7 +99,7 @@ def main(argv=None):
 
 
 def as_text(found):
-    """Return the comparison as aligned text."""
+    """Format the comparison as aligned text."""
     names = {"study_type": "study type", "n": "studies", "n_patients": "patients"}
     table = found[list(names)].rename(columns=names)
     for name, title in (("kappa", "kappa"), ("auroc", "AUROC")):
@@ -113,8 +126,8 @@ def parse(argv):
     add = parser.add_argument
     add("run_a", metavar="RUN_A", help="id of the first run")
     add("run_b", metavar="RUN_B", help="id of the second run")
-    add("--table", help="artifact path of the predictions (default: the reported ones of each run)")
-    add("--common", action="store_true", help="compare on the studies that both runs have")
+    add("--table", help="artifact path of the predictions (default: those of a report or a test)")
+    add("--common", action="store_true", help="compare on the studies of both runs")
     add("--out", type=Path, help="CSV file to write")
     add("--n-resamples", type=int, default=2000)
     add("--random-state", type=int, default=0)

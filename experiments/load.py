@@ -1,12 +1,11 @@
-"""Does work leak? Memory, threads and open files over epochs, and over many fits.
+"""Does training leak? Measure memory, threads and open files over epochs and over many fits.
 
 python experiments/load.py --out experiments/records/2026-11-23_load
 python experiments/load.py --n-studies 2000 --n-epochs 3 --n-fits 10 --out load
 
-The studies are made up: as many views as in MURA's training part, each view a hard link to a
-small picture, so that every path is its own. The network is one layer, all else is an ordinary fit,
-with MLflow, two loader workers that live as long as the fit, and the default minibatch. Linux alone
-tells what is asked here. No clinical meaning.
+The studies are synthetic, with as many views as in MURA's training part, each a small random image.
+The network has one layer. Everything else is an ordinary fit with MLflow, two persistent loader
+workers and the default batch size. Runs on Linux only. No clinical meaning.
 """
 
 import argparse
@@ -28,12 +27,12 @@ from mura_skorch import MuraClassifier, StudyDenseNet
 from mura_skorch.evaluation.published.counts import VIEW_COUNTS
 
 SIZE = 16  # pixels, of the picture and of the prepared view
-PER_EPOCH = 8  # samples of the memory
+PER_EPOCH = 8  # memory samples per epoch
 MB = 1024  # kB
 
 
 class OneLayer(StudyDenseNet):
-    """A network that costs nothing."""
+    """A network that takes almost no time."""
 
     @staticmethod
     def build_network(num_classes, **options):
@@ -45,12 +44,12 @@ class Gauge(Callback):
     """Sample the memory of this process and of its loader workers while it trains."""
 
     def on_train_begin(self, net, **kwargs):
-        """Begin."""
+        """Reset the samples."""
         self.samples_ = []
         self.n_batches_ = 0
 
     def on_batch_end(self, net, training=None, **kwargs):
-        """Look at the training, PER_EPOCH times an epoch."""
+        """Sample the memory PER_EPOCH times per epoch."""
         every = max((net.n_batches_left_ if net.accumulate == 1 else 1) // PER_EPOCH, 1)
         self.n_batches_ += training
         if training and self.n_batches_ % every == 0:
@@ -70,7 +69,7 @@ def memory_of(pid):
 
 
 def holdings():
-    """Return what this process holds: memory in MB, threads and open files."""
+    """Return memory in MB, threads and open files of this process."""
     n_threads, n_files = (len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd"))
     return memory_of(os.getpid()) | {"threads": n_threads, "files": n_files}
 
@@ -93,7 +92,7 @@ def make_studies(folder, n_studies, seed=0):
 
 
 def classifier(**params):
-    """Return a classifier that costs nothing, on record."""
+    """Return a classifier that trains in almost no time."""
     settings: dict[str, Any] = {
         "module": OneLayer,
         "module__weights": None,
@@ -106,18 +105,18 @@ def classifier(**params):
 
 def over_epochs(studies, n_epochs, n_workers=2):
     """Return samples of the memory during one fit."""
-    loading = {"num_workers": n_workers, "persistent_workers": n_workers > 0}
     net = classifier(
         max_epochs=n_epochs,
         callbacks=[("gauge", Gauge())],
-        **{f"iterator_train__{name}": value for name, value in loading.items()},
+        iterator_train__num_workers=n_workers,
+        iterator_train__persistent_workers=n_workers > 0,
     )
     net.fit(studies)
     return pd.DataFrame(dict(net.callbacks_)["gauge"].samples_)
 
 
 def over_fits(studies, n_fits):
-    """Return what the process holds after each of many fits and predictions."""
+    """Return memory, threads and open files after each of many fits and predictions."""
     rows = []
     for number in range(1, n_fits + 1):
         classifier(max_epochs=1, iterator_train__num_workers=1).fit(studies).predict(studies)
@@ -126,10 +125,10 @@ def over_fits(studies, n_fits):
 
 
 def growth(samples):
-    """Return by how many MB an epoch the peaks of each process grow, after the first epoch.
+    """Return the growth of peak memory of each process, in MB per epoch, after the first epoch.
 
-    Private memory of the workers; resident memory of the main process, whose pages count as shared
-    while the workers live that were forked from it.
+    This is private memory of the workers, but resident memory of the main process, whose pages
+    count as shared while forked workers exist.
     """
     later = samples[samples["epoch"] > 1]
     used = later["private_mb"].where(later["process"] != "main", later["resident_mb"])
@@ -138,8 +137,8 @@ def growth(samples):
 
 
 def draw(samples, fits, file):
-    """Draw both into one picture."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")  # unknown to pyplot: closes itself
+    """Draw both into one figure."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")  # not managed by pyplot
     left, right = figure.subplots(1, 2)
     n_batches = samples["batch"].max() / samples["epoch"].max()
     for name, own in samples.groupby("process"):
@@ -147,7 +146,7 @@ def draw(samples, fits, file):
         used = own[f"{kind}_mb"]
         label = f"{name}, {kind}, from {used.iloc[0]:,.0f} MB"
         left.plot(own["batch"] / n_batches, used - used.iloc[0], label=label)
-    left.set(xlabel="epochs", ylabel="MB more than at first", ylim=(-100, 100))
+    left.set(xlabel="epochs", ylabel="MB above the first sample", ylim=(-100, 100))
     left.legend(fontsize="small")
     first = fits["private_mb"].iloc[0]
     more = f"MB of private memory, from {first:,.0f} MB"
@@ -160,7 +159,7 @@ def draw(samples, fits, file):
 
 
 def main(argv=None):
-    """Measure, write two tables and a picture, print the growth; return 0."""
+    """Measure, write two tables and a figure, print the growth; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n-studies", type=int, default=100_000)
     parser.add_argument("--n-epochs", type=int, default=4)
@@ -170,7 +169,7 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         studies = make_studies(Path(folder), args.n_studies)
-        # First: what many studies leave free would hide what fits keep.
+        # First, since memory freed after many studies would hide growth.
         fits = over_fits(studies[:16], args.n_fits)
         start = time.perf_counter()
         samples = over_epochs(studies, args.n_epochs)
@@ -180,7 +179,7 @@ def main(argv=None):
     fits.round(1).to_csv(args.out / "fits.csv", index=False)
     draw(samples, fits, args.out / "load.png")
     print(f"{args.n_epochs} epochs of {args.n_studies:,} studies: {seconds:.0f} s")
-    print(growth(samples).round(2).rename("MB more an epoch").to_string())
+    print(growth(samples).round(2).rename("MB per epoch").to_string())
     print(fits.iloc[[min(9, len(fits) - 1), -1]].round(1).to_string(index=False))
     return 0
 

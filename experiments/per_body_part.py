@@ -1,8 +1,8 @@
-"""Which body parts can the network read? One model per study type, side by side in MLflow.
+"""Which body parts can the network read? One model per study type, compared in MLflow.
 
 python experiments/per_body_part.py                             # phantoms, minutes on two cores
 python experiments/per_body_part.py --data MURA-v1.1 --pooled   # hours on a GPU
-python experiments/per_body_part.py --resume results/20261123-101500   # go on after a crash
+python experiments/per_body_part.py --resume results/20261123-101500   # resume after a crash
 """
 
 import argparse
@@ -34,12 +34,12 @@ from mura_skorch.cli.script_state import (
     state_file_of,
 )
 from mura_skorch.data import check_apart
-from mura_skorch.evaluation import beside_pooled, join_notes
+from mura_skorch.evaluation import add_pooled_scores, join_notes
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.metrics import OVERALL
 from mura_skorch.models import StudyDenseNet
-from mura_skorch.report import judge, write_report
+from mura_skorch.report import ReportInputs, collect_predictions, write_report
 from mura_skorch.tracking import (
     Run,
     end_children,
@@ -70,7 +70,7 @@ DEFAULTS = {
 
 
 def main(argv=None):
-    """Train, judge and tabulate; return 0, 1 when a type failed, 130 or 143 when interrupted."""
+    """Train, evaluate and report; return 0, 1 if a type failed, 130 or 143 if interrupted."""
     args = parse(argv)
     is_resumed = args.resume is not None
     with ExitStack() as stack:
@@ -143,7 +143,7 @@ def run(args, studies, experiment_id, is_resumed):
 
 
 def train(name, studies, args, parent):
-    """Train on one type's train split and judge on its valid split; return what went wrong, too."""
+    """Train on a type's train split and predict its valid split; return the error, if any, too."""
     own = studies if name == POOLED else studies[studies.study_type == name]
     train, valid = own[own.split == "train"], own[own.split == "valid"]
     try:
@@ -175,7 +175,7 @@ def train(name, studies, args, parent):
             ).fit(train)
             if clf.interrupted_:
                 raise KeyboardInterrupt
-            found = judge(clf, valid, n_cases=args.cases)
+            found = collect_predictions(clf, valid, n_cases=args.cases)
             if ("test/kappa", 0) not in (run.logged_metrics() or ()):
                 log_test_scores(run, found.predictions)
     except Exception as error:
@@ -185,29 +185,31 @@ def train(name, studies, args, parent):
 
 def report(done, failed, studies, args, parent):
     """Write the report of all types; return its scores."""
-    done = dict(sorted(done.items()))  # by name, not by who was ready first
+    done = dict(sorted(done.items()))  # by name, whichever finished first
     own = [found for name, (found, _) in done.items() if name != POOLED]
     pooled = done[POOLED][0].predictions if POOLED in done else None
     views = [found.view_predictions for found in own]
     about = {
         "Question": __doc__.splitlines()[0],
-        "Data": f"{args.data.name}: trained on the train split, judged on the valid split",
+        "Data": f"{args.data.name}: trained on the train split, evaluated on the valid split",
         "Selection": f"epochs by the loss on {args.valid_share:.0%} of the train split's patients",
         "Settings": ", ".join(f"{name} {getattr(args, name)}" for name in (*DEFAULTS, "level")),
         "Random state": str(args.random_state),
         "MLflow run": str(parent.run_id),
     }
+    model = ["One model per study type.", *(text for found in own for text in found.model)]
+    inputs = ReportInputs(
+        predictions=add_pooled_scores([found.predictions for found in own], pooled),
+        view_predictions=pd.concat(views, ignore_index=True) if views else None,
+        cases=[case for found in own for case in found.cases],
+        model=list(dict.fromkeys(model)),
+        alerts=[alert for found in own for alert in found.alerts],
+    )
     return write_report(
         args.out,
-        beside_pooled([found.predictions for found in own], pooled),
-        view_predictions=pd.concat(views, ignore_index=True) if views else None,
+        inputs,
         histories={name: history for name, (_, history) in done.items()},
         about=about,
-        cases=[case for found in own for case in found.cases],
-        model=[
-            "One model per study type.",
-            *dict.fromkeys(t for found in own for t in found.model),
-        ],
         published=is_mura(studies),
         failed=failed,
         title="One model per body part",
@@ -238,14 +240,14 @@ def read(args):
         raise ValueError(f"expected --study-types among {present}, got {unknown}")
     if args.jobs * args.threads > count_cores():
         print(
-            f"{args.jobs} jobs of {args.threads} threads on {count_cores()} cores wait for each "
-            "other: pass a smaller --threads (other numbers of threads give other roundings)"
+            f"{args.jobs} jobs of {args.threads} threads on {count_cores()} cores slow each other "
+            "down: pass a smaller --threads (which changes the rounding of results)"
         )
     return studies[studies.study_type.isin(args.study_types)]
 
 
 def parse(argv):
-    """Return the arguments; None where the data decide."""
+    """Return the arguments; None for defaults that depend on the data."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -259,15 +261,20 @@ def parse(argv):
     add("--lr", type=float)
     add("--level", choices=["study", "view"], default="study", help="level of the loss")
     add("--device", default="auto")
-    add("--valid-share", type=float, help="share of the train split's patients that choose epochs")
-    add("--jobs", type=int, help="types trained at a time; the numbers do not depend on it")
-    add("--threads", type=int, help="CPU threads of one training; the numbers depend on it")
-    add("--cache", type=Path, help="folder that keeps prepared views, so that none is read twice")
+    add("--valid-share", type=float, help="share of the train split's patients for validation")
+    add("--jobs", type=int, help="types trained at a time; does not change the results")
+    add("--threads", type=int, help="CPU threads per training; changes the rounding")
+    add("--cache", type=Path, help="folder for prepared views, so that each is decoded once")
     add("--random-state", type=int, default=0)
     add("--experiment", default="per_body_part", help="name of the MLflow experiment")
     add("--resume", type=Path, metavar="OUT", help="alone: go on with the call of that --out")
-    add("--cases", type=int, default=1, help="misses and false alarms of each type to show")
-    add("--pooled", action="store_true", help="train one model on all types, too")
+    add(
+        "--cases",
+        type=int,
+        default=1,
+        help="false negatives and false positives to show for each type",
+    )
+    add("--pooled", action="store_true", help="also train one model on all types")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     add("--out", type=Path, default=Path("results") / stamp, help="folder of the report")
     args = parser.parse_args(argv, Namespace(parent_run_id=None))
@@ -278,5 +285,5 @@ def parse(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
     sys.exit(main())

@@ -1,7 +1,7 @@
-"""Does the network look where the lesion is? Peaks of its maps against the boxes of phantoms.
+"""Does the network look at the lesion? Compare the peaks of its maps with lesion boxes of phantoms.
 
 python experiments/pointing_game.py                                # trains on phantom wrists
-python experiments/pointing_game.py --data phantoms --model RUN    # a model trained before
+python experiments/pointing_game.py --data phantoms --model RUN    # a saved model
 """
 
 import argparse
@@ -26,12 +26,12 @@ from mura_skorch.training.device import count_cores
 
 PHANTOMS = Path("phantoms_wrist")
 N_DRAWN = {"n_train": 150, "n_valid": 120, "n_test": 0}  # studies
-N_SHOWN = 3  # hits, and misses, in the figure
-TRAINING = ("weights", "image_size", "max_epochs", "lr", "random_state")  # of no use to a model
+N_SHOWN = 3  # hits, and views without a hit, in the figure
+TRAINING = ("weights", "image_size", "max_epochs", "lr", "random_state")  # unused with --model
 
 
 def main(argv=None):
-    """Train or load, play, tabulate; return 0."""
+    """Train or load a model, run the pointing game, write the results; return 0."""
     args = parse(argv)
     torch.set_num_threads(args.threads)
     try:
@@ -41,7 +41,9 @@ def main(argv=None):
     except (OSError, ValueError) as error:
         sys.exit(f"pointing_game: {error}")
     note = join_notes(studies)
-    used = {k: v for k, v in vars(args).items() if not (clf and k in TRAINING)}
+    used = vars(args)
+    if clf is not None:
+        used = {name: value for name, value in used.items() if name not in TRAINING}
     print(note or "", *(f"{name}={value}" for name, value in used.items()), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     with Run(name="pointing_game", note=note) as run:
@@ -61,7 +63,7 @@ def main(argv=None):
         run.log_metrics({f"pointing/{name}": value for name, value in overall.items()})
     print(f"\n{results.round(3).to_string(index=False)}\n{note or ''}\n")
     print(*(f"{name:>9}  {words}" for name, words in LEGEND.items()), sep="\n")
-    print(f"Maps have {cells[0]} x {cells[1]} cells: those of larger images have more.")
+    print(f"Maps have {cells[0]} x {cells[1]} cells; those of larger images have more.")
     print(f"\nResults: {args.out}/")
     if experiment_id is not None:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
@@ -69,7 +71,7 @@ def main(argv=None):
 
 
 def train(studies, args, run):
-    """Return a classifier fitted on the record of the run."""
+    """Fit a classifier, logged in the run."""
     clf = MuraClassifier(
         module__weights=None if args.weights == "none" else args.weights,
         dataset__image_size=args.image_size,
@@ -87,25 +89,34 @@ def train(studies, args, run):
 
 
 def play(clf, studies, lesions):
-    """Return one row per view with a box, and the views' maps."""
+    """Return one row per view with a box, and the maps of these views."""
     rows, maps = [], []
     scores = clf.predict_view_proba(studies)
     for study, own, y_score in zip(
         studies.itertuples(), clf.localize(studies), scores, strict=True
     ):
         for number, (path, cam, score) in enumerate(zip(study.views, own, y_score, strict=True), 1):
-            if path not in lesions.index:  # a view that hides the lesion
+            if path not in lesions.index:  # the lesion is not visible in this view
                 continue
             box, size = lesions.loc[path].to_numpy(), read_view(path).shape
             x0, y0, x1, y1 = box / np.tile(size[::-1], 2)
             x, y = peak_of(cam, (1, 1))
             rows.append(
                 {
-                    **{"study": study.study, "study_type": study.study_type},
-                    **{"patient": study.patient, "view": number, "score": float(score)},
-                    **{"called": float(score) > clf.threshold_, "hit": peak_in_box(cam, box, size)},
-                    # In shares of the view's width and height.
-                    **{"x": x, "y": y, "x0": x0, "y0": y0, "x1": x1, "y1": y1},
+                    "study": study.study,
+                    "study_type": study.study_type,
+                    "patient": study.patient,
+                    "view": number,
+                    "score": float(score),
+                    "called": float(score) > clf.threshold_,
+                    "hit": peak_in_box(cam, box, size),
+                    # As fractions of the view's width and height.
+                    "x": x,
+                    "y": y,
+                    "x0": x0,
+                    "y0": y0,
+                    "x1": x1,
+                    "y1": y1,
                 }
             )
             maps.append((path, box, cam))
@@ -113,8 +124,8 @@ def play(clf, studies, lesions):
 
 
 def draw(games, maps, note):
-    """Return a figure of some hits above some misses, drawn by lot."""
-    found = {"hit": games.index[games.hit], "miss": games.index[~games.hit]}
+    """Return a figure of random hits, above random views without a hit."""
+    found = {"hit": games.index[games.hit], "no hit": games.index[~games.hit]}
     rng = np.random.default_rng(0)
     found = {name: rng.permutation(some)[:N_SHOWN] for name, some in found.items() if len(some)}
     n_columns = max(map(len, found.values()))
@@ -134,7 +145,7 @@ def draw(games, maps, note):
 
 
 def read(args):
-    """Return the studies and the boxes of their lesions, by the path of the view."""
+    """Return the studies, and the lesion boxes by path of the view."""
     if args.data is None:
         args.data = PHANTOMS
         if not PHANTOMS.exists():
@@ -149,12 +160,12 @@ def read(args):
     if args.study_types:
         studies = studies[studies.study_type.isin(args.study_types)]
     if not {"train", "valid"} <= set(studies[studies.label == 1].split):
-        raise ValueError(f"expected abnormal studies to train and to play on in {root}, got none")
+        raise ValueError(f"expected abnormal studies in train and valid of {root}, got none")
     played = studies[(studies.split == "valid") & (studies.label == 1)]
     if not played["views"].explode().isin(lesions.index).any():
         raise ValueError(
             f"expected a view with a lesion in the {len(played)} abnormal studies of {root}/valid, "
-            "got none in lesions.csv; draw more studies, or name other --study-types"
+            "got none in lesions.csv; draw more studies, or pass other --study-types"
         )
     return studies, lesions
 
@@ -169,7 +180,13 @@ def parse(argv):
     add("--model", help="folder of a saved model or an MLflow run (default: train one)")
     add("--study-types", nargs="+", metavar="TYPE", help="default: all in the data")
     add("--weights", default="none", help="torchvision name, path, or none")
-    add("--image-size", type=int, default=160, metavar="PIXELS", help="the map has a 32nd of it")
+    add(
+        "--image-size",
+        type=int,
+        default=160,
+        metavar="PIXELS",
+        help="32 pixels per cell of the map",
+    )
     add("--max-epochs", type=int, default=3)
     add("--lr", type=float, default=5e-4)
     add("--device", default="auto")
@@ -183,5 +200,5 @@ def parse(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
     sys.exit(main())

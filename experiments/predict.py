@@ -1,4 +1,4 @@
-"""How good is a saved model on other studies? Its predictions, and figures where labels are known.
+"""How good is a saved model on other studies? Predict them, and score those with labels.
 
 python experiments/predict.py --model RUN --data MURA-v1.1 --split valid
 python experiments/predict.py --model DIR --data clinic --labels labels.csv --readers anna ben
@@ -7,7 +7,7 @@ python experiments/predict.py --model DIR --data clinic --refit-on clinic --refi
 MURA_SKORCH_SECRET=... python experiments/predict.py --model DIR --data dicom --labels labels.csv
 python experiments/predict.py --model DIR --data dicom --study-type HIP=XR_HIP --study-type CHEST=
 
-DICOM needs the extra [dicom]; the secret is what its patient ids and study UIDs are hashed with.
+DICOM needs the extra [dicom]. The secret hashes its patient ids and study UIDs.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from mura_skorch import read_studies
 from mura_skorch.calibration import check_rule, is_rule
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
-from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, scores_by
+from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, subgroup_scores
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
-from mura_skorch.report import judge, write_report
+from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.studies import join_labels
 from mura_skorch.tracking import Run, log_scores, runs_link, use_experiment
 from mura_skorch.utils.atomic import check_writable
@@ -36,9 +36,10 @@ from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookali
 
 
 def main(argv=None):
-    """Predict, and judge where there are labels; return 0."""
+    """Predict, and evaluate if there are labels; return 0."""
     args = parse(argv)
-    keep = list(dict.fromkeys([*args.readers, *[args.gold] * bool(args.gold), *args.by]))
+    columns = [*args.readers, args.gold, *args.by]
+    keep = list(dict.fromkeys(name for name in columns if name))
     try:
         check_writable(args.out)
         studies = read(args, keep)
@@ -55,24 +56,21 @@ def main(argv=None):
     print(f"{note or ''}\n{len(studies):,} studies: reading ...", flush=True)
     with Run(name="predict", note=note) as run:
         run.log_params({name: value for name, value in vars(args).items() if value not in ([], "")})
-        found = judge(model, studies, keep=keep, n_cases=args.cases)
+        found = collect_predictions(model, studies, keep=keep, n_cases=args.cases)
         if args.refit_on:
             model.save(args.out / "model")
         if studies["label"].notna().any() or args.readers:
+            inputs = found._replace(alerts=[*found.alerts, *alerts(args, model, studies)])
             scores = write_report(
                 args.out,
-                found.predictions,
-                view_predictions=found.view_predictions,
+                inputs,
                 about=about(args, model, run),
-                cases=found.cases,
-                model=found.model,
                 notes=args.notes,
                 published=is_mura(studies),
                 readers=args.readers,
                 gold=args.gold,
                 by=args.by,
-                alerts=alerts(args, model, studies),
-                title="A saved model, judged",
+                title="Evaluation of a saved model",
             )
             log_scores(run, scores, report=args.out)
             print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
@@ -80,7 +78,7 @@ def main(argv=None):
             args.out.mkdir(parents=True, exist_ok=True)
             found.predictions.to_csv(args.out / "predictions.csv", index=False)
             found.view_predictions.to_csv(args.out / "view_predictions.csv", index=False)
-            print(f"No labels: nothing to judge.\nPredictions: {args.out}/predictions.csv")
+            print(f"No labels: no scores.\nPredictions: {args.out}/predictions.csv")
             run.log_folder(args.out, "report")
     if experiment_id is not None:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
@@ -88,7 +86,7 @@ def main(argv=None):
 
 
 def read(args, keep):
-    """Return the studies to predict, labelled as far as labels are known."""
+    """Return the studies to predict, with labels if known."""
     own = {"modalities": args.modalities, "study_types": dict(args.study_type)}
     own |= {"on_bad_file": args.on_bad_file, "hash_patients": os.environ.get("MURA_SKORCH_SECRET")}
     own = {name: value for name, value in own.items() if value not in (None, {})}
@@ -100,8 +98,8 @@ def read(args, keep):
         return read_dicom_studies(args.data, labels=args.labels, keep=keep, **own)
     if own:
         raise ValueError(
-            f"expected a folder of DICOM files for {', '.join(own)}, got {args.data}, where they "
-            "count for nothing: leave the options out, and unset MURA_SKORCH_SECRET"
+            f"expected a folder of DICOM files for {', '.join(own)}, got {args.data}, which has "
+            "none; leave out these options, and unset MURA_SKORCH_SECRET"
         )
     found = sorted(set(studies["split"]))
     chosen = [args.split] if args.split else [name for name in found if name != "train"] or found
@@ -113,14 +111,14 @@ def read(args, keep):
 
 
 def of_split(studies, names, expected):
-    """Return the studies of the splits, which there must be."""
+    """Return the studies of the splits; exit with `expected` if one is missing."""
     if missing := set(names) - set(studies["split"]):
         raise ValueError(f"expected {expected}, got {', '.join(sorted(missing))}")
     return studies[studies["split"].isin(names)]
 
 
 def check(studies, keep, args):
-    """Fail before the inference where the tables of the report would fail after it."""
+    """Raise before inference what the report would raise after it."""
     table = prediction_table(studies, np.full(len(studies), 0.5), keep=keep)
     table = table[table["label"].notna()]
     with warnings.catch_warnings():
@@ -129,20 +127,20 @@ def check(studies, keep, args):
             reader_kappas(table, args.readers, gold=args.gold, n_resamples=1)
         for column in args.by or ["study_type"]:
             if len(table):
-                scores_by(table, column, n_resamples=1)
+                subgroup_scores(table, column, n_resamples=1)
 
 
 def open_model(args, studies):
-    """Return the model, at the operating point that was asked for."""
+    """Return the model at the requested operating point."""
     model = load_model(args.model, device=args.device)
     if args.refit_on:
-        whole = local = read_studies(args.refit_on)
+        everything = local = read_studies(args.refit_on)
         if args.refit_split:
-            names = sorted(set(whole["split"]))
+            names = sorted(set(everything["split"]))
             expected = f"--refit-split among {names} in {args.refit_on}"
-            local = of_split(whole, [args.refit_split], expected)
+            local = of_split(everything, [args.refit_split], expected)
         if args.refit_labels:
-            local = join_labels(local, args.refit_labels, others=whole["study"])
+            local = join_labels(local, args.refit_labels, others=everything["study"])
         local = local[local["label"].notna()]
         check_apart(local, studies)
         print(f"Refitting threshold and calibration on {len(local):,} labelled studies ...")
@@ -157,8 +155,8 @@ def open_model(args, studies):
 
 
 def check_apart(local, studies):
-    """Refuse to refit on what is reported, on its views or on its patients."""
-    remedy = "figures on those who chose a threshold are too good; see --refit-split"
+    """Refuse to refit on studies, views or patients that are reported."""
+    remedy = "figures of studies that chose the threshold are too good; see --refit-split"
     first, second = (list(chain.from_iterable(table["views"])) for table in (local, studies))
     codes = file_codes([*first, *second]).tolist()
     if shared := set(codes[: len(first)]) & set(codes[len(first) :]):
@@ -169,7 +167,7 @@ def check_apart(local, studies):
     keys = [patient_keys(table["patient"]) for table in (local, studies)]
     patients = set(keys[0]) & set(keys[1])
     warn_of_lookalikes([*keys[0], *keys[1]])
-    # The folder of the dataset is where the parts of a study's key begin.
+    # Equal ids mean equal patients only within one dataset folder.
     roots, others = ({root(row) for row in table.itertuples()} for table in (local, studies))
     if patients and roots & others:
         raise ValueError(
@@ -178,37 +176,36 @@ def check_apart(local, studies):
         )
     if patients:
         print(
-            f"Caution: {len(patients)} patients of --refit-on are called as some of those "
-            f"reported, such as {min(patients)}; if they are the same people, figures are too good"
+            f"Caution: {len(patients)} patient ids of --refit-on also occur in the reported data, "
+            f"such as {min(patients)}; if they are the same people, figures are too good"
         )
 
 
 def root(row):
-    """Return the folder of a study's dataset, or that of all where a key is longer than a path."""
+    """Return the dataset folder of a study, or the file system root if its key is longer."""
     parents = Path(row.views[0]).parents
     return parents[min(row.study.count("/") + 1, len(parents) - 1)]
 
 
 def alerts(args, model, studies):
-    """Return what makes the figures say less than they seem to."""
+    """Return warnings for the top of the report."""
     unseen = sorted(set(studies["study_type"]) - trained_types(model))
-    return [
-        *(
-            ["the train split, which the model may have learned from, is scored"]
-            * (args.split == "train")
-        ),
-        *([f"the model never saw {', '.join(unseen)} in training"] if unseen else []),
-    ]
+    found = []
+    if args.split == "train":
+        found.append("the train split, on which the model may have been trained, is scored")
+    if unseen:
+        found.append(f"the model never saw {', '.join(unseen)} in training")
+    return found
 
 
 def trained_types(model):
-    """Return the study types that a model or the members of an ensemble learned from."""
+    """Return the study types that a model, or any member of an ensemble, was trained on."""
     members = getattr(model, "estimators_", [model])
     return {name for net in members for name in net.study_types_}
 
 
 def about(args, model, run):
-    """Return what the report says of the model and the data."""
+    """Describe model and data for the report."""
     refitted = f", refitted on {args.refit_on.resolve().name}" if args.refit_on else ""
     refitted += f", split {args.refit_split}" if args.refit_split else ""
     members = getattr(model, "estimators_", [model])
@@ -225,7 +222,7 @@ def about(args, model, run):
 
 
 def threshold(text):
-    """Return a threshold from the command line, a number or a rule."""
+    """Parse a threshold: a number or a rule."""
     try:
         value = float(text)
     except ValueError:
@@ -238,7 +235,7 @@ def threshold(text):
 
 
 def study_type(text):
-    """Return a body part and its study type from the command line, None to leave it out."""
+    """Parse NAME=TYPE into body part and study type; None leaves the body part out."""
     part, sign, name = text.partition("=")
     if not sign:
         raise argparse.ArgumentTypeError(f"expected NAME=TYPE, such as HIP=XR_HIP, got {text!r}")
@@ -256,19 +253,29 @@ def parse(argv):
     add("--split", help="train, valid or test (default: all but train)")
     add("--labels", type=Path, metavar="CSV", help="columns study, label, and any others")
     add("--readers", nargs="+", default=[], metavar="COLUMN", help="readers' labels in --labels")
-    add("--gold", metavar="COLUMN", help="what readers are held against (default: each other)")
+    add("--gold", metavar="COLUMN", help="reference for the readers (default: each other)")
     add("--by", nargs="+", default=[], metavar="COLUMN", help="site, scanner, sex ... in --labels")
     add("--study-type", action="append", type=study_type, default=[], metavar="NAME=TYPE",
-        help="DICOM: the type of a body part; without TYPE, it is left out")  # fmt: skip
-    add("--modalities", nargs="+", metavar="NAME", help="DICOM: whose files (default: CR DX RF)")
+        help="DICOM: study type of a body part; an empty TYPE leaves it out")  # fmt: skip
+    add(
+        "--modalities",
+        nargs="+",
+        metavar="NAME",
+        help="DICOM: modalities to read (default: CR DX RF)",
+    )
     add("--on-bad-file", choices=["raise", "skip"], help="DICOM: what to do with bad headers")
-    add("--threshold", type=threshold, help="a number, youden, or sensitivity=0.95 (where chosen)")
-    add("--refit-on", type=Path, metavar="DIR", help="labelled studies for threshold, calibration")
-    add("--refit-split", help="their split; not what the model was trained on (default: all)")
+    add("--threshold", type=threshold, help="a number, youden, or sensitivity=0.95")
+    add(
+        "--refit-on",
+        type=Path,
+        metavar="DIR",
+        help="labelled studies to refit threshold and calibration",
+    )
+    add("--refit-split", help="their split, not used in training (default: all)")
     add("--refit-labels", type=Path, metavar="CSV", help="their labels")
     add("--notes", nargs="+", default=[], metavar="TEXT",
-        help="sentences for the model card, such as how the labels came about")  # fmt: skip
-    add("--cases", type=int, default=4, help="misses and false alarms to show")
+        help="sentences for the model card, such as the source of the labels")  # fmt: skip
+    add("--cases", type=int, default=4, help="false negatives and false positives to show")
     add("--device", default="auto")
     add("--experiment", default="predict", help="name of the MLflow experiment")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -278,5 +285,5 @@ def parse(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
     sys.exit(main())

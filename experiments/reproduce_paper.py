@@ -1,10 +1,10 @@
-"""Do the paper's kappas come out again? Its protocol by one command, its Table 2 with our column.
+"""Does the paper reproduce? Run its protocol, and add our kappas to its Table 2.
 
 python experiments/reproduce_paper.py --data MURA-v1.1 --protocol v3   # one model: a GPU night
 python experiments/reproduce_paper.py --data MURA-v1.1 --protocol v4   # ten models: a week-end
 python experiments/reproduce_paper.py                                  # phantoms, minutes
 
-The same command with the same --out goes on where it was stopped: finished models are kept.
+The same command with the same --out resumes: finished models are reused.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import join_notes, prediction_table, write_competition
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import format_paper_table, is_mura, paper_table
-from mura_skorch.report import judge, write_report
+from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.studies import explode_views
 from mura_skorch.tracking import Run, log_scores, runs_link, use_experiment
 from mura_skorch.tracking.mlflow_model import save_mlmodel
@@ -46,15 +46,15 @@ PROTOCOLS = {
     "v4": {"image_size": 320, "degrees": 30, "n_seeds": 10, "n_members": 5},
 }
 COMMON = {"weights": "IMAGENET1K_V1", "max_epochs": 10, "lr": 1e-4, "valid_share": 0.1}
-# What phantoms and minutes on two cores need in their place.
+# For phantoms: minutes on two cores.
 SMALL = {"weights": "none", "max_epochs": 2, "lr": 5e-4, "valid_share": 0.2, "image_size": 64}
 SMALL_V4 = {"n_seeds": 3, "n_members": 2}
-# Settings that models must share to stand in one ensemble.
+# Settings that all members of an ensemble share.
 SHARED = ("protocol", "select_on_valid", "image_size", "degrees", *COMMON)
 
 
 def main(argv=None):
-    """Train, choose, judge and tabulate; return 0, or 130 after Ctrl-C."""
+    """Train, select members, evaluate and report; return 0, or 130 after Ctrl-C."""
     args = parse(argv)
     torch.set_num_threads(args.threads)
     try:
@@ -73,30 +73,26 @@ def main(argv=None):
             nets = [fit_seed(seed, train, valid, args, parent) for seed in range(args.n_seeds)]
         except KeyboardInterrupt:
             parent.status = "KILLED"
-            print(f"Stopped; pass --out {args.out} to go on with the models that are finished")
+            print(f"Stopped; pass --out {args.out} to resume after the models that are finished")
             return 130
         model, about = choose(nets, args, parent)
         shutil.rmtree(args.out / "model", ignore_errors=True)  # of an earlier call
         save_mlmodel(model, args.out / "model")
         parent.log_folder(args.out / "model", "model")
-        found = judge(model, valid, n_cases=args.cases)
+        found = collect_predictions(model, valid, n_cases=args.cases)
         scores = write_report(
             args.out / "report",
-            found.predictions,
-            view_predictions=found.view_predictions,
+            found,
             histories={f"seed_{net.seed_}": net.history for net in nets},
             about=about,
-            cases=found.cases,
-            model=found.model,
             published=is_mura(studies),
-            title=f"The MURA paper's protocol {args.protocol}"
-            + " (shortened)" * bool(departures(args))
-            + " - selected on the split reported" * args.select_on_valid,
+            title=title(args),
         )
         table = paper_table(scores, published=is_mura(studies))
         text = "\n".join([format_paper_table(table), note or ""])
         (args.out / "report" / "table_2.txt").write_text(text, encoding="utf-8")
-        table = table.assign(**({"note": note} if note else {}))
+        if note:
+            table = table.assign(note=note)
         table.to_csv(args.out / "report" / "table_2.csv", index=False)
         root = "MURA-v1.1" if is_mura(studies) else args.data.resolve().name
         write_competition(found.predictions, args.out / "predictions.csv", root=root)
@@ -112,8 +108,18 @@ def main(argv=None):
     return 0
 
 
+def title(args):
+    """Return the title of the report, which names departures from the protocol."""
+    text = f"The MURA paper's protocol {args.protocol}"
+    if departures(args):
+        text += " (shortened)"
+    if args.select_on_valid:
+        text += " - selected on the split reported"
+    return text
+
+
 def fit_seed(seed, train, valid, args, parent):
-    """Return the model of a seed, trained on single views, or as an earlier call left it."""
+    """Return the model of a seed: trained on single views, or saved by an earlier call."""
     folder = args.out / "models" / f"seed_{seed}"
     if not (folder / "model.json").is_file():
         held_out = PatientSplit(args.valid_share)  # the same patients for every seed
@@ -150,7 +156,7 @@ def fit_seed(seed, train, valid, args, parent):
 
 
 def choose(nets, args, parent):
-    """Return the mean of the models with the lowest validation losses, and what a report says."""
+    """Average the models with the lowest validation losses; also return facts for the report."""
     ranked = sorted(nets, key=best_valid_loss)  # type: ignore[arg-type]  # all have one
     members = ranked[: args.n_members]
     listed = ", ".join(f"{net.seed_} ({best_valid_loss(net):.4f})" for net in ranked)
@@ -161,7 +167,7 @@ def choose(nets, args, parent):
         chosen_on = "ON THE VALID SPLIT THAT IS REPORTED (--select-on-valid): figures are too good"
     about = {
         "Question": __doc__.splitlines()[0],
-        "Data": f"{args.data.name}: trained on single views of the train split, judged on whole "
+        "Data": f"{args.data.name}: trained on single views of the train split, evaluated on "
         "studies of the valid split",
         "Protocol": f"{args.protocol}: {args.image_size} pixels, rotation up to {args.degrees} "
         "degrees, loss of each view weighted by views, batches of 8 views, abnormal above 0.5",
@@ -176,7 +182,7 @@ def choose(nets, args, parent):
 
 
 def departures(args):
-    """Return in what the settings differ from the protocol's, in words."""
+    """Describe the differences between the settings and the protocol."""
     settings = COMMON | PROTOCOLS[args.protocol]
     return [
         f"{name} {Path(str(getattr(args, name))).name} instead of {value}"
@@ -211,7 +217,7 @@ def read(args):
 
 
 def keep_settings(args, studies):
-    """Write the settings to the folder, which must hold no models of other ones."""
+    """Write the settings to the folder; raise if its models have other settings."""
     settings = {name: getattr(args, name) for name in SHARED}
     settings["data"] = data_digest(prediction_table(studies[studies["split"] != "test"]))
     file = args.out / "settings.json"
@@ -226,26 +232,30 @@ def keep_settings(args, studies):
 
 
 def parse(argv):
-    """Return the arguments; None where protocol and data decide."""
+    """Return the arguments; None for defaults that depend on protocol and data."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--data", type=Path, help="MURA's folder or one like it (default: drawn phantoms)")
     add("--protocol", choices=PROTOCOLS, default="v3", help="version of the paper")
-    add("--select-on-valid", action="store_true", help="choose epochs and members on valid itself")
+    add(
+        "--select-on-valid",
+        action="store_true",
+        help="select epochs and members on the valid split itself",
+    )
     add("--image-size", type=int, metavar="PIXELS")
     add("--max-epochs", type=int)
     add("--n-seeds", type=int, help="models trained")
-    add("--n-members", type=int, help="models averaged, those of the lowest validation loss")
+    add("--n-members", type=int, help="models averaged: those with the lowest validation loss")
     add("--weights", help="torchvision name, path, or none (default: ImageNet's; phantoms: none)")
     add("--lr", type=float)
-    add("--valid-share", type=float, help="share of the train split's patients that choose")
+    add("--valid-share", type=float, help="share of the train split's patients for validation")
     add("--device", default="auto")
-    add("--threads", type=int, default=count_cores(), help="CPU threads; the numbers depend on it")
+    add("--threads", type=int, default=count_cores(), help="CPU threads; changes the rounding")
     add("--workers", type=int, default=0, help="processes that read images")
-    add("--cache", type=Path, help="folder that keeps prepared views, so that none is read twice")
-    add("--cases", type=int, default=4, help="misses and false alarms to show")
+    add("--cache", type=Path, help="folder for prepared views, so that each is decoded once")
+    add("--cases", type=int, default=4, help="false negatives and false positives to show")
     add("--experiment", default="reproduce_paper", help="name of the MLflow experiment")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     add("--out", type=Path, default=Path("results") / stamp, help="folder of models and report")
@@ -254,5 +264,5 @@ def parse(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # in a log, how far long work is
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
     sys.exit(main())

@@ -50,7 +50,7 @@ PUBLIC = [
 SCRIPT = """
 from mura_skorch import MuraEnsemble, PatientSplit, StudyDenseNet, ValidStudies, kappa_interval
 from mura_skorch.evaluation import compare_models
-from mura_skorch.report import judge
+from mura_skorch.report import collect_predictions
 from mura_skorch.calibration import choose_threshold
 from mura_skorch.plots import RocDisplay
 from mura_skorch.report import read_report, write_report
@@ -67,7 +67,7 @@ reveal_type(MuraEnsemble.of([clf]).predict_proba(valid))  # numpy.ndarray
 reveal_type(scores)  # pandas.core.frame.DataFrame
 reveal_type(kappa_interval([0, 1], [0, 1]).kappa)  # float
 reveal_type(choose_threshold([0, 1], [0.2, 0.7], "youden"))  # float
-reveal_type(judge(clf, valid).predictions)  # pandas.core.frame.DataFrame
+reveal_type(collect_predictions(clf, valid).predictions)  # pandas.core.frame.DataFrame
 reveal_type(RocDisplay.from_predictions([0, 1], y_score))  # mura_skorch.plots.roc.RocDisplay
 
 MuraClassifier(train_split=ValidStudies(valid), random_state=None, verbose=0)
@@ -90,7 +90,7 @@ clf.save(None)  # error
 kappa_interval([0, 1], [0, 1], method="exact")  # error
 study_scores([0, 1], [0.2, 0.7], interval=0.95)  # error
 compare_models([0, 1], [0.2, 0.7])  # error
-judge(clf, valid, cases=4)  # error
+collect_predictions(clf, valid, cases=4)  # error
 """
 
 

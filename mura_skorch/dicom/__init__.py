@@ -1,4 +1,4 @@
-"""DICOM: files as hospitals have them go in, views and study tables come out."""
+"""Read DICOM files: study tables from folders, greyscale views from files."""
 
 from mura_skorch.dicom.scan import holds_dicom
 from mura_skorch.dicom.studies import read_dicom_studies

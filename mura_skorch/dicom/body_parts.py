@@ -1,4 +1,4 @@
-"""Body parts: files and what their headers call them go in, the files' study types come out."""
+"""Map body parts of DICOM headers to study types."""
 
 import re
 from collections import Counter
@@ -9,39 +9,50 @@ from mura_skorch.dicom.scan import LeftOut
 
 __all__ = ["with_study_types"]
 
-# Body parts as DICOM PS3.16, annex L and common devices call them, without spaces and hyphens.
+# Terms of DICOM PS3.16, annex L and of common devices, without spaces and hyphens.
 STUDY_TYPES = {
-    **{"ELBOW": "XR_ELBOW", "FINGER": "XR_FINGER", "FINGERS": "XR_FINGER", "THUMB": "XR_FINGER"},
-    **{"FOREARM": "XR_FOREARM", "LOWERARM": "XR_FOREARM", "RADIUSULNA": "XR_FOREARM"},
-    **{"HAND": "XR_HAND", "HANDS": "XR_HAND", "HUMERUS": "XR_HUMERUS", "UPPERARM": "XR_HUMERUS"},
-    **{"SHOULDER": "XR_SHOULDER", "WRIST": "XR_WRIST"},
-    **{f"{joint}JOINT": f"XR_{joint}" for joint in ("ELBOW", "SHOULDER", "WRIST")},
+    "ELBOW": "XR_ELBOW",
+    "ELBOWJOINT": "XR_ELBOW",
+    "FINGER": "XR_FINGER",
+    "FINGERS": "XR_FINGER",
+    "THUMB": "XR_FINGER",
+    "FOREARM": "XR_FOREARM",
+    "LOWERARM": "XR_FOREARM",
+    "RADIUSULNA": "XR_FOREARM",
+    "HAND": "XR_HAND",
+    "HANDS": "XR_HAND",
+    "HUMERUS": "XR_HUMERUS",
+    "UPPERARM": "XR_HUMERUS",
+    "SHOULDER": "XR_SHOULDER",
+    "SHOULDERJOINT": "XR_SHOULDER",
+    "WRIST": "XR_WRIST",
+    "WRISTJOINT": "XR_WRIST",
 }
 
 
 def with_study_types(
     files: list[dict[str, Any]], own: Mapping[str, str | None], left_out: LeftOut
 ) -> list[dict[str, Any]]:
-    """Return the files with their ``study_type``, without those that are to be left out.
+    """Add ``study_type`` to files, and drop body parts that are left out.
 
     Parameters
     ----------
     files : list of dict
         As `mura_skorch.dicom.scan.read_headers` returns them.
     own : dict of str to str or None
-        Study types by body part, beside or in place of the known ones; None leaves files out.
+        Study types by body part, which extend or override the known ones. None drops files.
     left_out : dict of str to list of str
-        Takes the paths of those that are.
+        The paths of dropped files are added here.
 
     Returns
     -------
     list of dict
-        A file that names no body part has the only type of its study, where there is one.
+        A file without a body part gets the type of its study, if that has only one.
 
     Raises
     ------
     ValueError
-        A body part has no study type, or none is left.
+        A body part has no study type, or no file is left.
     """
     known = {**STUDY_TYPES, **{_plain(part): name for part, name in own.items()}}
     parts = [_plain(file["BodyPartExamined"]) for file in files]
@@ -58,20 +69,24 @@ def with_study_types(
         elif part not in known:
             unknown[file["BodyPartExamined"]] += 1
         elif (name := known[part]) is None:
-            left_out["of a body part that study_types leaves out"].append(file["path"])
+            left_out["of a body part that study_types drops"].append(file["path"])
         else:
             typed.append({**file, "study_type": name})
     if unknown:
         named = ", ".join(f"{part!r} ({n:,} files)" for part, n in unknown.most_common())
         example = next(iter(unknown))
         raise ValueError(
-            f"expected a study type for each BodyPartExamined, got none for {named}. Name them, or "
-            f'leave them out with None: study_types={{{example!r}: "XR_HAND", ...}}'
+            f"expected a study type for each BodyPartExamined, got none for {named}. Add them, or "
+            f'drop them with None: study_types={{{example!r}: "XR_HAND", ...}}'
         )
     if not typed:
-        raise ValueError("expected body parts to take, got study_types that leave all out")
+        raise ValueError(
+            "expected at least one body part with a study type, got study_types that drop all of "
+            "them; give one of them a name"
+        )
     return typed
 
 
 def _plain(part: str) -> str:
+    """Return a body part without case, blanks, hyphens and underscores."""
     return re.sub(r"[\s_-]", "", part).upper()

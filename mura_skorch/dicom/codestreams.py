@@ -1,38 +1,38 @@
-"""Codestreams: a compressed frame and its header go in, an error comes out where they disagree."""
+"""Check that compressed pixels have the size their DICOM header states."""
 
 import struct
 from typing import Any
 
 __all__ = ["check_codestream"]
 
-# ITU-T T.81, table B.1, and T.87: a frame's header is SOF0 to SOF15 without DHT, JPG and DAC, or
+# ITU-T T.81, table B.1, and T.87: frame headers are SOF0 to SOF15, except DHT, JPG and DAC, and
 # SOF55 of JPEG-LS.
 _SOF = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _RLE = "1.2.840.10008.1.2.5"
-_JPEG, _SIZ = b"\xff\xd8", b"\xff\x4f\xff\x51"  # T.800, A.5.1: SIZ follows the start at once
+_JPEG, _SIZ = b"\xff\xd8", b"\xff\x4f\xff\x51"  # T.800, A.5.1: SIZ directly follows the start
 
 
 def check_codestream(frame: bytes, found: Any) -> int:
-    """Compare the size that compressed pixels give themselves with that of their header.
+    """Raise if compressed pixels and their DICOM header differ in size.
 
-    Decoders take memory for the former, before anybody can look at what came out.
+    Decoders allocate memory by the size in the pixels, before the result can be checked.
 
     Parameters
     ----------
     frame : bytes
         One frame: JPEG, JPEG-LS, JPEG 2000 or RLE.
     found : pydicom.Dataset
-        What describes the pixels, and its ``file_meta``.
+        The elements that describe the pixels, and ``file_meta``.
 
     Returns
     -------
     int
-        Bits of a value, as the codestream tells; with RLE, the bits allocated.
+        Bits per value in the codestream; with RLE, the bits allocated.
 
     Raises
     ------
     ValueError
-        They differ, or the frame has no header.
+        The sizes differ, or the frame has no header.
     """
     expected = found.Rows, found.Columns, found.SamplesPerPixel
     try:
@@ -47,8 +47,8 @@ def check_codestream(frame: bytes, found: Any) -> int:
         raise ValueError("its compressed pixels have no header") from None
     if (rows, columns, samples) != expected:
         raise ValueError(
-            f"its compressed pixels are {columns} x {rows} with {samples} samples, its header "
-            f"tells of {found.Columns} x {found.Rows} with {found.SamplesPerPixel}"
+            f"its compressed pixels are {columns} x {rows} with {samples} samples, but its header "
+            f"says {found.Columns} x {found.Rows} with {found.SamplesPerPixel}"
         )
     return bits
 
@@ -59,7 +59,7 @@ def _jpeg(frame: bytes) -> tuple[int, int, int, int]:
     while frame[place] == 0xFF:
         marker = frame[place + 1]
         if marker == 0xFF:
-            place += 1  # filling
+            place += 1  # fill byte
         elif marker in _SOF:
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, place + 4)
             return rows, columns, samples, bits

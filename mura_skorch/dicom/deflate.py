@@ -1,4 +1,4 @@
-"""Deflated DICOM: an open file goes in, one that is not deflated comes out, and never a bomb."""
+"""Inflate deflated DICOM files, with a limit on their size."""
 
 import io
 import zlib
@@ -8,37 +8,37 @@ from PIL import Image
 
 __all__ = ["inflated"]
 
-HEADER = 16 * 2**20  # bytes: far more than the fields of a radiograph before its pixels take
+HEADER = 16 * 2**20  # bytes; far more than the header of a radiograph
 BYTES_PER_PIXEL = 4
 
 
 def inflated(file: BinaryIO, pydicom: Any, *, header_only: bool = False) -> BinaryIO:
-    """Return an open DICOM file, or its fields in memory if they are deflated.
+    """Return an open DICOM file, or its inflated data set in memory.
 
     Parameters
     ----------
     file : binary file
-        At its start, where it is left if it is not deflated.
+        At its start. It is reset to its start if it is not deflated.
     pydicom : module
-        Which reads the transfer syntax.
+        The imported package, which reads the transfer syntax.
     header_only : bool, default=False
-        Whether what lies behind the first 16 MiB is of no interest.
+        Inflate only the first 16 MiB.
 
     Returns
     -------
     binary file
-        Of deflated fields, those that follow the file's own, which said that they are deflated.
+        For a deflated file, the data set without the file meta information.
 
     Raises
     ------
     PIL.Image.DecompressionBombError
-        They are more than 4 bytes for each of ``PIL.Image.MAX_IMAGE_PIXELS``, and a header.
+        More than 4 bytes for each of ``PIL.Image.MAX_IMAGE_PIXELS``, plus a header.
     ValueError, zlib.error
-        They are truncated or damaged.
+        The data are truncated or damaged.
     """
     if file.read(132)[128:] != b"DICM":
         file.seek(0)
-    if file.read(2) != b"\x02\x00":  # no group of the file's own
+    if file.read(2) != b"\x02\x00":  # no file meta information
         file.seek(0)
         return file
     file.seek(-2, 1)
@@ -51,12 +51,12 @@ def inflated(file: BinaryIO, pydicom: Any, *, header_only: bool = False) -> Bina
     limit = HEADER
     if not header_only:
         pixels = Image.MAX_IMAGE_PIXELS
-        limit = 0 if pixels is None else HEADER + BYTES_PER_PIXEL * pixels  # 0 is none to zlib
+        limit = 0 if pixels is None else HEADER + BYTES_PER_PIXEL * pixels  # 0: no limit
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     data = inflater.decompress(file.read(), limit)
     if limit and len(data) >= limit:
         if not header_only:
             raise Image.DecompressionBombError(f"more than {limit:,} bytes inflated")
     elif not inflater.eof:
-        raise ValueError("its deflated fields are not complete")
+        raise ValueError("its deflated data are incomplete")
     return io.BytesIO(data)

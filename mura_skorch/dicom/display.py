@@ -1,4 +1,4 @@
-"""Read from a DICOM header how stored values become grey values."""
+"""Read the display settings of a DICOM header: lookup tables, window, padding."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,21 +22,21 @@ class Table:
     entries : ndarray of shape (n_entries,), int64
         From 0 to 65535.
     first : int
-        The value that the first entry is for.
+        Input value of the first entry.
     """
 
     entries: np.ndarray
     first: int
 
     def look_up(self, values: np.ndarray) -> np.ndarray:
-        """Return the entries for the values; those outside the table take its ends."""
+        """Return the entries for the values; outside the table, its first or last entry."""
         places = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
         return self.entries[places.astype(np.int64)]
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window in units of the modality, such as Hounsfield units.
+    """A window, in units of the modality such as Hounsfield units.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Window:
     function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """Return the values from 0 (black) to 1 (white), see PS3.3, C.11.2.1.2 and C.11.2.1.3."""
+        """Map values to 0 (black) to 1 (white), see PS3.3, C.11.2.1.2 and C.11.2.1.3."""
         center, width = self.center, self.width
         if self.function == "SIGMOID":
             return 1 / (1 + np.exp(-4 * ((values - center) / width)))
@@ -63,20 +63,20 @@ class Window:
 
 @dataclass(frozen=True)
 class Display:
-    """How the stored values of a greyscale image become grey values.
+    """Mapping from the stored values of a greyscale image to grey values.
 
     Attributes
     ----------
     modality : Table or None
-        Modality LUT; with it, `slope` is 1 and `intercept` is 0.
+        Modality LUT. If there is one, `slope` is 1 and `intercept` is 0.
     slope, intercept : float
         Finite, the slope is not 0.
     voi : Table, Window or None
-        What selects the values of interest.
+        VOI LUT or window.
     padding : tuple of int or None
-        Smallest and largest stored value that is padding.
+        Smallest and largest stored value of padding.
     is_inverse : bool
-        Whether small values are white.
+        Whether small values are shown white.
     """
 
     modality: Table | None
@@ -88,7 +88,7 @@ class Display:
 
 
 def read_display(found: Any) -> Display:
-    """Return how a header wants its stored values displayed.
+    """Read how the stored values are to be displayed.
 
     Parameters
     ----------
@@ -98,14 +98,14 @@ def read_display(found: Any) -> Display:
     Raises
     ------
     UnsuitableImageError
-        An element has no usable value; names it.
+        An element has no usable value; the message names it.
 
     Notes
     -----
-    Elements of VR "US or SS" are read as 16 bits whose sign the data decide, not the VR in the
-    file, which writers get wrong: padding and the modality LUT follow the PixelRepresentation [1]_;
-    the VOI LUT is signed if the modality's output can be negative [2]_. Where a table so read would
-    lie outside all possible values, the other sign is meant.
+    Elements of VR "US or SS" are read as 16 bits. Their sign follows from the data, since the VR in
+    the file is often wrong: padding and the modality LUT follow the PixelRepresentation [1]_; the
+    VOI LUT is signed if the modality's output can be negative [2]_. If a table would then lie
+    outside all possible values, the other sign is used.
 
     References
     ----------
@@ -134,10 +134,12 @@ def read_display(found: Any) -> Display:
 
 
 def _or(value: float | None, default: float) -> float:
+    """Return the value, or the default for None."""
     return default if value is None else value
 
 
 def _window(found: Any) -> Window | None:
+    """Return the first window of a header, None without a usable one."""
     center, width = decimal(found, "WindowCenter"), decimal(found, "WindowWidth")
     if center is None or width is None:
         return None
@@ -151,6 +153,7 @@ def _window(found: Any) -> Window | None:
 
 
 def _padding(found: Any, is_signed: bool) -> tuple[int, int] | None:
+    """Return the smallest and the largest padding value, None without padding."""
     if _PADDING[0] not in found:
         return None
     ends = []
@@ -166,15 +169,15 @@ def _padding(found: Any, is_signed: bool) -> tuple[int, int] | None:
 
 
 def _table(found: Any, name: str, inputs: tuple[float, float]) -> Table:
-    """Return the first lookup table of a sequence, for values within these limits.
+    """Return the first lookup table of a sequence, for inputs within these limits.
 
-    Writers disagree on how many bits there are and on whether entries of 8 bits lie two in a word,
-    so only the number of words tells. What lies behind the last entry is padding.
+    Files disagree about the number of bits, and about whether a word holds two entries of 8 bits,
+    so this is decided by the number of words. Words after the last entry are padding.
     """
     try:
         item = found.get(name)[0]
         descriptor, data = item["LUTDescriptor"].value, item["LUTData"].value
-    except Exception:  # the sequence is no sequence, or its item lacks a part
+    except Exception:  # not a sequence, or an incomplete item
         raise unsuitable(name, "a table with LUTDescriptor and LUTData", "another") from None
     numbers = _words(found, descriptor, f"{name} LUTDescriptor")
     if len(numbers) < 2:
@@ -190,7 +193,7 @@ def _table(found: Any, name: str, inputs: tuple[float, float]) -> Table:
 
 
 def _first_value(word: int, n_entries: int, inputs: tuple[float, float]) -> int:
-    """Return the first input value of a table from its 16 bits."""
+    """Return the first input value of a table, from its 16 bits."""
     if word < 2**15:
         return word
     signed, unsigned = word - 2**16, word
@@ -201,7 +204,7 @@ def _first_value(word: int, n_entries: int, inputs: tuple[float, float]) -> int:
 
 
 def _words(found: Any, value: Any, name: str) -> np.ndarray:
-    """Return numbers of 16 bits as unsigned ones, whatever the VR they were written with."""
+    """Return numbers of 16 bits as unsigned integers, whatever their VR."""
     if isinstance(value, bytes):
         order = "<" if found.file_meta.TransferSyntaxUID.is_little_endian else ">"
         words = np.frombuffer(value[: len(value) // 2 * 2], f"{order}u2")

@@ -1,4 +1,4 @@
-"""Turn stored values of a DICOM file into grey values from 0 to 255."""
+"""Convert stored values of a DICOM file to grey values from 0 to 255."""
 
 from typing import Any
 
@@ -12,45 +12,45 @@ __all__ = ["check_display", "grey_values"]
 
 
 def grey_values(stored: np.ndarray, found: Any, note: Note) -> np.ndarray:
-    """Return the pixels of a DICOM file as its header wants them shown.
+    """Convert the pixels of a DICOM file to grey values as its header prescribes.
 
     Parameters
     ----------
     stored : ndarray of shape (H, W) or (H, W, 3), integer
-        Pixels as decoded; with three samples, red, green and blue.
+        Decoded pixels; three samples are red, green and blue.
     found : pydicom.Dataset
-        The fields that describe them, checked.
+        The checked elements that describe them.
     note : callable
-        Takes a sentence where the header's window is not used.
+        Called with a sentence if the window of the header is not used.
 
     Returns
     -------
     ndarray of shape (H, W), uint8
-        0 is black whatever the file counts as zero.
+        0 is black, also for files whose 0 is white.
 
     Raises
     ------
     ValueError
-        The pixels are no integers, or an element has no usable value.
+        The pixels are not integers, or an element has no usable value.
 
     Notes
     -----
-    Stored values pass what the header says, in the standard's order [1]_:
+    The elements of the header are applied in the order of the standard [1]_:
 
     - the modality LUT, or rescale slope and intercept;
-    - the first VOI LUT, or else the first window with its function. The window's range, or the
-      smallest and largest entry of the table, becomes 0 and 255;
-    - without either, or with a window of no width, the smallest value of the image becomes 0 and
-      its largest 255, as in most viewers. By the number of bits instead, a 12-bit image that uses
-      300 to 900 would keep 37 grey values of 256; and the range found is never the wider one.
-      The same happens, with a note, where window or table leaves one grey value of an image that
-      has several: some writers give windows in other units.
-    - MONOCHROME1 and the presentation LUT shape INVERSE, which mean the same, are inverted.
+    - the first VOI LUT, or else the first window with its function. The range of the window, or the
+      smallest and largest entry of the table, is mapped to 0 and 255;
+    - without either, or with a window of zero width, the smallest value of the image is mapped to 0
+      and the largest to 255, as in most viewers. Scaling by the number of bits would leave 37 of
+      256 grey values for a 12-bit image with values from 300 to 900. The same is done, with a note,
+      if the window or table maps an image of several values to one grey value, since some devices
+      write windows in other units;
+    - MONOCHROME1 and the presentation LUT shape INVERSE, which are synonyms, are inverted.
 
-    Padding takes no part in the range and becomes black. Colour becomes ITU-R 601 luma; with more
-    than 8 bits stored, it is scaled from the smallest to the largest value, too. An image of one
-    value carries no contrast and becomes zeros. Display shutters and overlays are not applied: what
-    a viewer would cover stays to be seen.
+    Padding is excluded from the range and becomes black. Colour becomes ITU-R 601 luma; with more
+    than 8 bits stored, it is also scaled from the smallest to the largest value. An image of one
+    value becomes zeros. Display shutters and overlays are not applied, so regions that a viewer
+    would cover are visible.
 
     References
     ----------
@@ -88,13 +88,13 @@ def grey_values(stored: np.ndarray, found: Any, note: Note) -> np.ndarray:
 
 
 def check_display(found: Any) -> None:
-    """Raise `UnsuitableImageError` where a checked header cannot be displayed."""
+    """Raise `UnsuitableImageError` if a checked header cannot be displayed."""
     if found.PhotometricInterpretation.startswith("MONOCHROME"):
         read_display(found)
 
 
 def _padding(stored: np.ndarray, display: Display) -> np.ndarray | None:
-    """Return where the image is padded, None where it is not."""
+    """Return a mask of the padding, None without padding."""
     if display.padding is None:
         return None
     low, high = display.padding
@@ -105,11 +105,11 @@ def _padding(stored: np.ndarray, display: Display) -> np.ndarray | None:
 def _displayed(
     stored: np.ndarray, ends: tuple[int, int], display: Display, *, with_voi: bool = True
 ) -> np.ndarray:
-    """Return stored values as grey values from 0 to 255, inverted where the header says so."""
+    """Convert stored values to grey values from 0 to 255, inverted if the header says so."""
     voi = display.voi if with_voi else None
     if stored.dtype.itemsize > 2:
         return _grey(stored.astype(np.int64), ends, display, voi)
-    # Each value there may be once, instead of each pixel: ten times as fast.
+    # Converting each possible value once is ten times as fast as converting each pixel.
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     places = np.arange(256**native.itemsize, dtype=f"u{native.itemsize}")
     table = _grey(places.view(native.dtype).astype(np.int64), ends, display, voi)
@@ -119,7 +119,7 @@ def _displayed(
 def _grey(
     values: np.ndarray, ends: tuple[int, int], display: Display, voi: Table | Window | None
 ) -> np.ndarray:
-    """Return grey values of stored ones; `ends` are the smallest and the largest in the image."""
+    """Convert values; `ends` are the smallest and the largest stored value of the image."""
     if voi is None:
         low, high = ends
         if low == high:
@@ -140,10 +140,12 @@ def _grey(
 
 
 def _name(voi: Table | Window) -> str:
+    """Name a VOI LUT or a window in a message."""
     if isinstance(voi, Table):
         return "the VOILUTSequence"
     return f"the window (WindowCenter {voi.center:g}, WindowWidth {voi.width:g})"
 
 
 def _luma_of_bytes(colours: np.ndarray) -> np.ndarray:
+    """Return the luma of colours of 8 bits."""
     return np.array(Image.fromarray(colours.astype(np.uint8)).convert("L"))

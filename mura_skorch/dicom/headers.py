@@ -1,6 +1,7 @@
-"""Read the headers of DICOM files, complete and check the elements that describe the pixels."""
+"""Read, complete and validate the headers of DICOM files."""
 
 import logging
+import math
 import re
 import warnings
 from typing import Any, BinaryIO
@@ -18,44 +19,44 @@ _INSTALL = "Install what reads DICOM: pip install pydicom python-gdcm pylibjpeg 
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOURS = ("RGB", "YBR_")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-# Three digits after the comma may be thousands: 1,000 is one or a thousand.
+# Three digits after a comma are ambiguous: 1,000 is one or a thousand.
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+,(\d{1,2}|\d{4,})|0,\d+)([eE][+-]?\d+)?", re.ASCII)
-# What a message may quote; other text may be a patient's name that a damaged length moved here.
+# Values that a message may quote. Other text may be a patient's name, shifted by a damaged length.
 _QUOTABLE = re.compile(r"[+-]?([\d.,eE+-]{1,16}|inf|nan|infinity)", re.ASCII | re.IGNORECASE)
 
 
 def import_pydicom() -> Any:
-    """Return pydicom, which is imported with the first DICOM file only."""
+    """Return pydicom, imported with the first DICOM file."""
     try:
         import pydicom
         import pydicom.pixels.utils
     except ImportError as error:
         raise ImportError(f"expected the package pydicom, got none. {_INSTALL}") from error
     log = logging.getLogger("pydicom")
-    if log.level == logging.WARNING:  # as pydicom sets it: its warnings go there, too
+    if log.level == logging.WARNING:  # the default of pydicom, which also logs its warnings
         log.setLevel(logging.ERROR)
     return pydicom
 
 
 def read_header(file: BinaryIO, names: list[str]) -> Any:
-    """Return the fields of these names, without what follows them."""
+    """Return the elements of these names, without pixels."""
     pydicom = import_pydicom()
     file = inflated(file, pydicom, header_only=True)
     return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=names)
 
 
 def number(found: Any, name: str) -> int | None:
-    """Return a field as an integer, None where it holds none."""
+    """Return an element as an integer, None if it is none."""
     try:
         return int(found.get(name))
-    except (TypeError, ValueError, OverflowError):  # missing, empty, several, or no integer
+    except (TypeError, ValueError, OverflowError):  # missing, empty, several, or not an integer
         return None
 
 
 def decimal(found: Any, name: str, *, nonzero: bool = False) -> float | None:
-    """Return the first value of a decimal string (DS), None where there is no such element.
+    """Return the first value of a decimal string (DS), None without that element.
 
-    A comma is read as the decimal point where it can be nothing else.
+    An unambiguous comma is read as the decimal point.
 
     Parameters
     ----------
@@ -64,12 +65,12 @@ def decimal(found: Any, name: str, *, nonzero: bool = False) -> float | None:
     name : str
         Keyword of the element.
     nonzero : bool, default=False
-        Whether 0 is refused.
+        Raise for 0.
 
     Raises
     ------
     UnsuitableImageError
-        The value is no finite number, or 0 where that is refused.
+        The value is not a finite number, or is 0 with `nonzero`.
     """
     value = found.get(name)
     if value is None:
@@ -80,8 +81,7 @@ def decimal(found: Any, name: str, *, nonzero: bool = False) -> float | None:
     text = text.split("\\")[0].strip(" \0")
     plain = text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
     result = float(plain) if _NUMBER.fullmatch(plain) else float("nan")
-    # NaN and infinity differ from themselves less their own value.
-    if result - result != 0 or (nonzero and result == 0):
+    if not math.isfinite(result) or (nonzero and result == 0):
         kind = "a finite number other than 0" if nonzero else "a finite number"
         raise unsuitable(name, kind, text)
     return result
@@ -93,11 +93,11 @@ def unsuitable(name: str, kind: str, got: Any = None) -> UnsuitableImageError:
     Parameters
     ----------
     name : str
-        The element's keyword, such as "RescaleSlope".
+        Keyword of the element, such as "RescaleSlope".
     kind : str
-        What it should be.
+        Description of a valid value.
     got : object, default=None
-        Its value; None means that it is missing. Text is not quoted unless it is a number.
+        Its value; None means that it is missing. Text is quoted only if it is a number.
 
     Returns
     -------
@@ -116,22 +116,22 @@ def unsuitable(name: str, kind: str, got: Any = None) -> UnsuitableImageError:
 
 
 def check_image(found: Any) -> None:
-    """Complete what may be left out of a header, and refuse what cannot be decoded.
+    """Complete optional elements of a header, and raise if it cannot be decoded.
 
     Parameters
     ----------
     found : pydicom.Dataset
-        Changed in place: empty elements are deleted, missing ones with a plain meaning are set.
+        Changed in place: empty elements are deleted, and missing ones with a clear value are set.
 
     Raises
     ------
     UnsuitableImageError
-        An element that describes the pixels is missing or has no usable value; names it.
+        An element that describes the pixels is missing or invalid; the message names it.
     ImportError, ValueError, PIL.Image.DecompressionBombError
         The decoder is not installed; there is no image; it has too many pixels.
     """
     pydicom = import_pydicom()
-    # Before any other field: what some of them hold depends on the PixelRepresentation.
+    # First, because the values of other elements depend on the PixelRepresentation.
     _set_pixel_representation(found)
     _delete_empty(found)
     missing = [name for name in ("Rows", "Columns") if name not in found]
@@ -164,6 +164,7 @@ def check_image(found: Any) -> None:
 
 
 def _set_pixel_representation(found: Any) -> None:
+    """Set PixelRepresentation to 0 if it is missing."""
     name = "PixelRepresentation"
     if name in found and found[name].is_empty:
         del found[name]
@@ -172,7 +173,7 @@ def _set_pixel_representation(found: Any) -> None:
 
 
 def _delete_empty(found: Any) -> None:
-    """Delete empty elements, which say no more than missing ones."""
+    """Delete empty elements, which mean the same as missing ones."""
     from pydicom.datadict import keyword_for_tag
 
     for tag in list(found.keys()):
@@ -186,7 +187,7 @@ def _delete_empty(found: Any) -> None:
 
 
 def _set_photometric(found: Any) -> None:
-    """Set SamplesPerPixel and PhotometricInterpretation, or refuse the header."""
+    """Set SamplesPerPixel and PhotometricInterpretation, or raise."""
     colours = str(found.get("PhotometricInterpretation") or "").strip(" \0").upper()
     if not colours and number(found, "SamplesPerPixel") in (None, 1):
         # PS3.3, C.8.11.3.1.2: IDENTITY goes with MONOCHROME2, INVERSE with MONOCHROME1.
@@ -201,7 +202,7 @@ def _set_photometric(found: Any) -> None:
     n_colours = 1 if colours in _GREY else 3
     found.setdefault("SamplesPerPixel", n_colours)
     if _integer(found, "SamplesPerPixel", (1, 3)) != n_colours:
-        kind = f"{n_colours}, as the PhotometricInterpretation has it"
+        kind = f"{n_colours}, to match the PhotometricInterpretation"
         raise unsuitable("SamplesPerPixel", kind, found.SamplesPerPixel)
     if colours == "PALETTE COLOR":
         for colour in ("Red", "Green", "Blue"):
@@ -212,28 +213,32 @@ def _set_photometric(found: Any) -> None:
 
 
 def _check_decoder(found: Any, pydicom: Any) -> None:
+    """Raise if the compression is not supported or its decoder is not installed."""
     syntax = found.file_meta.TransferSyntaxUID
     try:
         decoder = pydicom.pixels.get_decoder(syntax)
     except NotImplementedError:
-        raise unsuitable("TransferSyntaxUID", "a compression that is read", "another") from None
+        raise unsuitable("TransferSyntaxUID", "a supported compression", "another") from None
     if not decoder.is_available:
         raise ImportError(f"expected a decoder of {syntax.name}, got none. {_INSTALL}")
     is_deep = syntax == pydicom.uid.JPEGExtended12Bit and found.BitsStored > 8
     if is_deep and "pylibjpeg" not in decoder.available_plugins:
         raise ImportError(
             f"expected a decoder of {syntax.name} with {found.BitsStored} bits, got none. Install "
-            "the one there is, under the GPL: pip install pylibjpeg-libjpeg"
+            "the only one, which is under the GPL: pip install pylibjpeg-libjpeg"
         )
 
 
 def _integer(found: Any, name: str, allowed: range | tuple[int, ...]) -> int:
+    """Return an element as an integer, or raise if it is not among the allowed ones."""
     value = number(found, name)
     if value is None or value not in allowed:
         if isinstance(allowed, range):
             kind = f"a whole number from {allowed.start:,} to {allowed.stop - 1:,}"
         else:
             kind = " or ".join(map(str, allowed))
-        got = value if value is not None else None if name not in found else "another"
+        got: int | str | None = value
+        if value is None and name in found:
+            got = "another"
         raise unsuitable(name, kind, got)
     return value

@@ -1,4 +1,4 @@
-"""Stored values: the fields of a DICOM file go in, the integers of its first frame come out."""
+"""Decode the stored values of the first frame of a DICOM file."""
 
 from typing import Any
 
@@ -9,32 +9,32 @@ from mura_skorch.dicom.decoder_process import decode_apart
 
 __all__ = ["stored_values"]
 
-# In the order of preference: what decodes the same, and raises where gdcm would end its process.
+# In order of preference. All decode the same values, but gdcm may crash instead of raising.
 PLUGINS = ("pydicom", "pylibjpeg", "pillow", "gdcm")
 
 
 def stored_values(found: Any) -> np.ndarray:
-    """Return the pixels of a DICOM file as they are stored, of several frames the first.
+    """Return the stored pixels of a DICOM file; the first frame, if there are several.
 
     Parameters
     ----------
     found : pydicom.Dataset
-        ``PixelData`` and the fields that describe it, checked.
+        ``PixelData`` and the checked elements that describe it.
 
     Returns
     -------
     ndarray of shape (H, W) or (H, W, 3), integer
-        With three samples, red, green and blue.
+        Three samples are red, green and blue.
 
     Raises
     ------
     Exception
-        Whatever pydicom raises of damaged pixels.
+        As raised by pydicom for damaged pixels.
 
     Notes
     -----
-    Values need not lie in the lowest bits: the highest is bit HighBit, and those beside the
-    BitsStored below it are no part of them [1]_. Compressed pixels are decoded in another process.
+    Values need not occupy the lowest bits. Their highest bit is HighBit, and other bits than the
+    BitsStored below it are ignored [1]_. Compressed pixels are decoded in another process.
 
     References
     ----------
@@ -44,12 +44,12 @@ def stored_values(found: Any) -> np.ndarray:
 
     highest = found.get("HighBit", found.BitsStored - 1)
     is_shifted = found.BitsStored - 1 < highest < found.BitsAllocated
-    corrects = not is_shifted  # whether pydicom does, which knows of the BitsStored only
+    corrects = not is_shifted  # pydicom supports values in the lowest bits only
     if not found.file_meta.TransferSyntaxUID.is_encapsulated:
         values = pixels.pixel_array(found, index=0, correct_unused_bits=corrects)
     else:
         frame = _first_frame(found)
-        # Most codestreams are of values without what is beside them.
+        # Most codestreams hold values without unused bits.
         n_bits = check_codestream(frame, found)
         is_shifted = is_shifted and n_bits > found.BitsStored
         values = decode_apart(frame, correct_unused_bits=corrects, **_description(found))
@@ -60,6 +60,7 @@ def stored_values(found: Any) -> np.ndarray:
 
 
 def _first_frame(found: Any) -> bytes:
+    """Return the compressed bytes of the first frame."""
     from pydicom import encaps
 
     tables = [found.get(f"ExtendedOffsetTable{name}") for name in ("", "Lengths")]
@@ -72,7 +73,7 @@ def _first_frame(found: Any) -> bytes:
 
 
 def _description(found: Any) -> dict[str, Any]:
-    """Return what a decoder must know, in plain types."""
+    """Return the description of the pixels for a decoder, in plain types."""
     from pydicom import pixels
 
     syntax = found.file_meta.TransferSyntaxUID

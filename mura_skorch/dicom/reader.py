@@ -1,4 +1,4 @@
-"""DICOM files: one goes in, its greyscale uint8 view or the few fields that order it come out."""
+"""Read a DICOM file: its greyscale view, or the few header elements that identify it."""
 
 import contextlib
 import io
@@ -29,26 +29,50 @@ __all__ = [
 ]
 
 SUFFIXES = (".dcm", ".dicom")
-# All that is ever read of a file: pydicom skips the other fields, names and dates among them.
+# Only these elements are read; pydicom skips all others, such as names and dates.
 IDENTITY = ["SOPInstanceUID", "StudyInstanceUID", "PatientID"]
 KIND = [
-    *["Modality", "SOPClassUID", "BodyPartExamined", "PresentationIntentType", "Rows"],
-    *["Laterality", "ImageLaterality"],
+    "Modality",
+    "SOPClassUID",
+    "BodyPartExamined",
+    "PresentationIntentType",
+    "Rows",
+    "Laterality",
+    "ImageLaterality",
 ]
 NUMBERS = ["SeriesNumber", "InstanceNumber", "NumberOfFrames"]
-# Without segmented palettes, a few bytes of which can unfold to gigabytes: no radiograph has one.
+# Without segmented palettes: radiographs have none, and a few bytes can expand to gigabytes.
 IMAGE = [
-    *["SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"],
-    *["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"],
-    *["PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept"],
-    *["ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"],
-    *[f"{c}PaletteColorLookupTableDescriptor" for c in ("Red", "Green", "Blue")],
-    *[f"{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue")],
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
+    "VOILUTFunction",
+    "WindowCenter",
+    "WindowWidth",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
     "PresentationLUTShape",
 ]
 PIXELS = ["ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"]
 _PIXEL_TAG, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
-_END_MARK, _TAIL = b"\xfe\xff\xdd\xe0", 64  # closes compressed pixels; a few fields may follow
+_END_MARK, _TAIL = b"\xfe\xff\xdd\xe0", 64  # ends compressed pixels; a few elements may follow
 
 
 def is_dicom(file: BinaryIO) -> bool:
@@ -57,7 +81,7 @@ def is_dicom(file: BinaryIO) -> bool:
     Parameters
     ----------
     file : binary file
-        At its start, where it is left.
+        At its start, to which it is reset.
 
     Examples
     --------
@@ -81,25 +105,25 @@ def read_dicom_view(file: BinaryIO, note: Note = warnings.warn) -> np.ndarray:
     Parameters
     ----------
     file : binary file
-        At its start. Of several frames, the first is read.
+        At its start. The first of several frames is read.
     note : callable, default=warnings.warn
-        Takes a sentence where the header's window is not used, because it leaves one grey value.
+        Called with a sentence if the window of the header would leave one grey value.
 
     Returns
     -------
     view : ndarray of shape (H, W), uint8
-        Grey values from 0 to 255, where 0 is black whatever the file counts as zero.
+        Grey values from 0 to 255; 0 is black, also for files whose 0 is white.
 
     Raises
     ------
     ImportError
         pydicom, or a decoder of the file's compression, is not installed.
     PIL.Image.DecompressionBombError
-        The header tells of more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or deflated fields are
-        larger than so many could be.
+        The header states more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or deflated data are
+        larger than that.
     ValueError
-        The file is damaged, or what it holds is no image. An `UnsuitableImageError` names the
-        element of the header that is missing or has no usable value.
+        The file is damaged or holds no image. An `UnsuitableImageError` names the element of the
+        header that is missing or invalid.
 
     Notes
     -----
@@ -112,12 +136,12 @@ def read_dicom_view(file: BinaryIO, note: Note = warnings.warn) -> np.ndarray:
 
 
 def read_stored_values(file: BinaryIO) -> np.ndarray:
-    """Decode an open DICOM file to the integers it holds, whatever they mean as grey values.
+    """Decode an open DICOM file to its stored integers, without display settings.
 
     Parameters
     ----------
     file : binary file
-        At its start. Of several frames, the first is read.
+        At its start. The first of several frames is read.
 
     Returns
     -------
@@ -133,9 +157,9 @@ def read_stored_values(file: BinaryIO) -> np.ndarray:
 
 
 def _image_of(file: BinaryIO) -> Any:
-    """Return the fields that make the view, checked."""
+    """Return the checked elements that define the view."""
     pydicom = import_pydicom()
-    # From memory: pydicom's warnings would name the file.
+    # From memory, so that pydicom's warnings do not name the file.
     memory = inflated(io.BytesIO(file.read()), pydicom)
     found = pydicom.dcmread(memory, force=True, specific_tags=IMAGE + PIXELS)
     check_image(found)
@@ -145,13 +169,13 @@ def _image_of(file: BinaryIO) -> Any:
 
 
 def check_dicom(file: BinaryIO) -> None:
-    """Look for what would keep an open DICOM file from being read, without decoding a good one.
+    """Raise if an open DICOM file cannot be read; valid pixels are not decoded.
 
     Parameters
     ----------
     file : binary file
-        At its start. Uncompressed pixels must be as many bytes as the header tells of; compressed
-        ones without their end mark are decoded.
+        At its start. Uncompressed pixels must have the size that the header states. Compressed
+        pixels are decoded only if their end mark is missing.
 
     Raises
     ------
@@ -163,6 +187,7 @@ def check_dicom(file: BinaryIO) -> None:
 
 
 def _check_length(file: BinaryIO) -> None:
+    """Raise if the header is invalid or pixels are missing."""
     pydicom = import_pydicom()
     lengths = []
 
@@ -199,7 +224,7 @@ def dicom_mode(file: BinaryIO) -> str:
 
 
 def read_dicom_fields(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read the few fields of a file that say which study it is of and where in it.
+    """Read the header elements that identify the study of a file and its place in it.
 
     Parameters
     ----------
@@ -209,17 +234,16 @@ def read_dicom_fields(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        The fields in ``IDENTITY`` and ``KIND`` as str, "" where they are missing or empty, and
-        ``NUMBERS`` as int, None where there is none. None for a file that is no DICOM. A body part
-        that is missing is taken from AnatomicRegionSequence. Pixels and all other fields are
-        skipped, unread.
+        The elements of ``IDENTITY`` and ``KIND`` as str, "" if missing or empty, and ``NUMBERS`` as
+        int, None if missing. None for a file that is not DICOM. A missing body part is taken from
+        AnatomicRegionSequence. Pixels and all other elements are not read.
 
     Raises
     ------
     ImportError
         pydicom is not installed.
     Exception
-        Whatever pydicom raises of a damaged header.
+        As raised by pydicom for a damaged header.
     """
     with open(path, "rb") as file:
         if not is_dicom(file):
@@ -228,13 +252,13 @@ def read_dicom_fields(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     fields = {name: str(found.get(name) or "").strip() for name in (*IDENTITY, *KIND)}
     if not fields["BodyPartExamined"] and (regions := found.get("AnatomicRegionSequence")):
         fields["BodyPartExamined"] = str(regions[0].get("CodeMeaning") or "").strip()
-    # A damaged length makes a field of those that follow, names among them, which nobody may see.
+    # A damaged length merges an element with the following ones, such as names: discard it.
     fields = {name: value if _is_text(value) else "" for name, value in fields.items()}
     return fields | {name: number(found, name) for name in NUMBERS}
 
 
 def _is_text(value: str) -> bool:
-    """Return whether all of a text is letters, signs, or blanks of whatever width."""
+    """Return whether a text has only printable characters and blanks of any width."""
     return value.isprintable() or all(
         c.isprintable() or unicodedata.category(c) in ("Zs", "Cf") for c in value
     )
@@ -242,12 +266,12 @@ def _is_text(value: str) -> bool:
 
 @contextlib.contextmanager
 def _without_pydicom() -> Iterator[None]:
-    """Raise what pydicom has to say of a damaged file without the lines of pydicom that say it."""
+    """Turn errors of pydicom about a damaged file into a ValueError without its traceback."""
     try:
         yield
     except (ImportError, OSError, MemoryError, Image.DecompressionBombError, UnsuitableImageError):
         raise
     except (ValueError, EOFError, zlib.error) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
-    except Exception:  # such as AttributeError: Python's words, which say nothing of the file
+    except Exception:  # such as AttributeError, whose text does not describe the file
         raise ValueError("its header or its pixels are damaged") from None

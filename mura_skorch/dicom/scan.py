@@ -1,4 +1,4 @@
-"""DICOM folders: a folder goes in, the header fields of the radiographs in it come out."""
+"""Scan a folder for DICOM radiographs and read their headers."""
 
 import filecmp
 import os
@@ -19,7 +19,7 @@ from mura_skorch.utils.text import some_names
 __all__ = ["LeftOut", "holds_dicom", "read_headers"]
 
 DAMAGED = "truncated or damaged"
-# DICOM PS3.6, annex A: screenshots, scanned paper and the like, of one frame and of several.
+# DICOM PS3.6, annex A: screenshots, scanned paper and the like, of one or several frames.
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SECONDARY_CAPTURES = {_CAPTURE, *(f"{_CAPTURE}.{n}" for n in range(1, 5))}
 
@@ -29,25 +29,25 @@ LeftOut = defaultdict[str, list[str]]  # paths by the reason
 def read_headers(
     folder: str | os.PathLike[str], modalities: set[str], *, skip: bool = False
 ) -> tuple[list[dict[str, Any]], LeftOut]:
-    """Read what orders the radiographs of a folder, without their pixels.
+    """Read the identifying header elements of all radiographs in a folder.
 
     Parameters
     ----------
     folder : path
-        Searched with all its subfolders, but not hidden ones.
+        Searched with all subfolders except hidden ones.
     modalities : set of str
-        Whose files are taken, such as DX.
+        Modalities to read, such as DX.
     skip : bool, default=False
-        Leave damaged files out, instead of an error.
+        Skip damaged files instead of raising.
 
     Returns
     -------
     files : list of dict
-        For each file taken, its absolute ``path`` and what
-        `mura_skorch.dicom.reader.read_dicom_fields` returns; also ``shares_uid``, True, where
-        another patient or another picture has the same SOPInstanceUID.
+        For each file, its absolute ``path`` and what
+        `mura_skorch.dicom.reader.read_dicom_fields` returns; also ``shares_uid``, True, if another
+        patient or another picture has the same SOPInstanceUID.
     left_out : dict of str to list of str
-        The paths of files that were not taken, and of links to folders, by the reason.
+        The paths of skipped files, and of links to folders, by reason.
 
     Raises
     ------
@@ -78,13 +78,13 @@ def read_headers(
     if not files:
         raise ValueError(
             f"{folder}: expected DICOM files of modality {', '.join(sorted(modalities))}, got "
-            f"{counted(left_out) or 'no file'}. Check the folder, or name other modalities."
+            f"{counted(left_out) or 'no file'}. Check the folder, or pass other modalities."
         )
     return files, left_out
 
 
 def holds_dicom(folder: str | os.PathLike[str]) -> bool:
-    """Return whether a folder or a subfolder of it holds a DICOM file."""
+    """Return whether a folder or any of its subfolders holds a DICOM file."""
     for path in _paths(folder)[0]:
         with open(path, "rb") as file:
             if is_dicom(file):
@@ -93,13 +93,13 @@ def holds_dicom(folder: str | os.PathLike[str]) -> bool:
 
 
 def counted(left_out: LeftOut) -> str:
-    """Return how many there are for each reason as a text, the largest first."""
+    """Describe the number of files by reason, most frequent first."""
     ordered = sorted(left_out.items(), key=lambda item: -len(item[1]))
     return ", ".join(f"{len(paths):,} {reason}" for reason, paths in ordered)
 
 
 def _paths(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
-    """Return all files below a folder and the links to further folders, without hidden ones."""
+    """Return all files below a folder and the links to folders, without hidden ones."""
     found, links = [], []
     for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if name[0] != ".")
@@ -110,59 +110,61 @@ def _paths(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
 
 
 def _refuse(error: OSError) -> NoReturn:
+    """Raise an error that names the unreadable folder."""
     raise OSError(
         error.errno,
-        f"expected a folder that can be read, got none ({error.strerror}). Check its permissions",
+        f"expected a readable folder, got {error.strerror}. Check its permissions",
         error.filename,
     ) from None
 
 
 def _fields(path: str) -> dict[str, Any] | None:
-    """Return the header fields of a file, None if it is no DICOM, {} if it is broken."""
+    """Return the header elements of a file, None if it is not DICOM, {} if it is damaged."""
     try:
         return read_dicom_fields(path)
     except OSError:
         raise
-    except Exception:  # pydicom raises of many kinds, and their texts may quote the header
+    except Exception:  # of many types, whose texts may quote the header
         return {}
 
 
 def _images(
     files: list[dict[str, Any]], modalities: set[str], left_out: LeftOut
 ) -> list[dict[str, Any]]:
-    """Return the files to take, and note the others by the reason."""
-    taken: list[dict[str, Any]] = []
+    """Return the radiographs, and add the other files to `left_out`."""
+    radiographs: list[dict[str, Any]] = []
     same_uid: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for file in files:
         if reason := _reason(file, modalities):
             left_out[reason].append(file["path"])
             continue
-        taken.append(file)
+        radiographs.append(file)
         if uid := file["SOPInstanceUID"]:
             same_uid[uid].append(file)
     groups = [group for group in same_uid.values() if len(group) > 1]
     if not groups:
-        return taken
+        return radiographs
     copies = set(chain.from_iterable(map_in_threads(_copies, groups, desc="copies", unit="UID")))
-    left_out["second copies"] += [file["path"] for file in taken if file["path"] in copies]
-    kept = [[file for file in group if file["path"] not in copies] for group in groups]
-    for group in kept:
-        for file in group if len(group) > 1 else ():
-            file["shares_uid"] = True
+    left_out["second copies"] += [file["path"] for file in radiographs if file["path"] in copies]
+    for group in groups:
+        different = [file for file in group if file["path"] not in copies]
+        if len(different) > 1:
+            for file in different:
+                file["shares_uid"] = True
     if not left_out["second copies"]:
         del left_out["second copies"]
-    return [file for file in taken if file["path"] not in copies]
+    return [file for file in radiographs if file["path"] not in copies]
 
 
 def _copies(group: list[dict[str, Any]]) -> list[str]:
-    """Return the paths of those files of one SOPInstanceUID that repeat an earlier one."""
+    """Return the paths of files that repeat an earlier one of the same SOPInstanceUID."""
     copies: list[str] = []
-    kept: list[dict[str, Any]] = []
+    originals: list[dict[str, Any]] = []
     for file in group:
-        if any(_is_copy(file, other) for other in kept):
+        if any(_is_copy(file, other) for other in originals):
             copies.append(file["path"])
         else:
-            kept.append(file)
+            originals.append(file)
     return copies
 
 
@@ -176,17 +178,18 @@ def _is_copy(file: dict[str, Any], other: dict[str, Any]) -> bool:
         with open(file["path"], "rb") as first, open(other["path"], "rb") as second:
             return np.array_equal(read_stored_values(first), read_stored_values(second))
     except (ImportError, OSError, ValueError, Image.DecompressionBombError):
-        return False  # nothing is known of the pictures: both stay, and `fit` names what is wrong
+        return False  # cannot compare the pictures; `fit` will report the error
 
 
 def _who(file: dict[str, Any]) -> str:
+    """Return the key of the patient, "" if unknown."""
     return patient_key(file["PatientID"]) if text_key(file["PatientID"]) else ""
 
 
 def _reason(file: dict[str, Any], modalities: set[str]) -> str:
-    """Return why a file is not taken, "" if it is."""
+    """Return the reason to skip a file, "" for a radiograph."""
     if "Modality" not in file:
-        return "no DICOM"
+        return "not DICOM"
     if file["Modality"] not in modalities:
         return f"of modality {file['Modality'] or 'unknown'}"
     if file["SOPClassUID"] in SECONDARY_CAPTURES:

@@ -1,12 +1,12 @@
-"""DICOM signature: the start of a file goes in, whether its first elements are DICOM comes out."""
+"""Recognise DICOM files without a preamble by their first elements."""
 
 import struct
 
 __all__ = ["START", "begins_with_elements"]
 
-START = 1024  # bytes that are enough to see the first elements
+START = 1024  # bytes, enough for the first elements
 MIN_ELEMENTS = 3
-# DICOM PS3.5, 6.2: value representations, first those whose length takes 2 bytes, then 4.
+# DICOM PS3.5, 6.2: value representations with a length field of 2 bytes, and of 4.
 _SHORT = "AEASATCSDADSDTFLFDISLOLTPNSHSLSSSTTMUIULUS"
 _LONG = "OBODOFOLOVOWSQSVUCUNURUTUV"
 _LENGTH_BYTES = {
@@ -16,21 +16,21 @@ _UNDEFINED = 0xFFFFFFFF
 
 
 def begins_with_elements(start: bytes, size: int) -> bool:
-    r"""Return whether a file without a preamble begins like DICOM.
+    r"""Return whether the first bytes of a file are DICOM elements.
 
     Parameters
     ----------
     start : bytes
         The first ``START`` bytes of the file, or all of it.
     size : int
-        Bytes of the whole file.
+        Size of the file in bytes.
 
     Returns
     -------
     bool
-        Whether it begins with the file meta information or the identification (groups 0002 and
-        0008), and its first elements follow each other in the order of their tags, with lengths
-        that fit into the file, and in explicit encoding with representations that exist.
+        True if the file begins with the file meta information or the identification (groups 0002
+        and 0008), its first elements are in the order of their tags, their lengths fit into the
+        file, and, in explicit encoding, their value representations exist.
 
     Examples
     --------
@@ -44,12 +44,12 @@ def begins_with_elements(start: bytes, size: int) -> bool:
 
 
 def _follow(start, size, order, is_explicit):
-    """Return whether the first elements follow each other as in one encoding."""
+    """Return whether the first elements are valid in one encoding."""
     place, previous, n = 0, (-1, -1), 0
     while place + 12 <= len(start):
         tag = struct.unpack_from(f"{order}HH", start, place)
         if n >= MIN_ELEMENTS and previous[0] == 2 < tag[0]:
-            break  # what follows the meta information may be encoded in another way
+            break  # the data set may have another encoding than the meta information
         if tag <= previous:
             return False
         if is_explicit:

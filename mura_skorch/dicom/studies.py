@@ -1,4 +1,4 @@
-"""DICOM studies: a folder of DICOM files goes in, a study table comes out."""
+"""Read a folder of DICOM files as a study table."""
 
 import hashlib
 import hmac
@@ -19,8 +19,8 @@ from mura_skorch.utils.text import some_names
 __all__ = ["read_dicom_studies"]
 
 NO_ID = {name: f"without a {name}" for name in ("StudyInstanceUID", "PatientID")}
-N_BAD = 100  # paths of bad files in a warning
-N_HEX = 16  # 64 bits: among a million ids, two that agree have a chance of 1 in 40 million
+N_BAD = 100  # most paths of bad files in a warning
+N_HEX = 16  # 64 bits: a collision among a million ids has a probability of 1 in 40 million
 
 
 def read_dicom_studies(
@@ -33,81 +33,80 @@ def read_dicom_studies(
     hash_patients: str | None = None,
     on_bad_file: Literal["raise", "skip"] = "raise",
 ) -> pd.DataFrame:
-    """Read a folder of DICOM files, however they are named and nested, as a table of studies.
+    """Read a folder of DICOM files, with any names and subfolders, as a study table.
 
     Parameters
     ----------
     folder : path
-        Searched with all its subfolders; files that are no DICOM are skipped. Links to files are
+        Searched with all subfolders. Files that are not DICOM are skipped. Links to files are
         followed, links to folders are not.
     labels : path, optional
         A CSV file with the columns ``study`` (the StudyInstanceUID) and ``label``, see
         `mura_skorch.studies.join_labels`. None leaves all studies unlabelled.
     keep : iterable of str, default=()
-        Further columns of `labels` to take, such as site or scanner.
+        Further columns of `labels` to copy, such as site or scanner.
     study_types : dict of str to str or None, optional
-        Study types by BodyPartExamined or, where that is missing, by what AnatomicRegionSequence
-        calls the region, beside or in place of the known ones. Case, spaces, hyphens and
-        underscores do not matter; "" is a file that names no body part; None leaves the files of
-        a body part out. Any name will do as a study type.
+        Study types by BodyPartExamined or, if that is missing, by the region in
+        AnatomicRegionSequence. They extend or override the known ones. Case, spaces, hyphens and
+        underscores do not matter. "" stands for files without a body part; None skips the files of
+        a body part. Any name is allowed as a study type.
     modalities : iterable of str, default=("CR", "DX", "RF")
-        Whose files are taken.
+        Modalities to read.
     hash_patients : str, optional
-        A secret. Patient ids and study UIDs are replaced by 16 hexadecimal digits of their
-        HMAC-SHA256 under it. None keeps them as they are.
+        A secret key. Patient ids and study UIDs are replaced by 16 hexadecimal digits of their
+        HMAC-SHA256. None leaves them unchanged.
     on_bad_file : {"raise", "skip"}, default="raise"
-        What to do with files whose header cannot be read, or that lack a PatientID or a
-        StudyInstanceUID. "skip" leaves them out, and out of their studies, and the warning names
-        the first hundred. Pixels are looked at when studies are fitted or predicted, not here.
+        How to handle files with an unreadable header, or without a PatientID or StudyInstanceUID.
+        "skip" leaves them out of their studies and names the first hundred in a warning. Pixels
+        are checked when studies are fitted or predicted, not here.
 
     Returns
     -------
     DataFrame of n_studies rows
         Sorted by study type, patient and study. ``study`` is the StudyInstanceUID, ``study_type``,
         ``patient`` the PatientID, ``views`` a tuple of absolute paths in the order of series and
-        instance numbers, ``label`` is Int8, ``<NA>`` where unlabelled; then the columns to keep.
+        instance numbers, ``label`` Int8, ``<NA>`` if unlabelled; then the columns in `keep`.
 
     Warns
     -----
     UserWarning
-        Files were left out, and how many for which reason; files of different pictures or patients
-        have the same SOPInstanceUID; or files are of several frames, of which
-        `mura_skorch.data.read_view` reads the first.
+        Files were skipped, with their numbers by reason; different pictures or patients have the
+        same SOPInstanceUID; or files have several frames, of which `mura_skorch.data.read_view`
+        reads the first.
 
     Raises
     ------
     FileNotFoundError
-        There is no such folder.
+        The folder does not exist.
     ImportError
         pydicom is not installed.
     OSError
-        A folder or a file may not be opened.
+        A folder or a file cannot be opened.
     ValueError
         The folder holds no radiograph; a file cannot be read or lacks a PatientID or a
-        StudyInstanceUID; a study is of two patients; a body part has no study type; or the file
-        of labels does not fit.
+        StudyInstanceUID; a study has two patients; a body part has no study type; or the file of
+        labels does not match.
 
     Notes
     -----
-    - A study of several study types, such as hand and wrist, becomes one row for each, with the
-      key ``<StudyInstanceUID>/<study type>``, which `labels` must use then. Files that name no
-      body part belong to the study's only type, where it has one.
+    - A study of several study types, such as hand and wrist, becomes one row per type, with the
+      key ``<StudyInstanceUID>/<study type>``, which `labels` must then use. Files without a body
+      part belong to the type of their study, if it has only one.
     - Left and right of one study and type become two rows, ``<StudyInstanceUID>/<study type>/L``
-      and ``.../R``, since a study of MURA is of one limb. Sides are those of ImageLaterality or
-      Laterality. Views of both sides, or of none that is told, stay a row of their own with the
-      key as it was; where a study has one side only, they join it.
-    - Images "for processing" are left out: they are not made for viewing. So are secondary
-      captures, by their SOPClassUID: screenshots, and film that was digitised under that class;
-      and second copies of a file: of files with one SOPInstanceUID, those that show the same
-      picture of the same patient and study as another. Other files that share one stay, with a
-      warning.
-    - Display shutters are not applied: what a viewer covers, `mura_skorch.data.read_view` shows.
-    - Only the fields named here are read; names, dates and addresses are skipped. Messages name
-      paths and study UIDs, never patients: rename folders that are called after people.
-    - Hashing protects a table from those who do not know the secret: they can neither read ids
-      nor try out a list of them. It keeps the same patient the same wherever the same secret is
-      used, as splits and comparisons need. It does not hide paths, which ``views`` holds, nor
-      what is burnt into pixels; and who knows the secret and the ids can find each.
+      and ``.../R``, since a study of MURA shows one limb. The side is ImageLaterality or
+      Laterality. Views of both or unknown sides form a third row without a side in its key; in a
+      study of one side only, they belong to its row.
+    - Images "for processing" are skipped, since they are not meant for viewing. So are secondary
+      captures by their SOPClassUID (screenshots, and film digitised under that class), and copies:
+      files with the SOPInstanceUID, picture, patient and study of another. Different files with the
+      same SOPInstanceUID are read, with a warning.
+    - Display shutters are not applied: `mura_skorch.data.read_view` shows the covered regions.
+    - Only the elements named here are read; names, dates and addresses are skipped. Messages name
+      paths and study UIDs, never patients: rename folders that contain patients' names.
+    - Without the secret, hashed ids can neither be read nor found by trying a list of ids. A
+      patient has the same hash wherever the same secret is used, as splits and comparisons
+      require. Hashing hides neither paths, which ``views`` holds, nor text burnt into pixels. With
+      the secret and a list of ids, patients can be identified.
 
     Examples
     --------
@@ -117,7 +116,9 @@ def read_dicom_studies(
     FileNotFoundError: no/such/folder: expected a folder of DICOM files, got none. Check the path.
     """
     if hash_patients is not None and not hash_patients:
-        raise ValueError("expected hash_patients as a secret of some length, got an empty one")
+        raise ValueError(
+            "expected hash_patients as a secret, got an empty string; pass a long one, or None"
+        )
     if on_bad_file not in ("raise", "skip"):
         raise ValueError(f"expected on_bad_file as raise or skip, got {on_bad_file!r}")
     modalities = {modalities} if isinstance(modalities, str) else set(modalities)
@@ -133,7 +134,7 @@ def read_dicom_studies(
     if hash_patients is not None:
         keys = patient_keys(studies["patient"])  # the same digits for one patient
         studies["patient"] = [_hashed(key, "patient", hash_patients) for key in keys]
-        # What follows the UID in a key tells nothing, and shows which rows are of one study.
+        # The rest of a key identifies nobody, and shows which rows belong to one study.
         studies["study"] = [
             _hashed(uids[key], "study", hash_patients) + key.removeprefix(uids[key])
             for key in studies["study"]
@@ -144,7 +145,7 @@ def read_dicom_studies(
 def _with_ids(
     files: list[dict[str, Any]], left_out: LeftOut, *, skip: bool
 ) -> list[dict[str, Any]]:
-    """Return the files that say whose they are."""
+    """Return the files that have a study and a patient."""
     for name, reason in NO_ID.items():
         missing = [file["path"] for file in files if not text_key(file[name])]
         files = [file for file in files if text_key(file[name])]
@@ -152,8 +153,8 @@ def _with_ids(
             raise ValueError(
                 f"expected a {name} in every file, got {len(missing):,} without: "
                 f"{some_names(missing)}. "
-                "Give each patient and study an id when files are de-identified: without, no "
-                "split can keep patients apart. Or skip the files with on_bad_file."
+                "Without ids, no split can separate patients: assign them when files are "
+                "de-identified, or skip the files with on_bad_file."
             )
         if missing:
             left_out[reason] += missing
@@ -161,6 +162,7 @@ def _with_ids(
 
 
 def _check_patients(files: list[dict[str, Any]]) -> None:
+    """Raise if a study has several patients."""
     patients: dict[str, dict[str, str]] = {}
     for file in files:
         key = patient_key(file["PatientID"])
@@ -173,7 +175,7 @@ def _check_patients(files: list[dict[str, Any]]) -> None:
 
 
 def _warn(folder: Any, files: list[dict[str, Any]], left_out: LeftOut) -> None:
-    """Say what is not in the table, and what is only in part."""
+    """Warn about skipped files, and about files of several frames."""
     if left_out:
         bad = [path for reason in (DAMAGED, *NO_ID.values()) for path in left_out.get(reason, [])]
         warnings.warn(
@@ -185,23 +187,24 @@ def _warn(folder: Any, files: list[dict[str, Any]], left_out: LeftOut) -> None:
     if n_cines := sum((file["NumberOfFrames"] or 1) > 1 for file in files):
         warnings.warn(
             f"{folder}: {n_cines:,} files of several frames, of which the first is read. If they "
-            "are no radiographs, leave them out, as by modalities without RF.",
+            "are not radiographs, leave them out, for example by modalities without RF.",
             stacklevel=3,
         )
 
 
 def _warn_of_shared_uids(folder: Any, files: list[dict[str, Any]]) -> None:
+    """Warn about different pictures with the same SOPInstanceUID."""
     if paths := [file["path"] for file in files if file.get("shares_uid")]:
         warnings.warn(
             f"{folder}: {len(paths):,} files share their SOPInstanceUID with another picture or "
-            f"patient: {some_names(paths)}. All are taken; an anonymiser may have given the same "
-            "one to several: check that patients and studies are right.",
+            f"patient: {some_names(paths)}. All are read. An anonymiser may have "
+            "reused the UID: check that patients and studies are correct.",
             stacklevel=3,
         )
 
 
 def _table(files: list[dict[str, Any]]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the studies, and the StudyInstanceUID by their keys."""
+    """Return the study table, and the StudyInstanceUID of each key."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for file in sorted(files, key=_place):
         found.setdefault((file["StudyInstanceUID"], file["study_type"]), []).append(file)
@@ -223,7 +226,7 @@ def _table(files: list[dict[str, Any]]) -> tuple[pd.DataFrame, dict[str, str]]:
 
 
 def _by_side(files: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return files by "/L", "/R" and "", or all of them by "" if they are of one side."""
+    """Group files by "/L", "/R" and ""; all under "" unless both sides are present."""
     sides: dict[str, list[dict[str, Any]]] = {}
     for file in files:
         side = (file["ImageLaterality"] or file["Laterality"]).upper()[:1]
@@ -232,11 +235,12 @@ def _by_side(files: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _place(file: dict[str, Any]) -> tuple[Any, ...]:
-    """Order files by series and instance number, those without last."""
+    """Sort key: series and instance number, missing numbers last."""
     numbers = (file["SeriesNumber"], file["InstanceNumber"])
     return *((n is None, n or 0) for n in numbers), file["path"]
 
 
 def _hashed(text: str, kind: str, secret: str) -> str:
+    """Return the first digits of the HMAC-SHA256 of a text."""
     found = hmac.new(secret.encode(), f"{kind}:{text}".encode(), hashlib.sha256)
     return found.hexdigest()[:N_HEX]

@@ -1,9 +1,9 @@
-"""From predictions to tables: scores, comparisons, reader studies, subgroups, shortcuts."""
+"""Evaluate predictions: scores, model comparison, reader studies, subgroups, shortcuts."""
 
 from mura_skorch.evaluation.comparison import compare_models, holm, match_predictions
 from mura_skorch.evaluation.evaluate import Evaluation, evaluate, final_metrics, score_predictions
 from mura_skorch.evaluation.predictions import (
-    beside_pooled,
+    add_pooled_scores,
     check_columns,
     prediction_table,
     scored_rows,
@@ -12,13 +12,13 @@ from mura_skorch.evaluation.predictions import (
 )
 from mura_skorch.evaluation.reader_study import reader_kappas, wide_kappas
 from mura_skorch.evaluation.shortcuts import SHORTCUTS, is_constant, shortcut_alert, shortcut_scores
-from mura_skorch.evaluation.subgroups import scores_by
+from mura_skorch.evaluation.subgroups import subgroup_scores
 from mura_skorch.studies.columns import check_kept, join_notes
 
 __all__ = [
     "SHORTCUTS",
     "Evaluation",
-    "beside_pooled",
+    "add_pooled_scores",
     "check_columns",
     "check_kept",
     "compare_models",
@@ -32,9 +32,9 @@ __all__ = [
     "reader_kappas",
     "score_predictions",
     "scored_rows",
-    "scores_by",
     "shortcut_alert",
     "shortcut_scores",
+    "subgroup_scores",
     "view_prediction_table",
     "wide_kappas",
     "write_competition",

@@ -1,4 +1,4 @@
-"""Comparison: labels and the scores of two models on the same studies in, their differences out."""
+"""Compare two models on the same studies: differences in kappa and AUROC, McNemar's test."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from mura_skorch.utils.text import some_names
 
 __all__ = ["compare_models", "holm", "match_predictions"]
 
-KEPT = ["study", "study_type", "patient", "label"]
+STUDY_COLUMNS = ["study", "study_type", "patient", "label"]
 
 
 def compare_models(
@@ -37,21 +37,21 @@ def compare_models(
     n_resamples: int = 2000,
     random_state: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
-    """Differences in kappa and AUROC of two models, B minus A, and McNemar's test.
+    """Return differences in kappa and AUROC of two models, B minus A, and McNemar's test.
 
     Parameters
     ----------
     y_true : array-like of shape (n_studies,)
         Labels, 1 abnormal and 0 normal.
     y_score_a, y_score_b : array-like of shape (n_studies,)
-        Probabilities of abnormality that models A and B give the same studies.
+        Probabilities of abnormality from models A and B for the same studies.
     study_type : array-like of shape (n_studies,) or None, default=None
-        Study types. None gives the row over all studies alone.
+        Study types. None gives only the row over all studies.
     groups : array-like of shape (n_studies,) or None, default=None
-        Patients, resampled as a whole. None makes each study its own patient.
+        Patients, the units of resampling. None treats each study as its own patient.
     threshold : float, array of shape (n_studies,) or pair, default=0.5
-        A study is called abnormal if its probability is strictly greater. A pair, a tuple or list
-        `(a, b)`, has one for each model, each a float or array-like of shape (n_studies,).
+        A study is called abnormal if its probability is strictly greater. A pair, given as tuple
+        or list `(a, b)`, has one entry per model: a float or array-like of shape (n_studies,).
     n_resamples : int, default=2000
         Resamples of the bootstrap.
     random_state : int or None, default=0
@@ -62,10 +62,10 @@ def compare_models(
     DataFrame
         One row per study type, sorted, and a last one "overall": `study_type`, `n`, `n_patients`;
         `kappa_a`, `kappa_b`, `kappa_difference` (positive: B is better) with `_low` and `_high`;
-        the same of `auroc`; `only_a_right` and `only_b_right`, the studies that one model alone
-        calls right; `mcnemar_p`, and `p_holm`, the same adjusted for the number of study types;
-        `caution`, such as "fewer than 50 patients", where intervals are likely to be too narrow,
-        else ""; `undefined`, the reasons where figures are NaN, else "".
+        the same for `auroc`; `only_a_right` and `only_b_right`, the numbers of studies that only
+        one model classifies correctly; `mcnemar_p`, and `p_holm`, the same adjusted for the number
+        of study types; `caution`, such as "fewer than 50 patients", if intervals are likely to be
+        too narrow, else ""; `undefined`, the reasons for NaN, else "".
 
     Raises
     ------
@@ -75,24 +75,24 @@ def compare_models(
 
     Notes
     -----
-    Intervals are percentiles, 95 %, of the difference over resamples of whole patients, the same
-    ones for both models, so that what makes a study hard for both cancels out. They cover the
-    choice of studies, not that of the training's seed.
+    Intervals are 95 % percentiles of the difference in a paired bootstrap over patients: both
+    models are scored on the same resamples. They describe the sampling of patients, not the random
+    seed of the training.
 
-    McNemar's test [1]_ is exact and two-sided: of the studies that one model alone calls right, is
-    the share of either far from a half? It takes studies for independent. Where patients have
-    several studies that are nearly alike, its p values are too small [2]_: with four such studies
-    of each patient, two equal models differ "significantly" (p < .05) in 29 % of comparisons, with
-    300 studies of 250 patients in 14 %. With the patients of MURA's valid split it is right, 3 to
-    4 %. The intervals resample patients and hold in either case: where they and the test differ,
-    believe the intervals.
+    McNemar's test [1]_ is exact and two-sided. Among the studies that only one model classifies
+    correctly, it tests whether each model has half. It assumes independent studies. If patients
+    have several similar studies, its p values are too small [2]_. With four similar studies per
+    patient, two equal models differ "significantly" (p < .05) in 29 % of comparisons; with 300
+    studies of 250 patients, in 14 %. With the patients of MURA's valid split the rate is right, 3
+    to 4 %. The intervals resample patients and hold in both cases: if they disagree with the test,
+    trust the intervals.
 
-    The row "overall" is one planned comparison. The rows of the study types are several, and the
-    more there are, the more often one of them differs by chance: of two equal models on studies
-    such as MURA's valid split, some row's interval of the difference in kappa excludes 0 in 34 to
-    42 % of comparisons, and some `mcnemar_p` is below .05 in 18 to 27 %. `p_holm` is adjusted over
-    the study types by Holm's method [3]_: it is below .05 in some row, where the models are equal,
-    in at most 5 %. The overall row is not adjusted, nor is any interval.
+    The row "overall" is one planned comparison; the rows of the study types are several. The more
+    there are, the more often one of them differs by chance. For two equal models on studies like
+    MURA's valid split, at least one interval of the difference in kappa excludes 0 in 34 to 42 % of
+    comparisons, and at least one `mcnemar_p` is below .05 in 18 to 27 %. `p_holm` is adjusted over
+    the study types by Holm's method [3]_: for equal models, at least one is below .05 in at most
+    5 %. Neither the overall row nor any interval is adjusted.
 
     References
     ----------
@@ -118,10 +118,13 @@ def compare_models(
     y_true = check_binary(y_true, "y_true")
     scores = [check_scores(y_score_a, "y_score_a"), check_scores(y_score_b, "y_score_b")]
     check_lengths(
-        **{"y_true": y_true, "y_score_a": scores[0], "y_score_b": scores[1]},
-        **{"study_type": study_type, "groups": groups},
+        y_true=y_true,
+        y_score_a=scores[0],
+        y_score_b=scores[1],
+        study_type=study_type,
+        groups=groups,
     )
-    pair = threshold if isinstance(threshold, (tuple, list)) else (threshold,) * 2
+    pair = threshold if isinstance(threshold, (tuple, list)) else (threshold, threshold)
     if len(pair) != 2:
         raise ValueError(
             f"expected one threshold or a pair of them, one for each model, got {len(pair)}"
@@ -142,12 +145,12 @@ def compare_models(
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
-    """Adjust p values of several tests so that the family of them keeps its level.
+    """Adjust p values for multiple tests by Holm's method.
 
     Parameters
     ----------
     p_values : array-like of shape (n_tests,)
-        NaN where there was no test: it stays, and does not count.
+        NaN for a missing test: it stays NaN and is not counted.
 
     Returns
     -------
@@ -170,27 +173,27 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 def match_predictions(
     table_a: pd.DataFrame, table_b: pd.DataFrame, *, common: bool = False
 ) -> pd.DataFrame:
-    """One table of the predictions of two models, which must be of the same studies.
+    """Join the predictions of two models on the same studies.
 
     Parameters
     ----------
     table_a, table_b : DataFrame
-        Prediction tables. Studies without a label or a score do not count as there.
+        Prediction tables. Studies without a label or a score are ignored.
     common : bool, default=False
-        Keep the studies that both have; False raises where one has others.
+        Use only the studies of both tables. False raises if one table has others.
 
     Returns
     -------
     DataFrame
-        One row per study, in the order of A: what describes the study as far as A has it, then
-        `score_a`, `threshold_a`, `score_b`, `threshold_b`; a threshold is 0.5 where the table has
-        none. `note` joins the caveats of both tables, where there are any.
+        One row per study, in the order of A: the columns of A that describe the study, then
+        `score_a`, `threshold_a`, `score_b`, `threshold_b`. A table without thresholds gets 0.5.
+        `note` joins the notes of both tables, if any.
 
     Raises
     ------
     ValueError
-        If a column is missing, a study occurs twice, the tables have no or, unless `common`, not
-        the same studies, or a study's labels differ.
+        A column is missing, a study occurs twice, the labels of a study differ, the tables share
+        no study, or they have different studies and `common` is False.
 
     Examples
     --------
@@ -204,33 +207,34 @@ def match_predictions(
     1    s2      0.7      0.6
     """
     tables = [_scored(table, name) for table, name in ((table_a, "A"), (table_b, "B"))]
-    (a, b), keys = tables, [set(table["study"]) for table in tables]
-    only = [sorted(keys[0] - keys[1], key=str), sorted(keys[1] - keys[0], key=str)]
-    if any(only) and not common:
-        parts = (f"{len(o)} only in {m}{_named(o)}" for m, o in zip("AB", only, strict=True) if o)
+    a, b = tables
+    in_a, in_b = set(a["study"]), set(b["study"])
+    if in_a != in_b and not common:
+        only = {"A": sorted(in_a - in_b, key=str), "B": sorted(in_b - in_a, key=str)}
+        parts = [f"{len(keys)} only in {name}{_named(keys)}" for name, keys in only.items() if keys]
         raise ValueError(
             f"expected the same labelled studies in both tables, got {', '.join(parts)}, and "
-            f"{len(keys[0] & keys[1])} in both; compare on these with common=True (--common)"
+            f"{len(in_a & in_b)} in both; compare on these with common=True (--common)"
         )
-    if not keys[0] & keys[1]:
-        raise ValueError("expected studies that both tables have, got none; compare other runs")
+    if not in_a & in_b:
+        raise ValueError("expected studies that are in both tables, got none; compare other runs")
     columns = ["study", "label", "score", "threshold"]
     both = a.merge(b[columns], on="study", suffixes=("_a", "_b"))
     differ = both["label_a"].astype(int) != both["label_b"].astype(int)
     if differ.any():
         raise ValueError(
             f"expected one label for each study, got different ones for {int(differ.sum())} of "
-            f"{len(both)} studies{_named(both.loc[differ, 'study'])}; predict both with one table"
+            f"{len(both)} studies{_named(both.loc[differ, 'study'])}; use one table of labels"
         )
     both = both.rename(columns={"label_a": "label"}).drop(columns="label_b")
-    named = [name for name in KEPT if name in both]
+    named = [name for name in STUDY_COLUMNS if name in both]
     both = both[[*named, "score_a", "threshold_a", "score_b", "threshold_b"]]
     note = join_notes(*tables)
     return both.assign(note=note) if note else both
 
 
 def _row(part, n_resamples, random_state, unit):
-    """Return the figures of one study type."""
+    """Compare the models on one study type."""
     y_true, score_a, score_b, decision_a, decision_b, codes = part
     scores, decisions = (score_a, score_b), (decision_a, decision_b)
     n_patients = int(codes.max(initial=-1)) + 1
@@ -284,7 +288,7 @@ def _row(part, n_resamples, random_state, unit):
 
 
 def _scored(table, name):
-    """Return the rows with label and score, with a threshold each."""
+    """Return the rows with label and score, and add a threshold if missing."""
     needed = ["study", "label", "score"]
     if missing := [column for column in needed if column not in table]:
         raise ValueError(
@@ -295,8 +299,8 @@ def _scored(table, name):
     repeated = found.loc[found["study"].duplicated(), "study"]
     if len(repeated):
         raise ValueError(
-            f"expected each study once in table {name}, got {len(repeated)} again"
-            f"{_named(repeated)}; drop the repetitions"
+            f"expected each study once in table {name}, got {len(repeated)} repeated"
+            f"{_named(repeated)}; drop the repeated rows"
         )
     return found.assign(threshold=found.get("threshold", 0.5))
 

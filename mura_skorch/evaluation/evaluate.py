@@ -1,4 +1,4 @@
-"""Evaluation: a table of predictions goes in, every table of figures of the report comes out."""
+"""Compute every table of scores that the report shows from a table of predictions."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mura_skorch.evaluation.predictions import scored_rows
-from mura_skorch.evaluation.published import beside_published
+from mura_skorch.evaluation.published import add_published
 from mura_skorch.evaluation.reader_study import reader_kappas
 from mura_skorch.evaluation.shortcuts import shortcut_alert, shortcut_scores
-from mura_skorch.evaluation.subgroups import scores_by
+from mura_skorch.evaluation.subgroups import subgroup_scores
 from mura_skorch.metrics import MEAN_OF_TYPES, METRICS, OVERALL, study_scores, view_scores
 from mura_skorch.studies.columns import ON_SCORED
 
@@ -18,22 +18,22 @@ __all__ = ["Evaluation", "evaluate", "final_metrics", "score_predictions"]
 
 
 class Evaluation(NamedTuple):
-    """Tables of figures of one set of predictions.
+    """Tables of scores of one set of predictions.
 
     Attributes
     ----------
     studies : DataFrame
         Scores per study type and overall, each study counted once.
     views : DataFrame or None
-        The same with each view counted once, under its study's label.
+        The same with each view counted once, with the label of its study.
     shortcuts : DataFrame
-        What the number of views and other by-products reach alone.
+        How well the number of views and other by-products predict the label.
     readers : DataFrame or None
-        Kappas of readers beside the model's.
+        Kappas of readers and of the model.
     by : dict of str to DataFrame
-        Scores by the values of each further column that was asked for.
+        Scores by the values of each requested column.
     alerts : list of str
-        What a reader has to know before the figures are believed.
+        Warnings for the top of the report.
     """
 
     studies: pd.DataFrame
@@ -55,32 +55,31 @@ def evaluate(
     by: Sequence[str] = (),
     alerts: Sequence[str] = (),
 ) -> Evaluation:
-    """Return all tables of figures.
+    """Return all tables of scores.
 
     Parameters
     ----------
     predictions : DataFrame
         A prediction table with ``study_type``, ``patient``, ``label`` and ``score``; may be
-        empty. Studies without a label or a score are left out of the scores, and counted in an
-        alert; readers are held against a gold column or each other without a label too. With a
-        column ``pooled_score``, of one model trained on all types, its kappa stands beside. With a
-        column ``scored_by`` that names several models, the row of all studies is a pool of their
-        scales: it says so in ``n_models``, and a row "mean of types" stands above it.
+        empty. Studies without a label or a score are left out of the scores and counted in an
+        alert; readers are still compared on them. A column ``pooled_score``, from one model of all
+        types, adds its kappa. If a column ``scored_by`` names several models, the row of all
+        studies pools their scales: ``n_models`` counts them, and a row "mean of types" is added.
     view_predictions : DataFrame, optional
-        One row per view, of the same models. Intervals resample patients, or whole studies where
-        there is no column ``patient``.
+        One row per view, of the same models. Intervals resample patients, or studies if there is
+        no column ``patient``.
     published : bool, default=False
-        Set the paper's kappas beside; for MURA alone.
+        Add the paper's kappas. For MURA only.
     failed : dict of str to str, optional
-        What to say of study types that have no predictions.
+        Study types without predictions, with the reason.
     readers : sequence of str, default=()
         Columns of `predictions` with readers' labels.
     gold : str, optional
-        Column that readers are held against; None means the majority of the other readers.
+        Column with the reference for readers; None means the majority of the other readers.
     by : sequence of str, default=()
-        Columns, such as site or scanner, by whose values the scores are broken down.
+        Columns that define subgroups, such as site or scanner.
     alerts : sequence of str, default=()
-        What else a reader has to know, put first.
+        Further warnings, put first.
 
     Returns
     -------
@@ -89,26 +88,26 @@ def evaluate(
     Raises
     ------
     ValueError
-        A study occurs twice, or a column is not as described.
+        A study occurs twice, or a column is missing or invalid.
 
     Warns
     -----
     UserWarning
-        If a shortcut reaches what the model reaches.
+        A shortcut predicts the label as well as the model does.
     """
     if "study" in predictions and predictions["study"].duplicated().any():
         twice = predictions["study"][predictions["study"].duplicated()]
         raise ValueError(
-            f"expected each study once among the predictions, got {twice.nunique()} more than "
-            f"once, such as {twice.iloc[0]}; drop the repeated rows"
+            f"expected each study once in the predictions, got {twice.nunique()} more than once, "
+            f"such as {twice.iloc[0]}; drop the repeated rows"
         )
     alerts = [*alerts, *(f"{name}: {why}" for name, why in (failed or {}).items())]
     labelled = scored_rows(predictions)
-    scored = predictions[predictions["score"].notna()]  # readers may label what has no label
+    scored = predictions[predictions["score"].notna()]  # readers need no label
     if left_out := len(predictions) - len(labelled):
         alerts.append(
-            f"{left_out:,} of {len(predictions):,} studies have no label or no score: left out of "
-            "the scores"
+            f"{left_out:,} of {len(predictions):,} studies have no label or no score: they are "
+            "left out of the scores"
         )
     called = labelled["score"] > labelled.get("threshold", 0.5)
     if len(called) and (called.all() or not called.any()):
@@ -116,20 +115,21 @@ def evaluate(
         alerts.append(f"the model calls all {len(called):,} studies {word}")
     if labelled.get("chosen_by", pd.Series(dtype=str)).str.endswith(ON_SCORED).any():
         alerts.append(
-            f"the threshold or the calibration was chosen {ON_SCORED}: figures of decisions and of "
-            "calibration are too good; choose on other labelled studies"
+            f"the threshold or the calibration was chosen {ON_SCORED}: decisions and calibration "
+            "look too good; choose on other labelled studies"
         )
     shortcuts = shortcut_scores(labelled)
     if alert := shortcut_alert(shortcuts):
         alerts.append(alert)
+    views = None
+    if view_predictions is not None:
+        views = _scores(view_predictions, view_scores, n_models=_n_models(predictions))
     return Evaluation(
         studies=score_predictions(predictions, published=published, failed=failed),
-        views=None
-        if view_predictions is None
-        else _scores(view_predictions, view_scores, n_models=_n_models(predictions)),
+        views=views,
         shortcuts=shortcuts,
         readers=reader_kappas(scored, list(readers), gold=gold) if readers else None,
-        by={column: scores_by(labelled, column) for column in by},
+        by={column: subgroup_scores(labelled, column) for column in by},
         alerts=alerts,
     )
 
@@ -147,9 +147,9 @@ def score_predictions(
     Returns
     -------
     DataFrame
-        As `mura_skorch.metrics.study_scores` gives it, with a row for each failed type, and with
-        the columns ``n_models``, ``pooled_model``, ``paper_model`` and ``best_radiologist`` where
-        they apply.
+        As `mura_skorch.metrics.study_scores` returns it, plus a row for each failed type and, if
+        they apply, the columns ``n_models``, ``pooled_model``, ``paper_model`` and
+        ``best_radiologist``.
     """
     n_models = _n_models(predictions)
     scores = _scores(predictions, study_scores, n_models=n_models)
@@ -160,21 +160,21 @@ def score_predictions(
         scores = pd.concat([types, scores[~is_type]], ignore_index=True)
     if "pooled_score" in predictions:
         pooled = _scores(predictions, study_scores, "pooled_").set_index("study_type")["kappa"]
-        # Overall and on average, both stand for the same studies.
+        # In the rows over all types, both models are scored on the same studies.
         both = predictions.dropna(subset="score")
         both = _scores(both, study_scores, "pooled_", n_models=n_models).set_index("study_type")
         for name in (MEAN_OF_TYPES, OVERALL):
             if name in both.index:
                 pooled[name] = both.loc[name, "kappa"]
         scores["pooled_model"] = scores["study_type"].map(pooled)
-    return beside_published(scores) if published else scores
+    return add_published(scores) if published else scores
 
 
 def final_metrics(scores: pd.DataFrame) -> dict[str, Any]:
-    """Return the overall scores under the names that runs share: ``test/kappa`` and so on.
+    """Return the overall scores under the metric names of runs, such as ``test/kappa``.
 
-    Where several models were pooled, the means over the study types stand beside them, as
-    ``test/kappa_mean_of_types`` and so on.
+    If several models were pooled, the means over the study types are added, such as
+    ``test/kappa_mean_of_types``.
     """
     rows = scores.set_index("study_type")
     ends = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]
@@ -194,14 +194,15 @@ def _n_models(predictions):
 
 
 def _scores(predictions, scores_of, prefix="", *, n_models=1):
-    """Return the table of scores, at the operating point that each prediction was made with."""
+    """Return the table of scores, each prediction at its own threshold."""
     labelled = scored_rows(predictions, f"{prefix}score")
     groups = labelled.get("patient")
-    if of_studies := groups is None and scores_of is view_scores:
-        groups = labelled.get("study")  # views of one study belong together
+    by_study = groups is None and scores_of is view_scores
+    if by_study:
+        groups = labelled.get("study")  # views of one study are not independent
     threshold = labelled.get(f"{prefix}threshold", 0.5)
     with warnings.catch_warnings():
-        # The table and the figure say it where it is.
+        # The table and the figure show a zero width.
         warnings.filterwarnings("ignore", "zero width", RuntimeWarning)
         scores = scores_of(
             labelled["label"].astype(int),
@@ -212,7 +213,7 @@ def _scores(predictions, scores_of, prefix="", *, n_models=1):
             threshold=threshold,
             mean_of_types=n_models > 1,
         )
-    if of_studies:
+    if by_study:
         scores["caution"] = scores["caution"].str.replace("patients", "studies")
     if n_models == 1 or prefix:
         return scores

@@ -1,4 +1,4 @@
-"""Tables of scores: figures go in, columns of texts for screen, picture and page come out."""
+"""Format tables of scores as text for terminal, figures and HTML page."""
 
 import textwrap
 
@@ -19,14 +19,14 @@ __all__ = [
     "undefined_table",
 ]
 
-# Kappas of others that may stand beside a row's own.
-_BESIDE_HEADERS = {
+# Kappas of others that are shown next to a row's own.
+_OTHER_KAPPAS = {
     "pooled_model": "pooled",
     "paper_model": "paper*",
     "best_radiologist": "best rad.*",
 }
 COUNTS = {"n_abnormal": "abnormal", "tp": "TP", "fn": "FN", "fp": "FP", "tn": "TN"}
-# Figures of decisions, which depend on the operating point, and of probabilities, which do not.
+# Metrics of decisions depend on the threshold, metrics of probabilities do not.
 DECISIONS = {
     "kappa": "kappa",
     "sensitivity": "sensitivity",
@@ -43,8 +43,8 @@ PROBABILITIES = {
     "ece": "calibration error",
 }
 
-MODEL_EXCESS = "all types: the model's AUROC minus the shortcut's, or minus .5 if that is more"
-# Marks of figures that a footnote speaks of. None stands among the paper's, whose mark is *.
+MODEL_EXCESS = "all types: the model's AUROC minus the shortcut's (at least .5)"
+# Marks that refer to a footnote. The mark of the paper's figures is *.
 FEW, POOL = "\u2020", "\u2021"  # dagger, double dagger
 MARKED_FEW = ("kappa", "auroc")
 MARKED_POOL = ("auroc", "average_precision", "ece")
@@ -52,19 +52,19 @@ SUMMARIES = (MEAN_OF_TYPES, OVERALL)
 
 
 def format_scores(scores):
-    """Table of scores as aligned plain text, at most 100 columns wide.
+    """Format a table of scores as aligned plain text, at most 100 columns wide.
 
     Parameters
     ----------
     scores : DataFrame
-        What :func:`mura_skorch.metrics.study_scores` or :func:`beside_published` returns. A row
-        whose figures are all NaN shows the text of its `status` instead, if there is that column.
+        What :func:`mura_skorch.metrics.study_scores` or :func:`add_published` returns. If
+        all figures of a row are NaN, its `status` is shown instead, if there is one.
 
     Returns
     -------
     str
-        Lines without a final line break. Undefined figures read "n/a", what is too long is cut,
-        and marks and published kappas come with their footnotes.
+        Lines without a final line break. Undefined figures read "n/a", long names are cut, and
+        footnotes explain marks and published kappas.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def format_scores(scores):
     """
     columns = {name: list(map(printable, texts)) for name, texts in score_texts(scores).items()}
     rows = list(zip(*columns.values(), strict=True))
-    # A status has no columns to align with: it may run to the end of the line.
+    # A status is not aligned: it may run to the end of the line.
     plain = [row for row in rows if row[3]]
     widths = [max(map(len, cells)) for cells in zip(columns, *plain, strict=True)]
     names = max(len(row[0]) for row in [list(columns), *rows])
@@ -95,21 +95,20 @@ def format_scores(scores):
 
 
 def score_texts(scores):
-    """Texts of a table of scores, column by column, as format_scores aligns and plots draw them.
+    """Format a table of scores column by column, for `format_scores` and plots.
 
     Parameters
     ----------
     scores : DataFrame
-        What :func:`mura_skorch.metrics.study_scores` or :func:`beside_published` returns.
+        What :func:`mura_skorch.metrics.study_scores` or :func:`add_published` returns.
 
     Returns
     -------
     dict of str to list of str
-        Header to the texts of the rows: study type, studies, kappa with interval, AUROC,
-        sensitivity, specificity and those of `pooled_model` (a model of all types), `paper_model`
-        and `best_radiologist` that there are. In a row that has a
-        `status` and no figures, the third column holds the status and all after it are empty. Marks
-        are those that `footnotes` explains.
+        Header to the cells: study type, studies, kappa with interval, AUROC, sensitivity,
+        specificity and, if present, `pooled_model` (a model of all types), `paper_model` and
+        `best_radiologist`. In a row with a `status` and no figures, the third column holds the
+        status and those after it are empty. `footnotes` explains the marks.
 
     Examples
     --------
@@ -119,9 +118,9 @@ def score_texts(scores):
     ['.500 (-.349, 1.000)†']
     """
     figures = ["kappa", "auroc", "sensitivity", "specificity"]
-    published = [column for column in _BESIDE_HEADERS if column in scores]
+    published = [column for column in _OTHER_KAPPAS if column in scores]
     headers = ["study type", "studies", "kappa (95 % CI)", "AUROC", *figures[2:]]
-    headers += [_BESIDE_HEADERS[column] for column in published]
+    headers += [_OTHER_KAPPAS[column] for column in published]
     rows = []
     for row in scores.to_dict("records"):
         cells = [str(row["study_type"]), "n/a" if pd.isna(row["n"]) else str(int(row["n"]))]
@@ -142,19 +141,19 @@ def score_texts(scores):
 
 
 def _few(row):
-    """Return the mark of an interval over few patients, or nothing."""
+    """Return the mark of an interval from few patients, or ""."""
     caution = row.get("caution")
     return FEW if isinstance(caution, str) and caution else ""
 
 
 def _pool(row):
-    """Return the mark of a figure over the scales of several models, or nothing."""
+    """Return the mark of a figure that pools several models, or ""."""
     is_pool = row["study_type"] == OVERALL and row.get("n_models", 1) > 1
     return POOL if is_pool else ""
 
 
 def _flush(texts, mark):
-    """Return figures without the mark that others have with spaces in its place."""
+    """Pad figures without a mark, so that digits align with those of marked figures."""
     if not any(text.endswith(mark) for text in texts):
         return texts
     return [
@@ -164,14 +163,14 @@ def _flush(texts, mark):
 
 
 def footnotes(scores, *, published=True):
-    """Return what has to be shown with a table of scores, a sentence for each mark in it.
+    """Return the footnotes of a table of scores, one for each mark in it.
 
     Parameters
     ----------
     scores : DataFrame
-        As for :func:`score_texts`; scores by a column will do.
+        As for :func:`score_texts`; subgroup scores are accepted.
     published : bool, default=True
-        Give the footnote of published kappas as well, where there are any.
+        Add the footnote of published kappas, if there are any.
 
     Returns
     -------
@@ -189,50 +188,51 @@ def footnotes(scores, *, published=True):
         notes.append(f"{FEW} {cautions[0]}: intervals are likely to be too narrow")
     if "n_models" in scores and (n_models := scores["n_models"].max()) > 1:
         notes.append(
-            f"{POOL} pools the scores of {n_models:.0f} models, each on a scale of its own; the "
+            f"{POOL} pools the scores of {n_models:.0f} models, each on its own scale; the "
             f"{MEAN_OF_TYPES} does not"
         )
-    if published and any(name in scores for name in _BESIDE_HEADERS if name != "pooled_model"):
+    if published and any(name in scores for name in _OTHER_KAPPAS if name != "pooled_model"):
         notes.append(FOOTNOTE)
     return notes
 
 
 def decision_table(scores, unit="studies"):
-    """Return counts and the figures of decisions as texts.
+    """Format counts and the metrics of decisions.
 
     Parameters
     ----------
     scores : DataFrame
-        What `mura_skorch.metrics.study_scores` or `mura_skorch.evaluation.scores_by` returns.
+        What `mura_skorch.metrics.study_scores` or `mura_skorch.evaluation.subgroup_scores` returns.
     unit : str
-        What is counted.
+        Name of what is counted.
 
     Returns
     -------
     DataFrame
-        Each figure as ``.705``, and its interval in a second line. Scores by the values of a column
-        begin with that column under its own name, and name study types only where there are any.
+        Each figure as ``.705``, with its interval in a second line. Subgroup scores start with the
+        column of the subgroup, and have study types only if they are broken down by them.
     """
     return _texts(scores, {"n": unit, **COUNTS}, DECISIONS)
 
 
 def probability_table(scores, unit="studies"):
-    """Return the figures of probabilities as texts; parameters are those of `decision_table`."""
+    """Format the metrics of probabilities; for parameters see `decision_table`."""
     return _texts(scores, {"n": unit}, PROBABILITIES)
 
 
 def _texts(scores, counts, metrics):
+    """Return counts and metrics under their headers, as text."""
     scores = scores.dropna(subset="n")
-    table = _keys(scores).assign(
-        **{header: scores[name].astype(int) for name, header in counts.items()}
-    )
+    table = _keys(scores)
+    for name, header in counts.items():
+        table[header] = scores[name].astype(int)
     for metric, header in metrics.items():
         table[header] = [_cell(row, metric) for row in scores.to_dict("records")]
     return table
 
 
 def _cell(row, metric):
-    """Return a figure with its marks, and below it its interval where it has one."""
+    """Return a figure with its marks, and its interval, if any, in a second line."""
     text = number_text(row[metric])
     if text == "n/a":
         return text
@@ -246,18 +246,18 @@ def _cell(row, metric):
 
 
 def undefined_table(scores):
-    """Return which figures are not defined, and why, in words.
+    """List undefined figures with the reason.
 
     Parameters
     ----------
     scores : DataFrame
-        What `mura_skorch.metrics.study_scores` or `mura_skorch.evaluation.scores_by` returns.
+        What `mura_skorch.metrics.study_scores` or `mura_skorch.evaluation.subgroup_scores` returns.
 
     Returns
     -------
     DataFrame
-        A row for each reason of a study type, or of a column's value; columns as those of
-        `decision_table` that name it, then `not defined` and `why`. Empty where all is defined.
+        One row per study type (or subgroup) and reason: the columns of `decision_table` that name
+        it, then `not defined` and `why`. Empty if all figures are defined.
 
     Examples
     --------
@@ -279,23 +279,24 @@ def undefined_table(scores):
 
 
 def _figure_words(name):
-    """Return "interval of ppv" or "ppv" as it heads a column."""
+    """Return "interval of ppv" or "ppv" in the words of the column headers."""
     words, metric = name.rpartition(" ")[::2]
     return f"{words} {(DECISIONS | PROBABILITIES).get(metric, metric)}".strip()
 
 
 def _keys(scores):
-    """Return the columns that say what a row is of, under readable headers."""
+    """Return the columns that name a row, under readable headers."""
     if "by" not in scores:
         return scores[["study_type"]].rename(columns={"study_type": "study type"})
     keys = scores[["value"]].set_axis(scores["by"].iloc[:1].tolist() or ["value"], axis=1)
     if (scores["study_type"] == OVERALL).all():
         return keys
-    return keys.assign(**{"study type": scores["study_type"]})
+    keys["study type"] = scores["study_type"]
+    return keys
 
 
 def shortcut_table(shortcuts):
-    """Return the table of shortcuts as texts.
+    """Format the table of shortcuts.
 
     Parameters
     ----------
@@ -305,9 +306,9 @@ def shortcut_table(shortcuts):
     Returns
     -------
     DataFrame
-        One row per study type and one overall, and a last one of by how much the model exceeds
-        each shortcut overall, or .5 where that is more; one column per shortcut, "" where it has no
-        row. What is of fewer studies than the row has says of how many.
+        One row per study type, one overall, and a last one with the AUROC by which the model
+        exceeds each shortcut, or .5 if that is larger. One column per shortcut, "" if a row has
+        none. A cell of fewer studies than its row shows their number.
     """
     studies = shortcuts.groupby("study_type", sort=False)["n"].max()
     rows = {name: {"studies": str(n)} for name, n in studies.items()}
@@ -325,7 +326,7 @@ def shortcut_table(shortcuts):
 
 
 def _line(cells, widths):
-    """Cells side by side, the first to the left and the others to the right."""
+    """Join cells, the first left-aligned and the others right-aligned."""
     (name, width), *others = zip(cells, widths, strict=False)
     texts = [shorten(name, width).ljust(width), *(cell.rjust(width) for cell, width in others)]
     return "  ".join(texts).rstrip()

@@ -1,4 +1,4 @@
-"""Prediction table: studies and their scores go in, one row per study without paths comes out."""
+"""Prediction tables: one row per study or view with score, threshold and decision, no paths."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from mura_skorch.studies.columns import COLUMNS, SCORED, check_kept
 
 __all__ = [
-    "beside_pooled",
+    "add_pooled_scores",
     "check_columns",
     "prediction_table",
     "scored_rows",
@@ -28,7 +28,7 @@ def prediction_table(
     chosen_by: str | None = None,
     keep: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Return what is kept of studies beside their scores and the decisions on them.
+    """Return one row per study with its score and decision, without paths.
 
     Parameters
     ----------
@@ -39,23 +39,22 @@ def prediction_table(
     threshold : float, default=0.5
         Operating point: a study is called abnormal if its score is strictly greater.
     chosen_by : str, optional
-        What chose the threshold, on which studies, in words for the report.
+        How the threshold was chosen, and on which studies, as a text for the report.
     keep : sequence of str, default=()
-        Further columns of `studies` to keep, such as readers' labels, site or scanner.
+        Further columns of `studies` to copy, such as readers' labels, site or scanner.
 
     Returns
     -------
     DataFrame
-        ``study``, ``study_type``, ``patient`` and ``label`` as far as `studies` has them,
-        ``n_views``, the columns to keep, and, where scores are given, ``score``, ``threshold`` and
-        ``decision`` (Int8, 1 abnormal, 0 normal, ``<NA>`` where the score is NaN); ``chosen_by``
-        where it is given; ``note`` where the studies carry one. The table's index stands for
-        ``study`` where there is no such column.
+        ``study`` (or else the index), ``study_type``, ``patient`` and ``label`` if `studies` has
+        them, ``n_views`` and the columns in `keep`. With scores also ``score``, ``threshold``,
+        ``decision`` (Int8: 1 abnormal, 0 normal, ``<NA>`` for a score of NaN) and, if given,
+        ``chosen_by``. ``note`` if the studies have one.
 
     Raises
     ------
     ValueError
-        A column to keep is missing, or has a name that tables of predictions use themselves.
+        A column in `keep` is missing, or has a name that prediction tables reserve.
 
     Examples
     --------
@@ -67,16 +66,17 @@ def prediction_table(
     check_kept(keep)
     if missing := [name for name in keep if name not in studies]:
         raise ValueError(
-            f"expected columns {', '.join(missing)} in the table of studies, got "
+            f"expected columns {', '.join(missing)} in the study table, got "
             f"{', '.join(map(str, studies.columns))}; check the names"
         )
     table = studies[[name for name in COLUMNS if name in studies]].copy()
     if "study" not in table:
         table.insert(0, "study", studies.index)
     table["n_views"] = studies["views"].map(len)
-    table = table.assign(**{name: studies[name] for name in keep})
+    for name in keep:
+        table[name] = studies[name]
     if y_score is not None:
-        # In float64, as models decide and as files are read back.
+        # In float64, as in predict and after reading the CSV file back.
         table["score"] = np.asarray(y_score, dtype=float)
         table["threshold"] = threshold
         decision = (table["score"] > threshold).astype("Int8")
@@ -91,27 +91,27 @@ def prediction_table(
 def view_prediction_table(
     studies: pd.DataFrame, view_scores: Sequence[Any], *, threshold: float = 0.5
 ) -> pd.DataFrame:
-    """Return one row for each view beside its score.
+    """Return one row per view with its score.
 
     Parameters
     ----------
     studies : DataFrame of n_studies rows
         A study table.
     view_scores : sequence of n_studies arrays of shape (n_views,)
-        Probabilities of abnormality of each study's views, as ``predict_view_proba`` gives them.
+        Probabilities of abnormality of each study's views, as ``predict_view_proba`` returns them.
     threshold : float, default=0.5
         Operating point of the studies.
 
     Returns
     -------
     DataFrame of n_views rows
-        ``study``, ``study_type``, ``patient`` and ``label`` of the view's study, ``view``, its
-        number in the study from 1, ``score``, ``threshold``, and ``note`` where there is one.
+        ``study``, ``study_type``, ``patient`` and ``label`` of the view's study; ``view``, the
+        number in the study from 1; ``score``, ``threshold`` and, if there is one, ``note``.
 
     Raises
     ------
     ValueError
-        A study has another number of scores than of views.
+        The number of scores of a study differs from its number of views.
 
     Examples
     --------
@@ -128,27 +128,28 @@ def view_prediction_table(
             f"expected a score for each of {sum(n_views)} views of {len(n_views)} studies, got "
             f"{sum(n_scores)} of {len(n_scores)}; pass what predict_view_proba returns for them"
         )
-    notes = {name: table.pop(name) for name in ["note"] if name in table}
+    note = table.pop("note") if "note" in table else None
     numbers: Any = [range(1, n + 1) for n in n_views]
-    table = table.assign(view=numbers, score=view_scores, threshold=threshold, **notes).explode(
-        ["view", "score"], ignore_index=True
-    )
+    table = table.assign(view=numbers, score=view_scores, threshold=threshold)
+    if note is not None:
+        table["note"] = note  # the last column
+    table = table.explode(["view", "score"], ignore_index=True)
     return table.astype({"view": int, "score": float})
 
 
 def write_competition(
     predictions: pd.DataFrame, file: str | os.PathLike[str], *, root: str = "MURA-v1.1"
 ) -> None:
-    """Write decisions as MURA's competition takes them: no header, a path and 0 or 1 a line.
+    """Write decisions in the format of MURA's competition: a path and 0 or 1 per line, no header.
 
     Parameters
     ----------
     predictions : DataFrame
         A prediction table with ``study`` and ``decision``.
     file : path
-        To be written, such as predictions.csv.
+        File to write, such as predictions.csv.
     root : str, default="MURA-v1.1"
-        Name of the data set's folder, with which each path begins.
+        Folder name of the data set, which each path starts with.
 
     Raises
     ------
@@ -158,30 +159,30 @@ def write_competition(
     if (undecided := predictions["decision"].isna()).any():
         raise ValueError(
             f"expected a decision on every study, got none on {undecided.sum():,}, such as "
-            f"{predictions['study'][undecided].iloc[0]}; leave them out, or look for what made "
-            "their score NaN"
+            f"{predictions['study'][undecided].iloc[0]}; leave them out, or find out why "
+            "their score is NaN"
         )
     paths = f"{root}/" + predictions["study"].astype(str) + "/"
     table = pd.DataFrame({"path": paths, "label": predictions["decision"]})
     table.to_csv(file, header=False, index=False)
 
 
-def beside_pooled(tables: Any, pooled: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return one table of the predictions of several models and, beside them, of a pooled one.
+def add_pooled_scores(tables: Any, pooled: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Join the predictions of several models, and add the scores of a pooled model.
 
     Parameters
     ----------
     tables : list of DataFrame
-        Prediction tables of models of single study types; may be empty.
+        Prediction tables, one per model of single study types; may be empty.
     pooled : DataFrame, optional
-        Prediction table of one model of all types, over at least the same studies.
+        Prediction table of one model of all types, on at least the same studies.
 
     Returns
     -------
     DataFrame
-        ``score`` is each type's own model's and ``pooled_score``, where there is a pooled model,
-        that one's; NaN where a model is missing. ``scored_by`` names the model of ``score`` by its
-        study types, unless the tables have that column.
+        ``score`` is from the model of the study's type, ``pooled_score`` from the pooled model;
+        NaN if that model is missing. ``scored_by`` names the model of ``score`` by its study types,
+        unless the tables have that column.
     """
     empty = pd.DataFrame(columns=[*COLUMNS, "n_views", *SCORED, "scored_by"])
     own = pd.concat(map(_with_model, tables), ignore_index=True) if tables else empty
@@ -194,24 +195,24 @@ def beside_pooled(tables: Any, pooled: pd.DataFrame | None = None) -> pd.DataFra
 
 
 def _with_model(table):
-    """Return the predictions of one model with a name for it."""
+    """Add the column `scored_by`, if missing."""
     if "scored_by" in table:
         return table
     return table.assign(scored_by=", ".join(sorted(map(str, table["study_type"].unique()))))
 
 
 def check_columns(predictions: pd.DataFrame, names: Iterable[str]) -> None:
-    """Raise a ValueError that says what to do where a prediction table lacks any of the columns."""
+    """Raise a ValueError if a prediction table lacks any of the columns."""
     if missing := [name for name in names if name not in predictions]:
         raise ValueError(
             f"expected columns {', '.join(map(str, missing))} in the predictions, got "
-            f"{', '.join(map(str, predictions.columns))}; check the names, or name them in keep "
+            f"{', '.join(map(str, predictions.columns))}; check the names, or pass them as keep "
             "when the table is made"
         )
 
 
 def scored_rows(predictions: pd.DataFrame, column: str = "score") -> pd.DataFrame:
-    """Return the rows of a prediction table that have a label and a score; none without labels."""
+    """Return the rows of a prediction table that have both a label and a score."""
     if "label" not in predictions:
         predictions = predictions.assign(label=None)
     return predictions[predictions["label"].notna() & predictions[column].notna()]

@@ -1,4 +1,4 @@
-"""Readers: predictions with the labels of readers go in, kappas of readers and model come out."""
+"""Reader study: Cohen's kappa of human readers and of the model."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mura_skorch.evaluation.predictions import check_columns
-from mura_skorch.metrics import kappa_interval
+from mura_skorch.metrics import KappaInterval, kappa_interval
 from mura_skorch.metrics.tables import type_parts
 from mura_skorch.utils.text import interval_text
 
@@ -24,18 +24,18 @@ def reader_kappas(
     n_resamples: int = 2000,
     random_state: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
-    """Kappa of each reader and of the model, per study type and overall, as in the paper's Table 2.
+    """Return kappa of each reader and of the model, as in the paper's Table 2.
 
     Parameters
     ----------
     predictions : DataFrame
-        A prediction table with the readers' columns; `decision`, where it is there, is the model's
-        label, `patient` what is resampled as a whole, `study_type` what the rows are split by.
+        A prediction table with the readers' columns. Optional: `decision`, the label from the
+        model; `patient`, the unit of resampling; `study_type`, to split the rows by.
     readers : list of str
-        Columns with the readers' labels: 1 abnormal, 0 normal, missing where one has not read.
+        Columns with the readers' labels: 1 abnormal, 0 normal, missing if not read.
     gold : str or None, default=None
-        Column with the labels to hold all against. None: each reader is held against the majority
-        of the *other* readers, the model against the majority of all.
+        Column with the reference labels. None compares each reader with the majority of the *other*
+        readers, and the model with the majority of all.
     n_resamples : int, default=2000
         Resamples of the bootstrap.
     random_state : int or None, default=0
@@ -44,30 +44,31 @@ def reader_kappas(
     Returns
     -------
     DataFrame
-        Columns `study_type`, `reader` (a column's name, or "model"), `n` (studies that the reader
-        and the reference have labelled), `n_common` (those of them that count in every row of the
-        type), `n_tied`, `kappa`, `low`, `high`; `model_kappa`, `model_low`, `model_high`, the
-        model's on the same studies against the same reference, NaN without `decision`; `reference`
-        (in words) and `undefined` (the reason where one of the first three is NaN, else ""). Rows
-        in the sorted order of the types, then "overall"; in each the readers as given, then the
-        model.
+        One row per study type (sorted, then "overall") and reader (as given, then "model"):
+
+        - `study_type`, `reader`;
+        - `n`, studies labelled by both the reader and the reference; `n_common`, those used in all
+          rows of the type; `n_tied`, studies left out as ties;
+        - `kappa`, `low`, `high`; and `model_kappa`, `model_low`, `model_high`, the model's on the
+          same studies with the same reference, NaN without `decision`;
+        - `reference`, its description; `undefined`, the reason if kappa or its interval is NaN,
+          else "".
 
     Raises
     ------
     ValueError
-        If a column is missing, holds something other than 0, 1 and missing values, a reader is
-        called "model" or is the gold column, or there is one reader and no gold column.
+        A column is missing or has values other than 0, 1 and missing; a reader is called "model"
+        or is the gold column; or there is one reader and no gold column.
 
     Notes
     -----
-    A majority is that of the labels there are, more than half of them. Where as many say abnormal
-    as normal there is none: such studies are left out and counted in `n_tied`. With two others, as
-    with three readers, that is whenever these disagree, which leaves the easier studies. Without
-    `gold` the references differ between rows, and a reader is not measured against what the model
-    is measured against: compare it with `model_kappa` of its own row.
+    A majority is more than half of the available labels. Ties have none: such studies are left out
+    and counted in `n_tied`. With three readers, two others remain, and every disagreement of these
+    is a tie, so the remaining studies are easier. Without `gold`, readers and model have different
+    references: compare a reader with `model_kappa` of the same row.
 
-    Intervals are percentiles over resamples of whole patients, 95 %. One without width (low equal
-    to high) says nothing about certainty.
+    Intervals are 95 % percentiles of a bootstrap over patients. An interval of zero width (low
+    equal to high) does not mean certainty.
 
     Examples
     --------
@@ -117,25 +118,33 @@ def reader_kappas(
     for study_type, part in type_parts(predictions.get("study_type"), len(predictions)).items():
         for reader, (mark, reference, tied, words) in pairs.items():
             used = part & counted[reader]
-            found, beside = kappa(reference, mark, used), (np.nan, np.nan, np.nan)
+            found = kappa(reference, mark, used)
+            of_model = KappaInterval(np.nan, np.nan, np.nan)
             if MODEL in pairs:
                 model = pairs[MODEL][0]
-                beside = kappa(reference, model, used & model.notna().to_numpy())
+                of_model = kappa(reference, model, used & model.notna().to_numpy())
             rows.append(
                 {
-                    **{"study_type": study_type, "reader": reader, "n": int(used.sum())},
+                    "study_type": study_type,
+                    "reader": reader,
+                    "n": int(used.sum()),
                     "n_common": int((part & common).sum()),
                     "n_tied": int((part & mark.notna().to_numpy() & tied.to_numpy()).sum()),
-                    **{"kappa": found.kappa, "low": found.low, "high": found.high},
-                    **dict(zip(("model_kappa", "model_low", "model_high"), beside, strict=True)),
-                    **{"reference": words, "undefined": _reason(found, used.sum())},
+                    "kappa": found.kappa,
+                    "low": found.low,
+                    "high": found.high,
+                    "model_kappa": of_model.kappa,
+                    "model_low": of_model.low,
+                    "model_high": of_model.high,
+                    "reference": words,
+                    "undefined": _reason(found, used.sum()),
                 }
             )
     return pd.DataFrame(rows)
 
 
 def wide_kappas(kappas: pd.DataFrame) -> pd.DataFrame:
-    r"""Kappas of readers as the paper prints them: a row per study type, a column per reader.
+    r"""Format kappas of readers as in the paper: a row per study type, a column per reader.
 
     Parameters
     ----------
@@ -145,16 +154,15 @@ def wide_kappas(kappas: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Texts such as ".705 (.608, .803)", "n/a" where undefined, with the number of studies and of
-        ties left out in a second line; index `study_type`. Where all of a row are held against one
-        reference on the same studies, the highest kappa ends in ``" *"``, several where they
-        are equal. Elsewhere none does, and a third line has the model's kappa on the reader's
-        studies.
+        Texts such as ".705 (.608, .803)", "n/a" if undefined, with the numbers of studies and ties
+        in a second line; index `study_type`. If all kappas of a row have the same reference and
+        studies, the highest (or each of equal ones) ends in ``" *"``. Otherwise none is marked, and
+        a third line has the model's kappa on the reader's studies.
 
     Raises
     ------
     ValueError
-        If a column is missing.
+        A column is missing.
 
     Examples
     --------
@@ -172,10 +180,10 @@ def wide_kappas(kappas: pd.DataFrame) -> pd.DataFrame:
             "pass what reader_kappas returns"
         )
     types = kappas.groupby("study_type", sort=False)
-    alike = (kappas["n"] == kappas["n_common"]).groupby(kappas["study_type"]).transform("all")
-    alike &= types["reference"].transform("nunique") == 1
-    best = alike & (kappas["kappa"] == types["kappa"].transform("max"))
-    table = kappas.assign(alike=alike, best=best)
+    comparable = (kappas["n"] == kappas["n_common"]).groupby(kappas["study_type"]).transform("all")
+    comparable &= types["reference"].transform("nunique") == 1
+    best = comparable & (kappas["kappa"] == types["kappa"].transform("max"))
+    table = kappas.assign(comparable=comparable, best=best)
     rows = table.assign(text=[_cell(row) for row in table.itertuples()]).pivot_table(
         index="study_type", columns="reader", values="text", aggfunc="first", sort=False
     )
@@ -183,58 +191,60 @@ def wide_kappas(kappas: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(row):
-    """Return a kappa, of what it is, and where readers cannot be compared the model's beside."""
-    ties = "" if not row.n_tied else f", {row.n_tied:,} {'tie' if row.n_tied == 1 else 'ties'}"
-    lines = [
-        interval_text(row.kappa, row.low, row.high) + " *" * row.best,
-        f"{row.n:,} {'study' if row.n == 1 else 'studies'}{ties}",
-    ]
-    if not row.alike and row.reader != MODEL and pd.notna(row.model_kappa):
+    """Format a kappa with its studies, and the model's kappa if the row is not comparable."""
+    kappa = interval_text(row.kappa, row.low, row.high)
+    studies = f"{row.n:,} {'study' if row.n == 1 else 'studies'}"
+    if row.n_tied:
+        studies += f", {row.n_tied:,} {'tie' if row.n_tied == 1 else 'ties'}"
+    lines = [f"{kappa} *" if row.best else kappa, studies]
+    if not row.comparable and row.reader != MODEL and pd.notna(row.model_kappa):
         lines.append(f"model {interval_text(row.model_kappa, row.model_low, row.model_high)}")
     return "\n".join(lines)
 
 
 def _check_readers(predictions, readers, gold, columns):
+    """Raise a ValueError if readers and gold column do not fit together."""
     check_columns(predictions, columns)
     if MODEL in readers:
         raise ValueError(
-            f"expected readers other than {MODEL!r}, which names the model's rows; rename it"
+            f"expected no reader called {MODEL!r}, which names the model's rows; rename the column"
         )
     if gold in readers:
         raise ValueError(
-            f"expected a gold column that is no reader's, got readers {', '.join(readers)}, and "
-            f"{gold} is gold: held against itself, a reader is always right; leave it out of one"
+            f"expected a gold column that is not a reader, got readers {', '.join(readers)} and "
+            f"gold {gold}: a reader always agrees with itself; remove it from one of them"
         )
     if len(set(readers)) < len(readers) or not readers:
         raise ValueError(f"expected at least one reader, each once, got {readers}")
     if len(readers) == 1 and gold is None:
         raise ValueError(
-            f"expected at least two readers, or a gold column, got {readers} alone; one reader "
-            "has no others to be held against: pass gold"
+            f"expected at least two readers, or a gold column, got only {readers[0]}; pass gold as "
+            "the reference of a single reader"
         )
 
 
 def _marks(predictions, name):
-    """Return labels as floats, NaN where there is none."""
+    """Return labels as floats, NaN if missing."""
     column = predictions[name]
     wrong = (column.notna() & ~column.isin([0, 1])).to_numpy()
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(
             f"expected {name} to be 0 (normal), 1 (abnormal) or missing, got "
-            f"{column.tolist()[row]!r} in row {row}; map the reader's words to these"
+            f"{column.tolist()[row]!r} in row {row}; map the values to these"
         )
     return column.astype("Float64").astype(float)
 
 
 def _majority(marks):
-    """Return the label of more than half of the marks, NaN without one, and where it is a tie."""
+    """Return the majority label, NaN without one, and whether it is a tie."""
     share = marks.mean(axis=1)
     tied = share == 0.5
     return (share > 0.5).astype(float).where(share.notna() & ~tied), tied
 
 
 def _kappa(reference, mark, patients, n_resamples, random_state):
+    """Return kappa with its bootstrap interval, without a warning of zero width."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "zero width", RuntimeWarning)
         return kappa_interval(
@@ -252,7 +262,7 @@ def _reason(found, n):
     if not n:
         return "no studies"
     if np.isnan(found.kappa):
-        return "both sides hold one and the same class"
+        return "reader and reference have one and the same class"
     if np.isnan(found.low):
         return "no interval: one patient, or too few resamples have a kappa"
     return ""

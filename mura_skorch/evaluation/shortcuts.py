@@ -1,4 +1,4 @@
-"""Shortcuts: what is known without looking at a bone in, how well that alone predicts out."""
+"""Shortcuts: how well the label is predicted without looking at a bone."""
 
 import warnings
 
@@ -19,7 +19,7 @@ from mura_skorch.utils.text import number_text
 
 __all__ = ["SHORTCUTS", "is_constant", "shortcut_alert", "shortcut_scores"]
 
-# Shortcut -> the columns of a prediction table that it is made of.
+# Shortcut -> the columns of a prediction table that it uses.
 SHORTCUTS = {
     "n_views": ["n_views"],
     "study_type": ["study_type"],
@@ -33,10 +33,15 @@ WORDS = {
     "size": "the size of the views",
 }
 FIGURES = [
-    *("auroc", "low", "high", "model_auroc"),
-    *("difference", "difference_low", "difference_high"),
+    "auroc",
+    "low",
+    "high",
+    "model_auroc",
+    "difference",
+    "difference_low",
+    "difference_high",
 ]
-DECIMALS = 6  # of log-odds: what differs less is the same, up to the solver's tolerance
+DECIMALS = 6  # of log-odds: smaller differences are within the tolerance of the solver
 
 
 def shortcut_scores(
@@ -46,69 +51,67 @@ def shortcut_scores(
     n_resamples: int = 2000,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
-    """AUROC that shortcuts alone would reach, and by how much the model exceeds it, by study type.
+    """Return the AUROC of shortcuts alone, and by how much the model exceeds it.
 
     Parameters
     ----------
     predictions : DataFrame
         A prediction table with `label` and `score`, and any of `n_views`, `study_type`,
-        `mean_intensity`, and `height` with `width`; `patient` is what folds and resamples keep
-        together, each study its own without it. A row without a label, a score or a shortcut's
-        value does not count for that shortcut.
+        `mean_intensity`, and `height` with `width`. Folds and resamples never split a `patient`;
+        without that column each study is its own patient. A row without a label, a score or the
+        value of a shortcut is left out for that shortcut.
     n_splits : int, default=5
-        Folds of the cross-validation; fewer where fewer patients have either label.
+        Folds of the cross-validation; fewer if fewer patients have one of the labels.
     n_resamples : int, default=2000
         Resamples of the bootstrap.
     random_state : int or None, default=0
-        Source of folds and resamples.
+        Seed of folds and resamples.
 
     Returns
     -------
     DataFrame
-        For each study type, sorted, and then "overall", a row for each shortcut whose columns are
-        there; the study type itself is one overall only. Columns `study_type`, `shortcut`, `n`
-        (studies), `auroc` with `low` and `high`, `model_auroc` (on the same studies), `difference`
-        (model minus shortcut, or minus .5 where the shortcut is below) with `difference_low` and
-        `difference_high`, `includes_zero` (nullable boolean) and `undefined`, the reason where
-        figures are NaN, else "".
+        For each study type (sorted, then "overall") one row per shortcut with its columns present;
+        the study type is a shortcut overall only. Columns: `study_type`, `shortcut`, `n` (studies);
+        `auroc` with `low` and `high`; `model_auroc` on the same studies; `difference` (model minus
+        shortcut, or minus .5 if that is larger) with `difference_low` and `difference_high`;
+        `includes_zero` (nullable boolean); `undefined`, the reason for NaN, else "".
 
     Raises
     ------
     ValueError
-        If `label` or `score` is missing or not as described, a study type is missing or called
-        "overall", or `n_splits` is less than 2.
+        `label` or `score` is missing or invalid, a study type is missing or called "overall", or
+        `n_splits` is less than 2.
 
     Warns
     -----
     UserWarning
-        Once, if the interval of a difference includes 0 or lies below it: `shortcut_alert`.
+        Once, if the interval of a difference includes 0 or lies below it: see `shortcut_alert`.
 
     Notes
     -----
-    Each shortcut is a logistic regression: of the one-hot study type, or of the standardised
-    numbers with their squares and product, so that a dependence may have its peak in the middle.
-    No patient is in both parts of a fold. The rows of a study type are learned from its studies
-    alone: what tells the label in one type, and its reverse in another, is invisible in the pool,
-    but not to a network that sees the type. Intervals are percentiles, 95 %, over resamples of
-    whole patients, the same ones for model and shortcut; the regressions are not fitted again.
+    Each shortcut is a logistic regression on the one-hot study type, or on the standardised numbers
+    with their squares and product, so that the dependence need not be monotonic. Cross-validation
+    is by patient. The regression of a study type is fitted on the studies of that type: a shortcut
+    that works in one type and in reverse in another cancels out over all types, but a network that
+    recognises the type can use it. Intervals are 95 % percentiles of a bootstrap over patients,
+    with the same resamples for model and shortcut; the regressions are not refitted.
 
-    The AUROC is that of each fold, averaged with the number of its pairs of an abnormal and a
-    normal study as weights: only studies that one regression scored are ranked against each other.
-    The AUROC of all folds pooled would be too low [1]_ [2]_ [3]_: a fold that holds many abnormal
-    studies leaves few to its training part, whose regression then gives the whole fold low
-    log-odds. A resample draws whole patients and is averaged over the folds in the same way.
+    The AUROC is the mean over folds, weighted by their pairs of an abnormal and a normal study:
+    only studies scored by the same regression are ranked against each other. Pooling all folds
+    gives an AUROC that is too low [1]_ [2]_ [3]_: a fold with many abnormal studies leaves few for
+    training, so its regression gives all its studies low log-odds. Resamples are averaged in the
+    same way.
 
-    A shortcut without a relation to the label comes out on either side of .5, by chance. Where the
-    studies at hand show no trace of one it comes out below: what a training part has too much of,
-    the part left out lacks. Below .5 it is as useless as at .5, and a model that "exceeds" it has
-    shown nothing. So `difference` is the model's AUROC less the larger of the shortcut's and .5, in
-    each resample too.
+    A shortcut unrelated to the label has an AUROC on either side of .5 by chance. In
+    cross-validation it tends to fall below: what is frequent in the training part is rare in the
+    part left out. Below .5 it is as useless as at .5. `difference` is therefore the model's AUROC
+    minus the larger of the shortcut's and .5, in each resample too.
 
-    Each interval stands for itself. A table of seven study types has 25 of them, of which one may
-    miss the truth by chance alone; the rows over all study types are those to look at first.
+    Intervals are not adjusted for their number. A table of seven study types has 25, of which one
+    may miss the true value by chance; read the rows over all study types first.
 
-    The AUROC of the plain number of views, as :func:`mura_skorch.exploration.explore_studies` gives
-    it, is another figure: nothing is fitted there, and more views always count as more abnormal.
+    :func:`mura_skorch.exploration.explore_studies` shows another AUROC for the number of views: it
+    ranks studies by the number itself, without a regression.
 
     References
     ----------
@@ -138,7 +141,7 @@ def shortcut_scores(
     check_columns(predictions, ["label", "score"])
     if n_splits < 2:
         raise ValueError(f"expected at least 2 folds, got n_splits={n_splits!r}")
-    # One order for the same studies, so that their order as given decides nothing.
+    # Sorted, so that the order of the rows does not change the folds.
     keys = [name for name in ("study", "patient", "score") if name in predictions]
     table = predictions.sort_values(keys, kind="stable") if len(predictions) else predictions
     rows = []
@@ -163,7 +166,7 @@ def shortcut_scores(
 
 
 def shortcut_alert(scores: pd.DataFrame) -> str | None:
-    """Say where a shortcut may be as good as the model: overall, and in which study types.
+    """Describe shortcuts that predict the label about as well as the model, the worst first.
 
     Parameters
     ----------
@@ -173,40 +176,39 @@ def shortcut_alert(scores: pd.DataFrame) -> str | None:
     Returns
     -------
     str or None
-        Which shortcuts the model is worse than (the interval of the difference lies below 0), and
-        which it cannot be told from (it includes 0). None where the intervals of all differences
-        lie above 0. A shortcut that is a constant, such as the one study type there is, is left
-        out.
+        Two or three sentences. None if the model exceeds every shortcut: the intervals of all
+        differences lie above 0. Constants, such as the study type of a table of one type, are
+        ignored.
     """
-    types = [name for name in scores["study_type"].unique() if name != OVERALL]
     rows = scores[~is_constant(scores) & (scores["difference_low"] <= 0)]
-    is_worse = rows["difference_high"] < 0
-    sentences = []
-    if named := _named(rows[is_worse], types):
-        sentences.append(
-            f"The model predicts worse than what is known without looking at a bone: {named}."
-        )
-    if named := _named(rows[~is_worse], types):
-        sentences.append(
-            "The model cannot be told from what is known without looking at a bone, as the 95 % "
-            f"interval of the difference includes 0: {named}. It may know no more, or the studies "
-            "may be too few to tell."
-        )
-    if not sentences:
+    if rows.empty:
         return None
-    if (rows["auroc"] < 0.5).any():
-        sentences.append("AUROCs of shortcuts below .5 count as .5.")
-    return " ".join(
-        [
-            *sentences,
-            "Such figures do not show that the model looks at the bones: train longer or on more "
-            "studies, test on more, or score it among studies with equal values of these.",
-        ]
+    overall = rows["study_type"] == OVERALL
+    candidates = rows[overall] if overall.any() else rows
+    worst = rows.loc[candidates["difference"].idxmin()]
+    verdict = "is not clearly better than"
+    if worst["difference_high"] < 0:
+        verdict = "predicts worse than"
+    where = "" if worst["study_type"] == OVERALL else f" in {worst['study_type']}"
+    shortcut_auroc = number_text(worst["auroc"])
+    if worst["auroc"] < 0.5:
+        shortcut_auroc += ", counted as .5,"
+    sentences = [
+        f"The model {verdict} {WORDS[worst['shortcut']]} alone{where}: AUROC "
+        f"{number_text(worst['model_auroc'])} against {shortcut_auroc} on {worst['n']:,} studies."
+    ]
+    types = [name for name in scores["study_type"].unique() if name != OVERALL]
+    if others := _other_shortcuts(rows.drop(index=worst.name), types):
+        sentences.append(f"Nor is it clearly better than {', '.join(others)}.")
+    sentences.append(
+        "It may not look at the bones: see the table of shortcuts, and train or test on more "
+        "studies."
     )
+    return " ".join(sentences)
 
 
 def is_constant(scores: pd.DataFrame) -> pd.Series:
-    """Return where a shortcut has one value for all studies: AUROC .5 in every resample.
+    """Return which shortcuts have one value for all studies: AUROC .5 in every resample.
 
     Parameters
     ----------
@@ -220,25 +222,21 @@ def is_constant(scores: pd.DataFrame) -> pd.Series:
     return (scores["low"] == 0.5) & (scores["high"] == 0.5)
 
 
-def _named(as_good, types):
-    """Return shortcuts in words, with where they are as good as the model; "" without any."""
+def _other_shortcuts(rows, types):
+    """Name the shortcuts of rows, with their study types if they are not overall."""
     named = []
-    for shortcut, rows in as_good.groupby("shortcut", sort=False):
-        found = [
-            f"AUROC {number_text(row.auroc)}, the model {number_text(row.model_auroc)} on the same "
-            f"{row.n:,} studies"
-            for row in rows[rows["study_type"] == OVERALL].itertuples()
-        ]
-        within = [name for name in types if name in set(rows["study_type"])]
-        if len(types) > 1 and within:  # of one type alone, overall says it all
-            names = "each study type" if within == types else ", ".join(map(str, within))
-            found.append(f"{'also ' if found else ''}in {names}")
-        named.append(f"{WORDS[shortcut]} ({'; '.join(found)})")
-    return ", ".join(named)
+    for shortcut, own in rows.groupby("shortcut", sort=False):
+        in_types = [name for name in types if name in set(own["study_type"])]
+        if (own["study_type"] == OVERALL).any():
+            named.append(WORDS[shortcut])
+        elif len(types) > 1:  # the row of a single type repeats the overall row
+            where = "each study type" if in_types == types else ", ".join(map(str, in_types))
+            named.append(f"{WORDS[shortcut]} (in {where})")
+    return named
 
 
 def _row(used, features, n_splits, n_resamples, random_state):
-    """Return the figures of one shortcut."""
+    """Score one shortcut."""
     y_true = check_binary(used["label"], "label")
     y_score = check_scores(used["score"], "score")
     codes = np.arange(len(used))
@@ -274,7 +272,7 @@ def _row(used, features, n_splits, n_resamples, random_state):
 
 
 class FoldedScores:
-    """Scores of the folds of a cross-validation, each ranked among those of its own fold."""
+    """Scores of a cross-validation, ranked within each fold."""
 
     def __init__(self, y_true, y_score, groups, fold):
         parts = [fold == k for k in np.unique(fold)]
@@ -287,7 +285,7 @@ class FoldedScores:
     def auroc(self, weights):
         """Return the mean AUROC under weights of shape (n_resamples, n_groups).
 
-        A fold counts by its pairs of an abnormal and a normal study; NaN where none has a pair.
+        Folds are weighted by their pairs of an abnormal and a normal study; NaN without any pair.
         """
         right = pairs = np.zeros(len(weights))
         for ranked, y_true, groups in self.folds:
@@ -300,7 +298,7 @@ class FoldedScores:
 
 
 def _cross_validate(features, y_true, codes, n_folds, random_state):
-    """Return each study's fold, and its log-odds from the other folds."""
+    """Return each study's fold, and its log-odds from the regression on the other folds."""
     if all(pd.api.types.is_numeric_dtype(dtype) for dtype in features.dtypes):
         steps = [StandardScaler(), PolynomialFeatures(include_bias=False), StandardScaler()]
     else:
@@ -311,7 +309,7 @@ def _cross_validate(features, y_true, codes, n_folds, random_state):
     for k, (train, test) in enumerate(folds.split(features, y_true, codes)):
         fold[test] = k
         if len(np.unique(y_true[train])) < 2:
-            continue  # learns nothing, and says nothing
+            continue  # a regression needs both classes
         pipeline.fit(features.iloc[train], y_true[train])
         log_odds[test] = np.round(pipeline.decision_function(features.iloc[test]), DECIMALS)
     return fold, log_odds

@@ -1,4 +1,4 @@
-"""Breakdown: predictions and the name of any column in, scores of the studies of each value out."""
+"""Score subgroups: the studies of each site, scanner, sex or value of another column."""
 
 import warnings
 
@@ -8,28 +8,28 @@ import pandas as pd
 from mura_skorch.evaluation.predictions import check_columns, scored_rows
 from mura_skorch.metrics import study_scores
 
-__all__ = ["scores_by"]
+__all__ = ["subgroup_scores"]
 
 MISSING = "missing"
-MAX_VALUES = 20  # distinct values of a column that still read as groups
+MAX_VALUES = 20  # distinct values of a column that still make readable groups
 
 
-def scores_by(
+def subgroup_scores(
     predictions: pd.DataFrame,
     column: str,
     *,
     n_resamples: int = 2000,
     random_state: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
-    """Scores of the studies of each value of a column, such as site, scanner, sex or age group.
+    """Return the scores of each value of a column, such as site, scanner, sex or age group.
 
     Parameters
     ----------
     predictions : DataFrame
-        A prediction table with `label`, `score` and the column; `study_type`, `patient` and
-        `threshold` are used where they are there. Studies without a label or a score are left out.
+        A prediction table with `label`, `score`, the column and, optionally, `study_type`,
+        `patient` and `threshold`. Studies without a label or a score are left out.
     column : str
-        What to split by. Missing values form a group of their own, "missing".
+        Column that defines the subgroups. Missing values form the group "missing".
     n_resamples : int, default=2000
         Resamples of the bootstrap.
     random_state : int or None, default=0
@@ -39,25 +39,23 @@ def scores_by(
     -------
     DataFrame
         Columns `by` (the column's name), `value` (as text), then those of
-        :func:`mura_skorch.metrics.study_scores`: for each value a row per study type that it has
-        and one overall. Values in their own order (that of the categories, of the numbers, of the
-        alphabet), "missing" last.
+        :func:`mura_skorch.metrics.study_scores`: for each value one row per study type and one
+        overall. Values are sorted (by category, by number or by alphabet), "missing" last.
 
     Raises
     ------
     ValueError
-        If a column is missing, or has more than `MAX_VALUES` distinct values.
+        A column is missing, or has more than `MAX_VALUES` distinct values.
 
     Notes
     -----
-    Each interval stands for itself. The more groups there are, the more often one of them differs
-    from the rest, or its interval misses the truth, by chance: a difference that was not expected
-    is a question to ask of other studies.
+    Intervals are not adjusted for the number of groups. The more groups there are, the more often
+    one of them differs from the rest by chance: check an unexpected difference on other studies.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> from mura_skorch.evaluation.subgroups import scores_by
+    >>> from mura_skorch.evaluation.subgroups import subgroup_scores
     >>> predictions = pd.DataFrame(
     ...     {
     ...         "label": [0, 1, 0, 1, 0, 1],
@@ -65,7 +63,7 @@ def scores_by(
     ...         "site": ["north", "north", "north", "north", None, None],
     ...     }
     ... )
-    >>> scores_by(predictions, "site")[["value", "n", "auroc"]]
+    >>> subgroup_scores(predictions, "site")[["value", "n", "auroc"]]
          value  n  auroc
     0    north  4    1.0
     1  missing  2    0.0
@@ -79,7 +77,7 @@ def scores_by(
         if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
             remedy = f"bin them, as in predictions[{column!r}] = pandas.cut(..., 4)"
         raise ValueError(
-            f"expected at most {MAX_VALUES} different values of {column} to score by, got "
+            f"expected at most {MAX_VALUES} different values of {column} as subgroups, got "
             f"{n_values}; {remedy}"
         )
     blocks = [(str(value), used[used[column] == value]) for value in _in_order(values)]
@@ -90,7 +88,7 @@ def scores_by(
     tables = []
     for value, block in blocks:
         with warnings.catch_warnings():
-            # The ends of the interval say it.
+            # The ends of the interval show it.
             warnings.filterwarnings("ignore", "zero width", RuntimeWarning)
             scores = study_scores(
                 block["label"].astype(int),
@@ -108,7 +106,7 @@ def scores_by(
 
 
 def _in_order(values):
-    """Return the distinct values in the order that a person expects."""
+    """Return the distinct values in their natural order."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return list(values.cat.remove_unused_categories().cat.categories)
     distinct = values.unique()

@@ -1,4 +1,4 @@
-"""Description: scores of a model go in, the Markdown that its MLflow run opens with comes out."""
+"""Describe a run in Markdown: the sections with scores that MLflow shows first."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ LONGEST = 7500  # characters; MLflow takes 8000
 
 
 def scores_section(scores: pd.DataFrame, report: str | None = None) -> str:
-    """Return the table of the final scores, and where the report is.
+    """Return the section with the final scores and the location of the report.
 
     Parameters
     ----------
@@ -28,31 +28,31 @@ def scores_section(scores: pd.DataFrame, report: str | None = None) -> str:
         Path of the report among the run's artifacts.
     """
     texts = score_texts(scores)
-    # Of a long description MLflow shows the first lines alone.
+    # MLflow folds long descriptions: the first line must say the most.
     title = ", ".join(f"{name} {column[-1]}" for name, column in list(texts.items())[1:4])
     where = [f"Report: `{report}`, under Artifacts."] if report else []
     return "\n\n".join([f"{TEST}: {title}", *where, _table(texts)])
 
 
 def validation_section(history: Sequence[Mapping[str, Any]], studies: pd.DataFrame) -> str:
-    """Return the scores of the best epoch, by study type.
+    """Return the section with the scores of the best epoch, by study type.
 
     Parameters
     ----------
     history : sequence of dict
-        Epochs of a fit, whose best has ``event_cp``.
+        Epochs of a fit; ``event_cp`` marks the best.
     studies : DataFrame
-        The validation part; ``study_type`` is counted.
+        The validation part; ``study_type`` is read.
     """
     best = [row for row in history if row.get("event_cp")][-1]
     kind, unit = ("view_", "views") if "valid_view_kappa" in best else ("", "studies")
     name = f"valid_{kind}kappa"
     types = studies["study_type"].astype(str).tolist()
     counts = {name: types.count(name) for name in sorted(set(types))}
-    rows = {
-        key: (n, best.get(f"{name}/{key.replace('/', '_')}", float("nan")))
-        for key, n in (counts if len(counts) > 1 else {}).items()
-    }
+    rows = {}
+    if len(counts) > 1:
+        for key, n in counts.items():
+            rows[key] = n, best.get(f"{name}/{key.replace('/', '_')}", float("nan"))
     rows[OVERALL] = len(studies), best.get(name, float("nan"))
     table = {
         "study type": list(rows),
@@ -66,7 +66,7 @@ def validation_section(history: Sequence[Mapping[str, Any]], studies: pd.DataFra
 
 
 def with_section(description: str | None, section: str) -> str:
-    r"""Return a description with a section in the place of an earlier one, test first.
+    r"""Add a section to a description, or replace it; test comes first.
 
     Examples
     --------
@@ -80,15 +80,18 @@ def with_section(description: str | None, section: str) -> str:
     kind = TEST if section.startswith(TEST) else VALIDATION
     sections = [section, *(part for part in earlier if not part.startswith(kind))]
     sections.sort(key=lambda part: not part.startswith(TEST))
-    return "\n\n".join([*([note] if note else []), *sections])[:LONGEST]
+    if note:
+        sections.insert(0, note)
+    return "\n\n".join(sections)[:LONGEST]
 
 
 def _table(columns):
-    """Return columns of texts as a table in Markdown."""
+    """Format columns of texts as a Markdown table."""
     lines = [list(columns), ["---"] + ["--:"] * (len(columns) - 1)]
     lines += [list(row) for row in zip(*columns.values(), strict=True)]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def _cell(text):
+    """Escape a table cell."""
     return printable(text).replace("|", r"\|")

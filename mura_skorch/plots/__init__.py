@@ -1,6 +1,6 @@
-"""Displays, as in scikit-learn: numbers in, matplotlib figures out.
+"""Plots as Display objects, in the manner of scikit-learn.
 
-Matplotlib is imported by the methods that draw, so that importing this package costs nothing.
+The drawing methods import matplotlib, so that importing this package is fast.
 """
 
 from mura_skorch.plots.dataset import DatasetDisplay

@@ -1,7 +1,4 @@
-"""Dataset at a glance: counts of studies and views in, one figure of several panels out.
-
-Matplotlib is imported by the methods that draw, so that importing this module costs nothing.
-"""
+"""Plot an overview of a dataset: studies by type and label, views per study, image sizes."""
 
 from typing import Any, Self
 
@@ -14,17 +11,17 @@ from mura_skorch.utils.text import shorten
 
 NAME_WIDTH = 16  # characters of a study type that are shown
 COLUMN_INCHES, ROW_INCHES = 3.6, 3.1
-SMALL = {"fontsize": 8, "color": GREY}
+SMALL: dict[str, Any] = {"fontsize": 8, "color": GREY}
 DOT_AREA = 220  # points squared, at most
-MARKERS = "os^Dv"  # of the splits, which differ in more than colour
+MARKERS = "os^Dv"  # one per split, so that colour is not the only difference
 
 
 class DatasetDisplay:
-    """What a dataset holds: studies by type and label, views per study, image sizes.
+    """Overview of a dataset: studies by type and label, views per study, image sizes.
 
-    The upper row counts the studies of each type, one panel per split. Below: how many views the
-    studies have, how often those with so many views are abnormal (a shortcut, if it varies), and
-    the sizes of the images where their files were read.
+    The upper row has one panel per split with the studies of each type. The lower row shows the
+    number of views per study, the share of abnormal studies by number of views (a shortcut, if it
+    varies) and, if the files were read, the image sizes.
 
     Parameters
     ----------
@@ -34,8 +31,8 @@ class DatasetDisplay:
         Columns ``split``, ``n_views``, ``studies``, and ``abnormal_share`` with the limits of its
         interval in ``abnormal_share_low`` and ``abnormal_share_high``.
     images : DataFrame or None, default=None
-        One row per view, with ``split``, ``width`` and ``height`` in pixels; missing values are
-        left out.
+        One row per view, with ``split``, ``width`` and ``height`` in pixels. Missing values are
+        ignored.
     note : str or None, default=None
         Printed in colour above the figure, such as "phantoms: no clinical meaning".
 
@@ -44,7 +41,7 @@ class DatasetDisplay:
     axes_ : ndarray of matplotlib Axes
         The panels.
     figure_ : matplotlib Figure
-        The figure that holds them, unknown to pyplot: nothing has to be closed.
+        The figure. It is not managed by pyplot and need not be closed.
 
     Examples
     --------
@@ -72,7 +69,7 @@ class DatasetDisplay:
 
     @plain_texts
     def plot(self) -> Self:
-        """Draw the display into a figure of its own.
+        """Draw the display into a new figure.
 
         Returns
         -------
@@ -82,10 +79,11 @@ class DatasetDisplay:
         from matplotlib.figure import Figure
 
         splits = list(dict.fromkeys(self.counts["split"]))
-        # Not those of the labels: blue and orange.
+        # Blue and orange are for the labels.
         colours = dict(zip(splits, SERIES[2:] * len(splits), strict=False))
         below = [self._draw_views, self._draw_shares]
-        below += [self._draw_sizes] if self.images is not None else []
+        if self.images is not None:
+            below.append(self._draw_sizes)
         types = self.counts["study_type"].nunique() - 1
         upper = max(1.5, 0.9 + 0.27 * types)
         width = COLUMN_INCHES * max(3, len(splits))
@@ -108,7 +106,7 @@ class DatasetDisplay:
         return self
 
     def _draw_counts(self, ax, split, *, first):
-        """Bars of normal, abnormal and unlabelled studies by type, downwards."""
+        """Draw bars of normal, abnormal and unlabelled studies, one row per type."""
         names = sorted(set(self.counts["study_type"]) - {OVERALL})
         counts = self.counts[self.counts["split"] == split].set_index("study_type")
         counts = counts.reindex(names).fillna({"normal": 0, "abnormal": 0, "unlabelled": 0})
@@ -144,13 +142,13 @@ class DatasetDisplay:
         )
 
     def _draw_views(self, ax, colours):
-        """Share of each split's studies that have so many views."""
+        """Draw the distribution of views per study for each split."""
         n_splits = len(colours)
         for i, (split, part) in enumerate(self.views_per_study.groupby("split", sort=False)):
             share = 100 * part["studies"] / part["studies"].sum()
             at = part["n_views"] + (i - (n_splits - 1) / 2) * 0.8 / n_splits
             ax.bar(at, share, 0.8 / n_splits, color=colours[split], label=split)
-        _whole_numbers(ax, self.views_per_study["n_views"])
+        _integer_ticks(ax, self.views_per_study["n_views"])
         ax.set_xlabel("views of a study", fontsize=8)
         ax.set_ylabel("studies of the split, %", fontsize=8)
         ax.grid(axis="y", color=LINE_GREY, linewidth=0.6)
@@ -158,7 +156,7 @@ class DatasetDisplay:
         ax.legend(fontsize=8, frameon=False)
 
     def _draw_shares(self, ax, colours):
-        """Share of abnormal studies among those with so many views, with its interval."""
+        """Draw the share of abnormal studies by number of views, with its interval."""
         n_splits = len(colours)
         for i, (split, part) in enumerate(self.views_per_study.groupby("split", sort=False)):
             part = part[part["abnormal_share"].notna()]
@@ -171,10 +169,14 @@ class DatasetDisplay:
                 part["n_views"] + (i - (n_splits - 1) / 2) * 0.5 / n_splits,
                 share,
                 np.clip(errors, 0, None),
-                **{"color": colours[split], "marker": MARKERS[i % len(MARKERS)], "markersize": 5},
-                **{"linestyle": "none", "elinewidth": 1.5, "label": split},
+                color=colours[split],
+                marker=MARKERS[i % len(MARKERS)],
+                markersize=5,
+                linestyle="none",
+                elinewidth=1.5,
+                label=split,
             )
-        _whole_numbers(ax, self.views_per_study["n_views"])
+        _integer_ticks(ax, self.views_per_study["n_views"])
         ax.set_ylim(-5, 105)
         ax.set_xlabel("views of a study", fontsize=8)
         ax.set_ylabel("abnormal, %, with 95 % interval", fontsize=8)
@@ -186,16 +188,21 @@ class DatasetDisplay:
             ax.text(0.5, 0.5, "no labels", transform=ax.transAxes, ha="center", **SMALL)
 
     def _draw_sizes(self, ax, colours):
-        """Width against height; views of one size share a dot."""
+        """Draw width against height; views of equal size share a dot."""
         known: Any = self.images  # not None here
         images = known.dropna(subset=["width", "height"])
         for i, (split, part) in enumerate(images.groupby("split", sort=False)):
             sizes = part.groupby(["width", "height"]).size().rename("n").reset_index()
             ax.scatter(
-                *(sizes[side].to_numpy(dtype=float) for side in ("width", "height")),
+                sizes["width"].to_numpy(dtype=float),
+                sizes["height"].to_numpy(dtype=float),
                 s=(6 * sizes["n"]).clip(upper=DOT_AREA),
-                **{"color": colours[split], "marker": MARKERS[i % len(MARKERS)], "alpha": 0.45},
-                **{"linewidths": 0, "label": split, "rasterized": len(sizes) > 500},
+                color=colours[split],
+                marker=MARKERS[i % len(MARKERS)],
+                alpha=0.45,
+                linewidths=0,
+                label=split,
+                rasterized=len(sizes) > 500,
             )
         top = 1.05 * max(images[["width", "height"]].max(axis=None), 1) if len(images) else 1
         ax.set_xlim(0, top)
@@ -208,11 +215,12 @@ class DatasetDisplay:
 
 
 def _title(ax, text):
+    """Set the title of a panel."""
     ax.set_title(text, loc="left", fontsize=9, fontweight="bold")
 
 
-def _whole_numbers(ax, values):
-    """Ticks at whole numbers only, from one below the first to one above the last."""
+def _integer_ticks(ax, values):
+    """Set ticks at integers only, with a margin at both ends."""
     from matplotlib.ticker import MaxNLocator
 
     ax.set_xlim(min(values) - 0.6, max(values) + 0.6)

@@ -1,7 +1,4 @@
-"""Forest of kappas: a table of scores in, a matplotlib figure out.
-
-Matplotlib is imported by the methods that draw, so that importing this module costs nothing.
-"""
+"""Forest plot of Cohen's kappa by study type, next to a table of all scores."""
 
 import textwrap
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -28,18 +25,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME_WIDTH = 20  # characters of a study type that are shown
-PLOT_SHARE = 0.4  # of the axes' width that the forest takes; the table has the rest
+PLOT_SHARE = 0.4  # share of the axes' width for the forest plot; the rest is the table
 ROW_INCHES = 0.33
-NOTE_INCHES = 0.12  # of a line of the footnotes
+NOTE_INCHES = 0.12  # height of a line of the footnotes
 NOTE_WIDTH = 124  # characters
 FONT_PER_INCH = 0.93  # font size, in points per inch of the axes' width, at which the table fits
-# Marker, colour, label, and shift in rows, by which markers of equal kappas stay apart.
+# Marker, colour, label, and shift in rows, which separates markers of equal kappas.
 MARKERS = {
     "pooled_model": ("s", PURPLE, "model of all types", 0.12),
     "paper_model": ("D", ORANGE, "paper's model*", -0.23),
     "best_radiologist": ("^", GREEN, "best radiologist*", 0.23),
 }
-# Widths in characters, to which the columns of the table are proportional.
+# Relative widths of the columns of the table, in characters.
 COLUMN_WIDTHS = {
     "studies": 8,
     "kappa (95 % CI)": 21,
@@ -53,18 +50,18 @@ COLUMN_WIDTHS = {
 
 
 class KappaDisplay:
-    """Cohen's kappa by study type, as a forest plot beside the table of all scores.
+    """Forest plot of Cohen's kappa by study type, next to a table of all scores.
 
-    One row per study type, the rows over all types set apart below. A point is the kappa, its bar
-    the 95 % interval; published kappas, where the table has them, are marked in the row they belong
-    to, with a footnote that they come from another test set.
+    One row per study type; the rows over all types are set apart below. A point is the kappa, its
+    bar the 95 % interval. Published kappas in the table are marked in their row, with a footnote
+    that they come from another test set.
 
     Parameters
     ----------
     scores : DataFrame
         What :func:`mura_skorch.metrics.study_scores` or
-        :func:`mura_skorch.evaluation.published.beside_published` returns. A row whose figures are
-        all NaN shows the text of its `status`, if there is that column.
+        :func:`mura_skorch.evaluation.published.add_published` returns. If all figures of
+        a row are NaN, its `status` is shown, if there is one.
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
 
@@ -73,11 +70,11 @@ class KappaDisplay:
     ax_ : matplotlib Axes
         The axes drawn on.
     figure_ : matplotlib Figure
-        The figure that holds them.
+        Its figure.
 
     See Also
     --------
-    KappaDisplay.from_predictions : Scores and draws in one step.
+    KappaDisplay.from_predictions : Score and draw in one step.
 
     Examples
     --------
@@ -116,7 +113,7 @@ class KappaDisplay:
         y_score : array-like of shape (n_studies,)
             Probabilities of abnormality, in [0, 1].
         study_type : array-like of shape (n_studies,) or None
-            Study types. None draws the row over all studies alone.
+            Study types. None draws only the row over all studies.
         groups : array-like of shape (n_studies,) or None, default=None
             Patients.
         threshold : float in [0, 1], default=0.5
@@ -124,7 +121,7 @@ class KappaDisplay:
         interval : {"auto", "bootstrap", "analytic", "as-printed"}, default="auto"
             Method of the interval, see :func:`mura_skorch.metrics.study_scores`.
         random_state : int, numpy Generator or None, default=0
-            Source of the bootstrap's resamples.
+            Seed of the bootstrap.
         note : str or None, default=None
             Printed in colour above the plot.
         ax : matplotlib Axes or None, default=None
@@ -138,7 +135,7 @@ class KappaDisplay:
         Raises
         ------
         ValueError
-            If the predictions are not what :func:`mura_skorch.metrics.study_scores` expects.
+            As :func:`mura_skorch.metrics.study_scores`.
 
         Examples
         --------
@@ -167,8 +164,8 @@ class KappaDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Axes to draw on, about 9 inches wide or more for the table to be readable. None makes
-            a figure of 10 inches that pyplot does not know of: nothing has to be closed.
+            Axes to draw on; the table is readable from about 9 inches of width. None makes a
+            figure of 10 inches, which is not managed by pyplot and need not be closed.
 
         Returns
         -------
@@ -196,13 +193,13 @@ class KappaDisplay:
         return self
 
     def _positions(self):
-        """Height of each row, downwards from 0, with a gap above the rows over all types."""
+        """Return the position of each row, downwards from 0, with a gap before the summary rows."""
         rows = np.arange(len(self.scores))
         is_summary = self.scores["study_type"].isin(SUMMARIES).to_numpy()
         return rows + 0.4 * (is_summary & (rows > 0))
 
     def _draw_axes(self, names, positions, size):
-        """Names to the left, the scale of kappa below the forest only."""
+        """Draw names on the left, and the scale of kappa below the forest plot only."""
         ax = self.ax_
         shown = self.scores[["kappa", "kappa_low", *self._published()]].to_numpy(dtype=float)
         lowest = np.nanmin(shown, initial=0.0)
@@ -227,7 +224,7 @@ class KappaDisplay:
             ax.axhline(below[0] - 0.7, color=GREY, linewidth=0.8)
 
     def _draw_kappas(self, positions, size):
-        """Points and bars, or n/a, and the published markers."""
+        """Draw points and bars (or n/a) and the published kappas."""
         ax, scores = self.ax_, self.scores
         kappa, low, high = scores[["kappa", "kappa_low", "kappa_high"]].to_numpy(dtype=float).T
         ax.hlines(positions, low, high, color=BLUE, linewidth=2.2, zorder=2)
@@ -238,20 +235,27 @@ class KappaDisplay:
             ax.text(0.02, position, "n/a", color=GREY, fontsize=size, va="center_baseline")
         for column in self._published():
             marker, colour, label, shift = MARKERS[column]
-            hollow: dict[str, Any] = {
-                **{"linestyle": "none", "marker": marker, "markersize": 0.65 * size, "zorder": 3},
-                **{"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.5},
-            }
-            values = scores[column].to_numpy(dtype=float)
-            ax.plot(values, positions + shift, label=label, **hollow)
+            ax.plot(
+                scores[column].to_numpy(dtype=float),
+                positions + shift,
+                label=label,
+                linestyle="none",
+                marker=marker,
+                markersize=0.65 * size,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                markeredgewidth=1.5,
+                zorder=3,
+            )
 
     def _draw_table(self, texts, positions, size):
-        """Columns of text to the right of the forest, right-aligned under their headers."""
+        """Draw the columns of the table, right-aligned under their headers."""
         columns = [header for header in texts if header in COLUMN_WIDTHS]
         widths = np.array([COLUMN_WIDTHS[header] for header in columns], dtype=float)
         edges = PLOT_SHARE + (1 - PLOT_SHARE) * np.cumsum(widths) / widths.sum()
-        style = {
-            **{"transform": self.ax_.get_yaxis_transform(), "va": "center_baseline"},
+        style: dict[str, Any] = {
+            "transform": self.ax_.get_yaxis_transform(),
+            "va": "center_baseline",
             "fontsize": size,
         }
         for header, edge in zip(columns, edges, strict=True):
@@ -266,25 +270,36 @@ class KappaDisplay:
                 self.ax_.text(edge, position, texts[header][i], ha="right", **style)
 
     def _draw_words(self, notes, size):
-        """Legend, footnotes and note."""
+        """Draw legend, footnotes and note."""
         ax = self.ax_
         ax.legend(
-            **{"loc": "upper right", "bbox_to_anchor": (1, 0), "ncols": 3, "fontsize": size},
-            **{"frameon": False, "borderaxespad": 0.2, "handletextpad": 0.6, "columnspacing": 1.5},
+            loc="upper right",
+            bbox_to_anchor=(1, 0),
+            ncols=3,
+            fontsize=size,
+            frameon=False,
+            borderaxespad=0.2,
+            handletextpad=0.6,
+            columnspacing=1.5,
         )
         if notes:
-            below: dict[str, Any] = {
-                **{"xy": (1, 0), "xycoords": "axes fraction"},
-                **{"xytext": (0, -2.3 * size), "textcoords": "offset points"},
-                **{"ha": "right", "va": "top", "multialignment": "left"},
-                **{"fontsize": 0.85 * size, "color": GREY},
-            }
-            ax.annotate("\n".join(notes), **below)
+            ax.annotate(
+                "\n".join(notes),
+                xy=(1, 0),
+                xycoords="axes fraction",
+                xytext=(0, -2.3 * size),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                multialignment="left",
+                fontsize=0.85 * size,
+                color=GREY,
+            )
         if self.note:
             ax.set_title(
                 self.note, loc="left", color=VERMILLION, fontsize=1.1 * size, fontweight="bold"
             )
 
     def _published(self):
-        """Names of the published columns that the table has."""
+        """Return the columns with published or pooled kappas."""
         return [column for column in MARKERS if column in self.scores]

@@ -1,4 +1,4 @@
-"""Reliability: labels and probabilities in, a figure of how far they can be believed out."""
+"""Reliability curve: share of abnormal studies against predicted probability."""
 
 from typing import Self
 
@@ -10,12 +10,12 @@ from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, VERMILLION, plain_tex
 
 __all__ = ["ReliabilityDisplay"]
 
-FEW = 10  # studies of a bin, below which its share says little: a half +- .3 in 95 %
+FEW = 10  # studies of a bin; with fewer, a share of .5 has a 95 % interval of +- .3 or more
 FAINT = 0.35  # opacity of such a bin's point
 
 
 class ReliabilityDisplay:
-    """Share of abnormal studies against the predicted probability, above a histogram of it.
+    """Share of abnormal studies against predicted probability, with a histogram below.
 
     Parameters
     ----------
@@ -26,20 +26,20 @@ class ReliabilityDisplay:
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
     name : str, default="model"
-        What the legend calls the curve, such as "7 models, pooled".
+        Name of the curve in the legend, such as "7 models, pooled".
 
     Attributes
     ----------
     ax_, ax_histogram_ : matplotlib Axes
         The curve and the histogram below it.
     figure_ : matplotlib Figure
-        The figure that holds them.
+        Their figure.
 
     Notes
     -----
     Curve, histogram and calibration error share the bins of
     :func:`mura_skorch.metrics.calibration_bins`. A bin of fewer than ten studies has a faint point
-    that no line joins; an empty one has none.
+    that is not joined by a line; an empty bin has none.
 
     Examples
     --------
@@ -80,8 +80,8 @@ class ReliabilityDisplay:
             2, sharex=True, height_ratios=[3, 1], squeeze=True
         )
         self.ax_.plot([0, 1], [0, 1], color=LINE_GREY, linewidth=1, label="perfectly calibrated")
-        # NaN breaks the line: no point of few studies is joined to others.
-        many, few = (bins.mask(~kept) for kept in (n >= FEW, (n > 0) & (n < FEW)))
+        # NaN breaks the line, so that points of few studies are not joined.
+        many, few = bins.mask(n < FEW), bins.mask((n == 0) | (n >= FEW))
         self.ax_.plot(many["mean_score"], many["share_abnormal"], "o-", color=BLUE, label=self.name)
         if few["mean_score"].notna().any():
             label = f"fewer than {FEW} studies"

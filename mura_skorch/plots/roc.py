@@ -1,4 +1,4 @@
-"""ROC curve: labels and probabilities in, a figure with the operating point out."""
+"""ROC curve with the operating point."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["RocDisplay"]
 
 FOOTNOTE = (
-    "* arXiv:1712.06957v4, AUROC {auroc:.3f}, on its hidden\n"
-    "test set of 207 studies: another one than that drawn here"
+    "* arXiv:1712.06957v4, AUROC {auroc:.3f}, on a hidden test set\n"
+    "of 207 studies, not on the studies of this curve"
 )
 
 
 class RocDisplay:
-    """Receiver operating characteristic, with the operating points in use and published.
+    """Receiver operating characteristic with the operating points of the model and the paper.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ class RocDisplay:
         Probabilities of abnormality.
     published : bool, default=False
         Mark the operating point of the paper's model, with a footnote that it was measured on
-        another test set; for MURA alone, all study types together.
+        another test set. For MURA only, with all study types.
     threshold : float or None, default=0.5
-        Studies with a probability strictly above are abnormal: the model's point on the curve.
-        None marks none, where studies have thresholds of their own.
+        Operating point to mark: studies with a probability strictly above are abnormal. None
+        marks none, for example if studies have different thresholds.
     name : str, default="model"
-        What the legend calls the curve, such as "7 models, pooled".
+        Name of the curve in the legend, such as "7 models, pooled".
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
 
@@ -45,7 +45,7 @@ class RocDisplay:
     ax_ : matplotlib Axes
         The axes drawn on.
     figure_ : matplotlib Figure
-        The figure that holds them.
+        Its figure.
 
     Notes
     -----
@@ -124,15 +124,15 @@ class RocDisplay:
         Raises
         ------
         ValueError
-            If there are no normal or no abnormal studies.
+            There are no normal or no abnormal studies.
         """
         from matplotlib.figure import Figure
 
         y_true, y_score = np.asarray(self.y_true, dtype=int), np.asarray(self.y_score, dtype=float)
         if len(np.unique(y_true)) < 2:
             raise ValueError(
-                f"expected normal and abnormal studies to draw a ROC curve of, got {len(y_true)} "
-                "of one kind; leave the figure out"
+                f"expected normal and abnormal studies for a ROC curve, got {len(y_true)} of one "
+                "class; leave out the figure"
             )
         if ax is None:
             height = 5.4 if self.published else 4.8

@@ -1,4 +1,4 @@
-"""Colours that every picture shares, and texts that are taken as they are."""
+"""Colours of all figures, and text without mathematical markup."""
 
 import functools
 from collections.abc import Callable
@@ -6,15 +6,15 @@ from typing import Any, TypeVar
 
 Draw = TypeVar("Draw", bound=Callable[..., Any])
 
-# Okabe and Ito's palette, told apart with every kind of colour blindness; shapes differ as well.
+# Palette of Okabe and Ito, safe for all kinds of colour blindness.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE = "#CC79A7"
 GREY, LINE_GREY = "#595959", "#D0D0D0"
-SERIES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, "#56B4E9", "#000000")  # of one kind
+SERIES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, "#56B4E9", "#000000")  # in this order
 
 
 def plain_texts(draw: Draw) -> Draw:
-    """Let what a method draws show dollar signs: names of folders are no formulas."""
+    """Decorate a drawing method so that dollar signs in names are not parsed as formulas."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Training curves: the numbers of epochs in, a figure of losses and kappas out."""
+"""Training curves: losses and kappa by epoch."""
 
 from typing import Any, Self
 
@@ -10,16 +10,15 @@ __all__ = ["TrainingDisplay"]
 
 
 class TrainingDisplay:
-    """Losses and kappa by epoch, one colour for each fit, a ring around the epoch that was kept.
+    """Losses and kappa by epoch, one colour per fit, with a ring around the selected epoch.
 
     Parameters
     ----------
     epochs : DataFrame
-        One row per fit and epoch: ``name`` of the fit, ``epoch`` from 1, ``train_loss`` and, as
-        far as there was validation data, ``valid_loss`` and ``valid_kappa``. Where there is
-        ``valid_view_kappa``, of fits on single views, that is drawn instead, and said. The epoch
-        kept is the last in which ``valid_loss_best`` is True, or else the one of the lowest
-        ``valid_loss``.
+        One row per fit and epoch: ``name`` of the fit, ``epoch`` from 1, ``train_loss`` and, with
+        validation data, ``valid_loss`` and ``valid_kappa``. Fits on single views have
+        ``valid_view_kappa``, which is drawn instead and labelled. The selected epoch is the last
+        with ``valid_loss_best``, or else the one with the lowest ``valid_loss``.
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
 
@@ -28,7 +27,7 @@ class TrainingDisplay:
     axes_ : ndarray of shape (2,) of matplotlib Axes
         Losses and kappas.
     figure_ : matplotlib Figure
-        The figure that holds them.
+        Their figure.
 
     Examples
     --------
@@ -62,7 +61,7 @@ class TrainingDisplay:
         if "valid_view_kappa" in self.epochs:
             kappa, axis = "valid_view_kappa", f"{axis} (view level)"
         for i, (name, rows) in enumerate(fits):
-            # Ten fits of one kind are told apart by their lines' shape once colours run out.
+            # More fits than colours differ by their markers.
             marker = "os^Dv"[i // len(SERIES) % 5]
             style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "marker": marker}
             style |= {"markersize": 3.5, "linewidth": 1.5}
@@ -70,10 +69,10 @@ class TrainingDisplay:
             for ax, column in zip(self.axes_, ("valid_loss", kappa), strict=True):
                 if column in rows:
                     ax.plot(rows["epoch"], rows[column], **style, label=name)
-                    kept = rows.loc[_kept(rows)]
+                    best = rows.loc[_selected(rows)]
                     ring: dict[str, Any] = {"markerfacecolor": "none", "markersize": 10}
                     ring |= {"marker": "o", "markeredgecolor": style["color"], "linestyle": "none"}
-                    ax.plot(kept["epoch"], kept[column], **ring)
+                    ax.plot(best["epoch"], best[column], **ring)
         for ax, label in zip(self.axes_, ("loss", axis), strict=True):
             ax.set(xlabel="epoch", ylabel=label)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -84,7 +83,7 @@ class TrainingDisplay:
         ]
         if "valid_loss" in self.epochs:
             ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none"}
-            kinds.append({**ring, "linestyle": "none", "label": "epoch kept"})
+            kinds.append({**ring, "linestyle": "none", "label": "selected epoch"})
         for kind in kinds:
             self.axes_[0].plot([], [], color=GREY, **kind)
         handles = self.axes_[0].get_legend_handles_labels()
@@ -94,7 +93,9 @@ class TrainingDisplay:
         if len(fits) > 1:
             self.figure_.legend(
                 *self.axes_[1].get_legend_handles_labels(),
-                **{"loc": "outside right center", "frameon": False, "fontsize": 8},
+                loc="outside right center",
+                frameon=False,
+                fontsize=8,
             )
         if self.note:
             self.figure_.suptitle(
@@ -103,8 +104,8 @@ class TrainingDisplay:
         return self
 
 
-def _kept(rows):
-    """Return the labels of the row whose weights were kept; none without validation losses."""
+def _selected(rows):
+    """Return the label of the selected epoch in a list; empty without validation losses."""
     if "valid_loss" not in rows or rows["valid_loss"].isna().all():
         return []
     if "valid_loss_best" in rows:

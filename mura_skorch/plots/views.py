@@ -1,7 +1,4 @@
-"""Views: a radiograph and its class activation map go in, a matplotlib figure or an overlay out.
-
-Matplotlib is imported by the methods that draw, so that importing this module costs nothing.
-"""
+"""Plot a radiograph next to its class activation map."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,42 +15,42 @@ if TYPE_CHECKING:
 
 __all__ = ["MapDisplay"]
 
-MID_GREY = 128  # over which the colour bar shows the colours
-LONGEST = 4.0  # inches of a panel's longer side
-SHORTEST = 1.7  # inches of its shorter side, for the words; what the view leaves stays white
-BAR = 0.9  # inches that the colour bar and its label take
+MID_GREY = 128  # background of the colour bar
+LONGEST = 4.0  # inches, longer side of a panel
+SHORTEST = 1.7  # inches, least shorter side, to have room for text
+BAR = 0.9  # inches, width of the colour bar with its label
 FONT = 8.0  # points
 BAR_LABEL = "contribution to the logit"
 
 
 class MapDisplay:
-    """A radiograph beside itself with its class activation map laid over.
+    """A radiograph next to its overlay with the class activation map.
 
-    Vermillion adds to the logit of abnormality, sky blue takes from it, and what is transparent
-    does neither. The scale is symmetric about 0. A cross marks the map's peak.
+    Vermillion regions raise the logit of abnormality, sky blue regions lower it, and transparent
+    regions do neither. The scale is symmetric about 0. A cross marks the map's peak.
 
     Parameters
     ----------
     view : ndarray of shape (H, W), uint8
-        The radiograph, as `mura_skorch.data.read_view` gives it.
+        The radiograph, as `mura_skorch.data.read_view` returns it.
     cam : ndarray of shape (h, w), float
-        Its map in logits, at any resolution: it is resized to the view.
+        Its map in logits, at any resolution; it is resized to the view.
     box : sequence of 4 numbers or None, default=None
-        x0, y0, x1, y1 in pixels of the view, x1 and y1 exclusive, such as a known lesion's.
+        x0, y0, x1, y1 in pixels of the view, x1 and y1 exclusive, such as a known lesion.
     title : str or None, default=None
-        Stands above the radiograph.
+        Printed above the radiograph.
     note : str or None, default=None
         Printed in colour below the radiograph, such as "phantoms: no clinical meaning".
     limit : float or None, default=None
-        Where the colours end, in logits. None means `map_limit` of the map; give one number to
-        views that are to be compared.
+        End of the colour scale in logits. None means `map_limit` of the map. Pass the same number
+        for views that will be compared.
 
     Attributes
     ----------
     axes_ : tuple of two matplotlib Axes
         Radiograph and overlay.
     figure_ : matplotlib Figure
-        The figure that holds them.
+        Their figure.
 
     Examples
     --------
@@ -89,8 +86,8 @@ class MapDisplay:
         Parameters
         ----------
         axes : sequence of two matplotlib Axes or None, default=None
-            Where radiograph and overlay are drawn. None makes a figure, sized to the view, that
-            pyplot does not know of: nothing has to be closed.
+            Axes for radiograph and overlay. None makes a figure sized to the view, which is not
+            managed by pyplot and need not be closed.
 
         Returns
         -------
@@ -118,7 +115,7 @@ class MapDisplay:
         return self
 
     def _draw_box(self, ax):
-        """Outline of the box on the pixels' edges."""
+        """Draw the outline of the box along pixel edges."""
         if self.box is None:
             return
         from matplotlib.patches import Rectangle
@@ -129,7 +126,7 @@ class MapDisplay:
         )
 
     def _draw_words(self, limit):
-        """Titles, note and colour bar."""
+        """Draw titles, note and colour bar."""
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
@@ -152,7 +149,7 @@ class MapDisplay:
 
 
 def _colours():
-    """Colours of the overlay over mid-grey, as a matplotlib colormap."""
+    """Return the colours of the overlay on mid-grey as a matplotlib colormap."""
     from matplotlib.colors import ListedColormap
 
     steps = np.linspace(-1, 1, 255, dtype=np.float32)[None]
@@ -161,12 +158,12 @@ def _colours():
 
 
 def _margin(side, size):
-    """Pixels to leave white on each side of a view that is very narrow or very low."""
+    """Return the white margin, in pixels, on each side of a very narrow or very flat view."""
     return max(0.0, SHORTEST / LONGEST * max(size) - side) / 2
 
 
 def _new_axes(height, width):
-    """Two axes of that shape, in pixels, in a figure of their own, as large as they need."""
+    """Return two axes, in a new figure, for pictures of that shape in pixels."""
     from matplotlib.figure import Figure
 
     scale = LONGEST / max(height, width)

@@ -1,4 +1,4 @@
-"""Case review: predictions and their studies go in, the worst mistakes in pictures come out."""
+"""Case review: pictures and activation maps of the most confident errors."""
 
 import io
 import warnings
@@ -18,28 +18,28 @@ from mura_skorch.utils.text import printable
 
 __all__ = ["Case", "CaseView", "review_cases"]
 
-MISS, FALSE_ALARM = "miss", "false alarm"
+FALSE_NEGATIVE, FALSE_POSITIVE = "false negative", "false positive"
 MIME = "image/jpeg"
-QUALITY = 85  # of JPEG: some 20 kB for a radiograph and its overlay of 384 pixels
+QUALITY = 85  # of JPEG: about 20 kB for a radiograph with its overlay, 384 pixels each
 
 
 @dataclass(frozen=True)
 class CaseView:
-    """One view of a case, in two pictures of equal size.
+    """One view of a case: the radiograph and its overlay, of equal size.
 
     Attributes
     ----------
     number : int
-        Which view of the study, counted from 1.
+        Number of the view in the study, from 1.
     score : float or None
-        Probability of abnormality of this view alone; None where the model does not tell.
+        Probability of abnormality of this view alone; None if the model has no view scores.
     radiograph, overlay : bytes or None
-        The view, and the view with its activation map laid over (vermillion raises the score, sky
-        blue lowers it); `mime` files. None without a picture or without a map.
+        Encoded images of type `mime`: the view, and the view under its activation map (vermillion
+        raises the score, sky blue lowers it). None without a readable view or without a map.
     problem : str or None
-        Why there is no picture.
+        Reason for a missing picture.
     mime : str
-        Type of both files.
+        MIME type of both images.
     """
 
     number: int
@@ -66,26 +66,26 @@ class Case:
 
     Attributes
     ----------
-    kind : {"miss", "false alarm"}
-        Abnormal and called normal, or normal and called abnormal.
+    kind : {"false negative", "false positive"}
+        Abnormal but called normal, or normal but called abnormal.
     study, study_type : str
-        Its key and its type.
+        Key and type of the study.
     patient : str or None
-        Its patient, where known.
+        Patient id, if known.
     label : int
         1 abnormal, 0 normal.
     score, threshold : float
-        Probability of abnormality, and the operating point it was held against.
+        Probability of abnormality, and the threshold it was compared with.
     note : str or None
         Caveat, such as "phantoms: no clinical meaning".
     n_views : int
-        Views of the study; `views` may hold fewer.
+        Number of views of the study; `views` may hold fewer.
     views : tuple of CaseView
         The first views, in order.
     limit : float or None
-        Where the colours of the overlays end, in logits: one scale for all views of the case.
+        Upper end of the overlays' colour scale in logits, shared by all views of the case.
     problem : str or None
-        Why there are no views at all.
+        Reason for a case without views.
     """
 
     kind: str
@@ -111,49 +111,49 @@ def review_cases(
     max_views: int = 6,
     longest_side: int = 384,
 ) -> list[Case]:
-    """Return the most confident misses, then the most confident false alarms.
+    """Return the most confident false negatives, then the most confident false positives.
 
     Parameters
     ----------
     clf : object
-        The model. Its ``localize`` draws the maps and its ``predict_view_proba`` scores the
-        views, where it has them, as `MuraClassifier` does; only the studies shown are computed.
+        The model. Maps come from ``localize`` and view scores from ``predict_view_proba``, if it
+        has these methods, as `MuraClassifier` does. They run on the selected studies only.
     studies : DataFrame
-        The study table that was predicted, with ``study`` as in `predictions`, or the index in its
-        place; ``study_type`` and ``views`` are read.
+        The study table that was predicted. ``study`` (or else the index), ``study_type`` and
+        ``views`` are read.
     predictions : DataFrame
-        A prediction table with ``study``, ``study_type``, ``label``, ``score`` and ``threshold``;
-        ``patient`` and ``note`` where known. Rows without label or score are left out.
+        A prediction table with ``study``, ``study_type``, ``label``, ``score``, ``threshold`` and,
+        if known, ``patient`` and ``note``. Rows without a label or a score are ignored.
     n_cases : int, default=4
-        Cases of each kind, at most.
+        Maximum number of cases of each kind.
     max_views : int, default=6
-        Views of a case, at most.
+        Maximum number of views per case.
     longest_side : int, default=384
-        Of a picture, in pixels. Smaller views are enlarged.
+        Longer side of the pictures, in pixels. Smaller views are enlarged.
 
     Returns
     -------
     list of Case
-        Misses from the lowest score upwards, false alarms from the highest downwards. A view that
-        cannot be read has its reason in the place of its pictures.
+        False negatives by rising score, then false positives by falling score. A view that cannot
+        be read has the reason in ``problem`` instead of pictures.
 
     Warns
     -----
     UserWarning
-        The network is of a kind without exact maps; the overlays are left out.
+        The network has no exact activation maps; overlays are left out.
     """
     rows = scored_rows(predictions)
     ranked = rows.sort_values("score", kind="stable")
     is_called, is_abnormal = ranked["score"] > ranked["threshold"], ranked["label"] == 1
-    misses = ranked[is_abnormal & ~is_called].head(n_cases)
-    alarms = ranked[~is_abnormal & is_called][::-1].head(n_cases)
-    chosen = [(MISS, row) for _, row in misses.iterrows()]
-    chosen += [(FALSE_ALARM, row) for _, row in alarms.iterrows()]
+    negatives = ranked[is_abnormal & ~is_called].head(n_cases)
+    positives = ranked[~is_abnormal & is_called][::-1].head(n_cases)
+    chosen = [(FALSE_NEGATIVE, row) for _, row in negatives.iterrows()]
+    chosen += [(FALSE_POSITIVE, row) for _, row in positives.iterrows()]
     keys = studies.get("study", studies.index)
     known = dict(zip(keys, studies["views"], strict=True))
     paths = [known.get(row["study"], ()) for _, row in chosen]
     views = [[_read(path) for path in own[:max_views]] for own in paths]
-    found = _ask(clf, chosen, paths, views)
+    found = _maps_and_scores(clf, chosen, paths, views)
     return [
         _case(kind, row, len(own), own_views, own_found, longest_side)
         for (kind, row), own, own_views, own_found in zip(chosen, paths, views, found, strict=True)
@@ -161,21 +161,22 @@ def review_cases(
 
 
 def _read(path):
-    """Return the view, or the reason why not as a str that names the file without its folder."""
+    """Return the view, or the error as a str that names the file without its folder."""
     try:
         return read_view(path)
     except (OSError, ValueError) as error:
         return str(error).replace(printable(path), printable(Path(path).name))
 
 
-def _ask(clf, chosen, paths, views):
-    """Return (map, score) of each view of each case, (None, None) where there is none.
+def _maps_and_scores(clf, chosen, paths, views):
+    """Return (map, score) of each view of each case, (None, None) if there is none.
 
-    Each readable view is asked about as a study of its own, so that a bad one costs only itself.
+    Each readable view is predicted as a study of one view, so that an unreadable view affects no
+    other.
     """
     found = [[(None, None)] * len(own) for own in views]
     at = [
-        (i, j) for i, own in enumerate(views) for j, view in enumerate(own) if not _is_reason(view)
+        (i, j) for i, own in enumerate(views) for j, view in enumerate(own) if not _is_error(view)
     ]
     if not at:
         return found
@@ -191,7 +192,7 @@ def _ask(clf, chosen, paths, views):
         try:
             maps = [own[0] for own in clf.localize(table)]
         except TypeError as error:  # a network without exact maps
-            warnings.warn(f"the case review goes without maps: {error}", stacklevel=3)
+            warnings.warn(f"the case review is written without maps: {error}", stacklevel=3)
     if hasattr(clf, "predict_view_proba"):
         scores = [float(own[0]) for own in clf.predict_view_proba(table)]
     for (i, j), cam, score in zip(at, maps, scores, strict=True):
@@ -219,13 +220,13 @@ def _case(kind, row, n_views, views, found, longest_side):
         n_views=n_views,
         views=shown,
         limit=limit,
-        problem=None if n_views else "the table of studies does not have this study",
+        problem=None if n_views else "this study is missing from the study table",
     )
 
 
 def _case_view(number, view, cam, score, limit, longest_side):
-    """Return one view with its pictures, or with the reason why there are none."""
-    if _is_reason(view):
+    """Return one view with its pictures, or with the reason why they are missing."""
+    if _is_error(view):
         return CaseView(number, problem=view)
     scale = longest_side / max(view.shape)
     height, width = (max(1, round(scale * side)) for side in view.shape)
@@ -234,17 +235,18 @@ def _case_view(number, view, cam, score, limit, longest_side):
     return CaseView(number, score, _jpeg(small), overlay)
 
 
-def _is_reason(view):
+def _is_error(view):
+    """Return whether `_read` returned an error message instead of a view."""
     return isinstance(view, str)
 
 
 def _jpeg(picture):
-    """Return the file of an array of shape (H, W) or (H, W, 3), uint8."""
+    """Encode an array of shape (H, W) or (H, W, 3), uint8, as JPEG."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=QUALITY, optimize=True)
     return file.getvalue()
 
 
 def _text(value):
-    """Return a cell as str, None where it is empty."""
+    """Return a cell as str, None if it is empty."""
     return None if value is None or pd.isna(value) else str(value)

@@ -1,4 +1,4 @@
-"""Pages: numbers, tables and figures go in, one HTML file that needs no network comes out."""
+"""Render tables and figures as one HTML file that needs no network."""
 
 import base64
 import io
@@ -14,44 +14,43 @@ from mura_skorch.plots import style
 
 __all__ = ["bytes_uri", "figure_uri", "render_page"]
 
-SVG_LIMIT = 400_000  # bytes above which a figure is embedded as PNG: many points, or images in it
-CSS_DPI = 96  # CSS pixels per inch, by which figures keep their size on the page
+SVG_LIMIT = 400_000  # bytes; larger figures (many points, or images) are embedded as PNG
+CSS_DPI = 96  # CSS pixels per inch, as defined by CSS
 PHONE_WIDTH = 640  # CSS pixels; a wider figure scrolls on a narrower screen
 PNG_SCALE = 2  # image pixels per CSS pixel, for dense screens and for print
-# What a column of texts that are numbers consists of: .705 (.608, .803), 12,251, 91 %, n/a.
+# A cell that counts as a number: .705 (.608, .803), 12,251, 91 %, n/a.
 _NUMBER = re.compile(r"([-+\u2212]?[.\d].*|n/a(?:\n.*)?|[-\u2013]|)", re.DOTALL)
 
 
 def render_page(template, *, title, note=None, **context):
-    """Fill a template of this package that extends ``page.html.jinja``.
+    """Render a template of this package that extends ``page.html.jinja``.
 
     Parameters
     ----------
     template : str
-        Name of a file in the package's folder ``templates``.
+        Name of a file in the folder ``templates`` next to this module.
     title : str
         Title of the page, also its first heading.
     note : str or None, default=None
-        Caveat in a coloured banner above all else, such as "phantoms: no clinical meaning".
+        Caveat in a coloured banner at the top, such as "phantoms: no clinical meaning".
     **context
-        What the template names besides. Everything is escaped; a name that is missing raises.
+        Further variables of the template. All text is escaped; a missing variable raises.
 
     Returns
     -------
     str
-        One HTML file without script, links to other files or dates: the same context gives the
-        same text. Write it in UTF-8.
+        One HTML file without scripts, links to other files or dates, so that the same context
+        gives the same text. Write it in UTF-8.
 
     Raises
     ------
     jinja2.TemplateNotFound, jinja2.UndefinedError
-        If there is no such template, or it names what `context` lacks.
+        The template does not exist, or uses a variable that `context` lacks.
 
     Notes
     -----
-    A template of one's own sets its parts in the block ``content``. ``section`` also enters the
-    heading into the table of contents, ``table`` takes a DataFrame and ``figure`` a matplotlib
-    Figure or a data URI::
+    A new template fills the block ``content``. ``section`` also adds its heading to the table of
+    contents, ``table`` takes a DataFrame, and ``figure`` takes a matplotlib Figure or a data URI::
 
         {% extends "page.html.jinja" %}
         {% from "macros.html.jinja" import section, table, figure with context %}
@@ -78,18 +77,18 @@ def render_page(template, *, title, note=None, **context):
 
 
 def figure_uri(figure):
-    """Return a figure as a data URI: SVG, or PNG at twice the size where SVG would be large.
+    """Return a figure as a data URI: SVG, or PNG at twice the size if the SVG would be large.
 
     Parameters
     ----------
     figure : matplotlib Figure
-        Need not be known to pyplot. It is left open.
+        It is not closed, and need not be managed by pyplot.
 
     Returns
     -------
     str
-        ``data:image/svg+xml;base64,...`` with texts as outlines, so that no font is needed, or
-        ``data:image/png;base64,...``. The same figure gives the same text.
+        ``data:image/svg+xml;base64,...``, with text drawn as outlines so that no font is needed,
+        or ``data:image/png;base64,...``. The same figure gives the same text.
 
     Examples
     --------
@@ -100,24 +99,24 @@ def figure_uri(figure):
     """
     import matplotlib
 
-    # Without them each file holds the date, and names drawn at random.
+    # By default each file holds the date and random ids, so that no two are equal.
     with matplotlib.rc_context({"svg.hashsalt": "mura_skorch", "svg.fonttype": "path"}):
-        data = _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
+        data = _encode(figure, format="svg", metadata={"Date": None, "Creator": None})
     if len(data) <= SVG_LIMIT:
         return bytes_uri(data, "image/svg+xml")
-    data = _saved(figure, format="png", dpi=PNG_SCALE * CSS_DPI, metadata={"Software": None})
+    data = _encode(figure, format="png", dpi=PNG_SCALE * CSS_DPI, metadata={"Software": None})
     return bytes_uri(data, "image/png")
 
 
 def bytes_uri(data: bytes, mime: str) -> str:
-    """Return bytes as a data URI, which stands in a page instead of a file beside it.
+    """Return bytes as a data URI, which embeds a file in a page.
 
     Parameters
     ----------
     data : bytes
         Content of the file.
     mime : str
-        Its type, such as "image/png" or "text/csv".
+        MIME type, such as "image/png" or "text/csv".
 
     Returns
     -------
@@ -133,7 +132,7 @@ def bytes_uri(data: bytes, mime: str) -> str:
 
 
 def _environment():
-    """Return the templates with the helpers that their macros use."""
+    """Return the Jinja environment with the helpers that the macros use."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -148,7 +147,7 @@ def _environment():
 
 
 def _free_anchor(title, contents):
-    """Return a name to link to that no section before has: "Views per study" views-per-study."""
+    """Return an unused link anchor for a title: "Views per study" gives views-per-study."""
     anchor = wanted = re.sub(r"\W+", "-", title.lower()).strip("-") or "section"
     taken, number = {name for name, _ in contents}, 2
     while anchor in taken:
@@ -157,7 +156,7 @@ def _free_anchor(title, contents):
 
 
 def _cells(frame, numeric=None):
-    """Return the headers and rows of a table as texts, each with whether it is right-aligned."""
+    """Return headers and rows of a table as pairs (text, is right-aligned)."""
     texts = [[_text(value) for value in frame[column]] for column in frame.columns]
     if numeric is None:
         right = [all(map(_NUMBER.fullmatch, column)) for column in texts]
@@ -170,7 +169,7 @@ def _cells(frame, numeric=None):
 
 
 def _text(value):
-    """Text of a cell: 12,251 or 0.705 or n/a; texts are taken as they are."""
+    """Format a cell: 12,251 or 0.705 or n/a; strings stay unchanged."""
     if isinstance(value, str):
         return str(value)
     if pd.api.types.is_scalar(value) and pd.isna(value):
@@ -181,15 +180,15 @@ def _text(value):
 
 
 def _image(source):
-    """Return the address and, of a figure, its width in CSS pixels and whether phones scroll it."""
+    """Return the URI and, for a figure, its width in CSS pixels and whether it scrolls."""
     if isinstance(source, str):
         return {"uri": source, "width": None, "wide": False}
     width = round(source.get_figwidth() * CSS_DPI)
     return {"uri": figure_uri(source), "width": width, "wide": width > PHONE_WIDTH}
 
 
-def _saved(figure, **settings):
-    """Return the bytes of a figure's file."""
+def _encode(figure, **settings):
+    """Return the bytes that savefig writes."""
     file = io.BytesIO()
     figure.savefig(file, **settings)
     return file.getvalue()

@@ -1,5 +1,6 @@
-"""Judgement: a fitted estimator and studies go in; predictions and cases to look at come out."""
+"""Collect what a report needs from a fitted model: predictions, case review, description."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,64 +9,111 @@ import pandas as pd
 from mura_skorch.data.view_statistics import view_statistics
 from mura_skorch.evaluation.predictions import prediction_table, view_prediction_table
 from mura_skorch.report.case_review import Case, review_cases
-from mura_skorch.report.model_card import describe_model
+from mura_skorch.report.model_card import describe_model, members_of
+from mura_skorch.utils.identity import patient_keys
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["ReportInputs", "collect_predictions"]
 
 
-class Judgement(NamedTuple):
-    """What a report is made of, apart from the training.
+class ReportInputs(NamedTuple):
+    """What `write_report` shows of a model.
 
     Attributes
     ----------
     predictions : DataFrame
-        One row per study, with the statistics of its views that shortcuts could use.
-    view_predictions : DataFrame
+        One row per study, see `mura_skorch.evaluation.prediction_table`. Columns with statistics
+        of the views allow an analysis of shortcuts.
+    view_predictions : DataFrame or None, default=None
         One row per view.
-    cases : list of Case
-        The most confident mistakes; empty without labels.
-    model : list of str
-        What the model card says of the model: its network, loss and study types.
+    cases : sequence of Case, default=()
+        The most confident errors, with pictures.
+    model : sequence of str, default=()
+        Sentences for the model card: network, loss, study types and recalibration.
+    alerts : sequence of str, default=()
+        Warnings to print at the top of the report.
     """
 
     predictions: pd.DataFrame
-    view_predictions: pd.DataFrame
-    cases: list[Case]
-    model: list[str]
+    view_predictions: pd.DataFrame | None = None
+    cases: Sequence[Case] = ()
+    model: Sequence[str] = ()
+    alerts: Sequence[str] = ()
 
 
-def judge(
+def collect_predictions(
     clf: Any, studies: pd.DataFrame, *, keep: Sequence[str] = (), n_cases: int = 4
-) -> Judgement:
-    """Predict studies and gather what a report shows of them.
+) -> ReportInputs:
+    """Predict studies and collect everything a report shows.
 
     Parameters
     ----------
     clf : MuraClassifier or MuraEnsemble
         Fitted.
-    studies : DataFrame
-        A study table; labels may be missing.
+    studies : DataFrame of n_studies rows
+        A study table. Labels may be missing.
     keep : sequence of str, default=()
-        Further columns of `studies` for the predictions, such as readers' labels or site.
+        Further columns of `studies` to copy, such as readers' labels or the site.
     n_cases : int, default=4
-        Cases of each kind, misses and false alarms. 0 leaves pictures out.
+        Number of false negatives, and of false positives, in the case review. 0 leaves out the
+        pictures.
 
     Returns
     -------
-    Judgement
+    ReportInputs
+
+    Raises
+    ------
+    ValueError
+        A view cannot be read, or a column in `keep` is missing or has a reserved name.
+
+    Warns
+    -----
+    UserWarning
+        Studies carry the ids of patients that the model was trained on. A saved model stores no
+        patient ids, so only a model fitted in this process can detect this.
+
+    Examples
+    --------
+    >>> inputs = collect_predictions(clf, test)  # doctest: +SKIP
+    >>> write_report("report", inputs, histories={"fit": clf.history})  # doctest: +SKIP
     """
-    proba, of_views = clf.predict_with_views(studies)
-    scored = studies[studies["label"].notna()] if "label" in studies else studies[:0]
+    alerts = _training_alerts(clf, studies)
+    for alert in alerts:
+        warnings.warn(f"{alert}; pass studies of other patients", UserWarning, stacklevel=2)
+    proba, view_scores = clf.predict_with_views(studies)
+    labelled = studies[studies["label"].notna()] if "label" in studies else studies[:0]
     predictions = prediction_table(
         studies,
         proba[:, 1],
         threshold=clf.threshold_,
-        chosen_by=clf.describe_choice(scored),
+        chosen_by=clf.describe_choice(labelled),
         keep=keep,
     )
     statistics = view_statistics(studies).reset_index(drop=True)
-    predictions = predictions.assign(**{str(name): statistics[name] for name in statistics})
-    views = view_prediction_table(studies, of_views, threshold=clf.threshold_)
-    has_cases = n_cases > 0 and "label" in predictions
-    cases = review_cases(clf, studies, predictions, n_cases=n_cases) if has_cases else []
-    return Judgement(predictions, views, cases, describe_model(clf))
+    for name in statistics:
+        predictions[name] = statistics[name]
+    cases: list[Case] = []
+    if n_cases > 0 and "label" in predictions:
+        cases = review_cases(clf, studies, predictions, n_cases=n_cases)
+    return ReportInputs(
+        predictions=predictions,
+        view_predictions=view_prediction_table(studies, view_scores, threshold=clf.threshold_),
+        cases=cases,
+        model=describe_model(clf),
+        alerts=alerts,
+    )
+
+
+def _training_alerts(clf, studies):
+    """Return a sentence if studies are of patients that the model was trained on, else nothing."""
+    if "patient" not in studies:
+        return []
+    trained = set().union(*(net.trained_patients_ for net in members_of(clf)))
+    known = studies["patient"].dropna()
+    n_known = sum(key in trained for key in patient_keys(known))
+    if not n_known:
+        return []
+    return [
+        f"{n_known:,} of {len(studies):,} studies carry ids of patients that the model was trained "
+        "on: their figures are too good"
+    ]

@@ -1,4 +1,4 @@
-"""Model card: what was trained and how it scored go in, what to know before using it comes out."""
+"""Model card: what a model is, how it scored, and what to know before using it."""
 
 import os
 from pathlib import Path
@@ -9,53 +9,56 @@ from sklearn.frozen import FrozenEstimator
 from mura_skorch.metrics import MEAN_OF_TYPES, OVERALL
 from mura_skorch.utils.text import interval_text
 
-__all__ = ["describe_model", "model_card", "to_markdown"]
+__all__ = ["describe_model", "members_of", "model_card", "recalibration", "to_markdown"]
 
 INTENDED = [
-    "Research on the classification of studies of radiographs as normal or abnormal, by people who "
-    "know both the data and the method.",
+    "Research on classifying studies of radiographs as normal or abnormal, by people who know both "
+    "the data and the method.",
     "Not a medical device: not cleared by any authority, not for diagnosis, triage or any decision "
     "about a patient.",
     "Out of scope: body parts, projections, age groups, scanners and countries other than those of "
-    "the training data; single findings; anything but the study as a whole.",
+    "the training data; single findings; anything but the complete study.",
 ]
 LABELS = [
-    "A label belongs to a whole study, not to a view: a view of an abnormal study may look normal.",
-    "The report's table of shortcuts shows how far the number of views and other by-products of "
-    "the examination tell the label of this data.",
+    "A label belongs to a study, not to a view: a view of an abnormal study may look normal.",
+    "The report's table of shortcuts shows how well the number of views and other by-products of "
+    "the examination predict the label in this data.",
 ]
 # Numbers: Rajpurkar et al. (arXiv:1712.06957) and an outside review of the released images.
 LABELS_OF_MURA = [
     "MURA's labels were taken from clinical reports. About half of its abnormal studies show "
-    "plates, casts or marks, some 240 studies with hardware are labelled normal, and the "
-    "sensitivity of the labels for degenerative joint disease was put at 60 % by an outside "
-    "review.",
-    "In MURA the number of views alone tells something of the label (AUROC .58 on the public "
-    "valid split), since more pictures are taken of what looks suspicious.",
+    "plates, casts or marks. Some 240 studies with hardware are labelled normal. An outside review "
+    "put the sensitivity of the labels for degenerative joint disease at 60 %.",
+    "In MURA the number of views alone predicts the label to some extent (AUROC .58 on the public "
+    "valid split), since more images are taken of suspicious findings.",
 ]
-UNKNOWN_LABELS = "How these labels came about is not stated here: write_report takes it as notes."
+UNKNOWN_LABELS = (
+    "The source of these labels is not stated. The author of the report can add it (notes of "
+    "write_report)."
+)
 LIMITS = [
     "Figures hold for the studies they were measured on. Before use elsewhere, score the model on "
-    "local, labelled studies and choose its operating point there.",
-    "A loss that gives the rarer class the larger weight, as the default one does, shifts "
-    "probabilities towards that class. They are the share of abnormal studies only after "
-    "recalibration, by a slope and an intercept fitted on labelled studies of the place of use; "
-    "see the reliability curve.",
+    "local labelled studies and choose its operating point there.",
+    "Probabilities equal the share of abnormal studies only after recalibration (a slope and an "
+    "intercept) on labelled studies of the place of use. Class weights in the loss, which the "
+    "default loss has, shift probabilities towards the rarer class. The reliability curve shows "
+    "the calibration on the studies of this report.",
     "Intervals describe the sampling of patients, not the training: another random seed gives "
     "another model.",
 ]
 MAPS = (
-    "Activation maps show which places raised or lowered the network's output. They are no "
-    "outlines of findings and no explanation of a decision."
+    "Activation maps show which regions raised or lowered the network's output. They neither "
+    "outline findings nor explain a decision."
 )
 PHANTOMS = (
-    "Trained or scored on phantoms, that is on drawings. The figures say that the software works, "
-    "and nothing about radiographs."
+    "Trained or scored on phantoms, which are drawings. The figures show that the software works; "
+    "they say nothing about radiographs."
 )
+RECALIBRATED = "Recalibrated after training: "
 
 
 def describe_model(clf: Any) -> list[str]:
-    """Return what a card says of a model: its parts in their own words, and what it was trained on.
+    """Describe a model for the card: network, loss, study types and recalibration.
 
     Parameters
     ----------
@@ -65,29 +68,56 @@ def describe_model(clf: Any) -> list[str]:
     Returns
     -------
     list of str
-        Sentences. A network or a loss is described by its class's name and the first paragraph of
-        its own docstring.
+        Sentences. A network or a loss is described by the name of its class and the first
+        paragraph of its docstring.
     """
-    members = getattr(clf, "estimators_", [clf])
+    members = members_of(clf)
     found = [f"The mean probability of {len(members)} models."] if len(members) > 1 else []
-    for member in members:
-        net = member.estimator if isinstance(member, FrozenEstimator) else member
+    for net in members:
         module, loss = net.module_, net.criterion_
         network = getattr(module, "network", module)
         n_parameters = sum(parameter.numel() for parameter in module.parameters())
-        of_loss = [
+        settings = [
             f"{name.removeprefix('criterion__')} {value}"
             for name, value in sorted(net.get_params(deep=False).items())
             if name.startswith("criterion__") and isinstance(value, bool | int | float | str)
         ]
         found += [
-            f"Network: {_own_words(module)}",
+            f"Network: {_describe_class(module)}",
             f"Its backbone is a {type(network).__name__}; {n_parameters:,} parameters, training "
             f"began with {_weights_text(net)}.",
-            f"Loss: {_own_words(loss)}" + (f" Settings: {', '.join(of_loss)}." if of_loss else ""),
+            f"Loss: {_describe_class(loss)}"
+            + (f" Settings: {', '.join(settings)}." if settings else ""),
             f"Trained on the study types {', '.join(map(str, net.study_types_))}.",
+            *_describe_calibration(net),
         ]
+    if clf is not members[0]:  # an ensemble, which has a calibration of its own
+        found += _describe_calibration(clf)
     return list(dict.fromkeys(found))
+
+
+def members_of(clf: Any) -> list[Any]:
+    """Return the classifiers that an ensemble averages, or the classifier itself."""
+    members = getattr(clf, "estimators_", [clf])
+    return [m.estimator if isinstance(m, FrozenEstimator) else m for m in members]
+
+
+def recalibration(model):
+    """Return the sentences of `describe_model` about recalibration."""
+    return [sentence for sentence in model if sentence.startswith(RECALIBRATED)]
+
+
+def _describe_calibration(clf):
+    """Return a sentence if the probabilities are not those of the network's own logits."""
+    changes = []
+    if clf.prior_correction_:
+        changes.append("corrected for the class weights of the loss")
+    if (clf.slope_, clf.intercept_) != (1, 0):
+        changes.append(
+            f"logit multiplied by {clf.slope_:.3g}, plus {clf.intercept_:.3g}, fitted on labelled "
+            "studies"
+        )
+    return [f"{RECALIBRATED}{'; '.join(changes)}."] if changes else []
 
 
 def model_card(scores, *, model=(), notes=(), about=None, note=None, is_mura=False, has_maps=False):
@@ -100,9 +130,9 @@ def model_card(scores, *, model=(), notes=(), about=None, note=None, is_mura=Fal
     model : sequence of str, default=()
         What `describe_model` returns.
     notes : sequence of str, default=()
-        What the author knows of data, labels and use.
+        The author's sentences on data, labels and use.
     about : dict of str to str, optional
-        What was run on what.
+        What was run on which data.
     note : str, optional
         A caveat of the data, such as "phantoms: no clinical meaning".
     is_mura : bool, default=False
@@ -117,12 +147,16 @@ def model_card(scores, *, model=(), notes=(), about=None, note=None, is_mura=Fal
     """
     rows = scores.set_index("study_type")
     overall = rows.loc[OVERALL]
-    labels = LABELS + (LABELS_OF_MURA if is_mura else [] if notes else [UNKNOWN_LABELS])
+    labels = list(LABELS)
+    if is_mura:
+        labels += LABELS_OF_MURA
+    elif not notes:
+        labels.append(UNKNOWN_LABELS)
+    about_model = list(model) or ["The report was written without a description of the model."]
+    if "phantoms" in (note or ""):
+        about_model.append(PHANTOMS)
     card = {
-        "Model": [
-            *(model or ["The report was made without a description of the model."]),
-            *([PHANTOMS] if "phantoms" in (note or "") else []),
-        ],
+        "Model": about_model,
         "Intended use": INTENDED,
         "Data and training": [f"{name}: {value}" for name, value in (about or {}).items()],
         "Labels": labels,
@@ -141,14 +175,14 @@ def model_card(scores, *, model=(), notes=(), about=None, note=None, is_mura=Fal
 
 
 def _cautions(rows):
-    """Return what keeps the overall figures from being taken at their word."""
+    """Return the reservations about the overall figures."""
     overall, cautions = rows.loc[OVERALL], []
     if MEAN_OF_TYPES in rows.index:
         mean = rows.loc[MEAN_OF_TYPES]
         cautions.append(
             f"The AUROC over all studies pools the scores of {overall['n_models']:.0f} models, "
-            f"each on a scale of its own. Its mean over the study types is "
-            f"{_interval(mean, 'auroc')}, that of kappa {_interval(mean, 'kappa')}."
+            f"each on its own scale. Means over the study types: AUROC "
+            f"{_interval(mean, 'auroc')}, kappa {_interval(mean, 'kappa')}."
         )
     if overall.get("caution"):
         cautions.append(
@@ -157,15 +191,15 @@ def _cautions(rows):
     return cautions
 
 
-def _own_words(part):
-    """Return the name of an object's class and the first paragraph of its own docstring."""
-    own = type(part)
-    words = " ".join((own.__doc__ or "").strip().split("\n\n")[0].split())
-    return f"{own.__name__}. {words}" if words else f"{own.__name__}, which has no description."
+def _describe_class(part):
+    """Return the name of an object's class and the first paragraph of its docstring."""
+    cls = type(part)
+    words = " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
+    return f"{cls.__name__}. {words}" if words else f"{cls.__name__}, which has no description."
 
 
 def _weights_text(net):
-    """Return what a network started from, without a folder."""
+    """Name the weights that training started from, without their folder."""
     weights = getattr(net, "module__weights", None)
     if weights is None:
         return "random weights"
@@ -173,7 +207,7 @@ def _weights_text(net):
 
 
 def to_markdown(card, title):
-    """Return the card as a Markdown text, in which no text becomes HTML or a line of its own."""
+    """Return the card as Markdown; texts are escaped and stay on one line each."""
     parts = [f"# Model card: {_line(title)}"]
     for heading, paragraphs in card.items():
         parts += [f"## {heading}", "\n".join(f"- {_line(text)}" for text in paragraphs)]
@@ -181,6 +215,7 @@ def to_markdown(card, title):
 
 
 def _line(text):
+    """Return a text on one line, without HTML."""
     return " ".join(text.split()).replace("<", "&lt;")
 
 

@@ -1,4 +1,4 @@
-"""Report: a table of predictions goes in, a folder of tables, figures and one page comes out."""
+"""Write the report of a model: tables, figures, a model card and one HTML page."""
 
 import json
 import os
@@ -22,9 +22,9 @@ from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
-from mura_skorch.report.case_review import Case
 from mura_skorch.report.html import render_page
-from mura_skorch.report.model_card import model_card, to_markdown
+from mura_skorch.report.inputs import ReportInputs
+from mura_skorch.report.model_card import model_card, recalibration, to_markdown
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.utils.atomic import whole_folder
 from mura_skorch.utils.identity import count_patients
@@ -33,134 +33,123 @@ from mura_skorch.utils.text import number_text
 
 __all__ = ["read_report", "write_report"]
 
+PNG_DPI = 150
+
 
 def write_report(
     folder: str | os.PathLike[str],
-    predictions: pd.DataFrame,
+    inputs: ReportInputs | pd.DataFrame,
     *,
-    view_predictions: pd.DataFrame | None = None,
     histories: Mapping[str, Any] | None = None,
     about: Mapping[str, str] | None = None,
-    cases: Sequence[Case] = (),
     published: bool = False,
     failed: Mapping[str, str] | None = None,
     readers: Sequence[str] = (),
     gold: str | None = None,
     by: Sequence[str] = (),
-    alerts: Sequence[str] = (),
-    model: Sequence[str] = (),
     notes: Sequence[str] = (),
     title: str = "Evaluation",
 ) -> pd.DataFrame:
-    """Score predictions; write tables, figures, model card and report.html.
+    """Score predictions and write tables, figures, model card and report.html.
 
-    Every figure and table comes from `predictions`, `view_predictions` and `histories`, which are
-    written beside them: ``write_report(other, **read_report(folder))`` draws them again without
-    the model. Only the case review needs it.
+    The tables are saved in the same folder. ``write_report(other, **read_report(folder))`` draws
+    the report again without the model, except for the pictures of the case review.
 
     Parameters
     ----------
     folder : path
-        Made where it is missing.
-    predictions : DataFrame
-        A prediction table, see `mura_skorch.evaluation.prediction_table`.
-    view_predictions : DataFrame, optional
-        One row per view.
+        Created if missing.
+    inputs : ReportInputs or DataFrame
+        What `mura_skorch.report.collect_predictions` returns, or a prediction table alone, see
+        `mura_skorch.evaluation.prediction_table`.
     histories : dict of str to list of dict, optional
-        Epochs of each fit, by its name: ``{name: clf.history}``.
+        Epochs of each fit by name: ``{name: clf.history}``.
     about : dict of str to str, optional
-        What was run on what; digest, versions and commit are added.
-    cases : sequence of mura_skorch.report.Case, default=()
-        Studies to look at.
+        What was run on which data. Digest, versions and commit are added.
     published : bool, default=False
-        Set the paper's figures beside; for MURA alone, see
-        `mura_skorch.evaluation.published.is_mura`.
+        Add the paper's figures. For MURA only, see `mura_skorch.evaluation.published.is_mura`.
     failed : dict of str to str, optional
-        What to say of study types that have no predictions.
-    readers, gold, by, alerts
-        Columns of `predictions`, and remarks to put first, see `mura_skorch.evaluation.evaluate`.
-    model : sequence of str, default=()
-        What the model card says of the model, as `mura_skorch.report.judge` returns it.
+        Study types without predictions, with the reason.
+    readers, gold, by
+        Columns of the predictions, see `mura_skorch.evaluation.evaluate`.
     notes : sequence of str, default=()
-        Sentences of your own for the model card: how the labels came about, whom the studies are
-        of, what the model is for. What is known of MURA's labels is said where the scored studies
-        are MURA's, by their counts, and nowhere else.
+        Sentences for the model card: the source of the labels, the patients, the purpose of the
+        model. The card describes MURA's labels only if the scored studies are MURA's.
     title : str, default="Evaluation"
         Heading of the page.
 
     Returns
     -------
     DataFrame
-        The scores at study level.
+        The scores at study level, see `mura_skorch.evaluation.score_predictions`.
 
     Raises
     ------
     OSError
-        The disk is full; what was in the folder before is whole.
+        The disk is full. An earlier report in `folder` stays intact.
 
     Examples
     --------
-    >>> from mura_skorch.report.inputs import judge
-    >>> found = judge(clf, test)  # doctest: +SKIP
+    >>> from mura_skorch.report import collect_predictions, write_report
+    >>> inputs = collect_predictions(clf, test)  # doctest: +SKIP
     >>> write_report(  # doctest: +SKIP
     ...     "report",
-    ...     found.predictions,
-    ...     view_predictions=found.view_predictions,
-    ...     cases=found.cases,
-    ...     histories={"all": clf.history},
-    ...     model=found.model,
+    ...     inputs,
+    ...     histories={"fit": clf.history},
     ...     notes=["Labels by two radiologists in consensus, from the images alone."],
     ... )
     """
+    if isinstance(inputs, pd.DataFrame):
+        inputs = ReportInputs(inputs)
+    predictions, views = inputs.predictions, inputs.view_predictions
+    if "label" not in predictions:  # a reader study without labels
+        predictions = predictions.assign(label=pd.array([pd.NA] * len(predictions), dtype="Int8"))
+    note = join_notes(predictions)
+    about = _with_provenance(about or {}, predictions)
+    epochs = _epochs(histories or {})
+    scoring: dict[str, Any] = {
+        "published": published,
+        "failed": dict(failed or {}),
+        "readers": list(readers),
+        "gold": gold,
+        "by": list(by),
+        "alerts": list(inputs.alerts),
+    }
+    texts = {"title": title, "about": about, "model": list(inputs.model), "notes": list(notes)}
     with whole_folder(folder) as new:
-        if "label" not in predictions:  # readers alone
-            predictions = predictions.assign(
-                label=pd.array([pd.NA] * len(predictions), dtype="Int8")
-            )
-        epochs = _epochs(histories or {})
-        facts = provenance(predictions)
-        facts = {name: fact for name, fact in facts.items() if name not in (about or {})}
-        settings: dict[str, Any] = {
-            **{"title": title, "about": {**(about or {}), **facts}},
-            **{"published": published, "failed": failed or {}},
-            **{"readers": list(readers), "gold": gold, "by": list(by), "alerts": list(alerts)},
-            **{"model": list(model), "notes": list(notes)},
-        }
-        inputs = {
-            "predictions": predictions,
-            "view_predictions": view_predictions,
-            "epochs": epochs,
-        }
-        note = join_notes(predictions)
-        _write(new, inputs, note)
-        kept = settings | {"types": {name: _types(table) for name, table in inputs.items()}}
-        (new / "report.json").write_text(json.dumps(kept, indent=2), encoding="utf-8")
-        shown = settings.pop("about")
-        for name in ("title", "model", "notes"):  # figures do not depend on them
-            del settings[name]
-        found = evaluate(predictions, view_predictions, **settings)
-        _write(new, _tables(found), note)
+        tables = {"predictions": predictions, "view_predictions": views, "epochs": epochs}
+        _write_tables(new, tables, note)
+        types = {name: _column_types(table) for name, table in tables.items()}
+        settings = json.dumps({**texts, **scoring, "types": types}, indent=2)
+        (new / "report.json").write_text(settings, encoding="utf-8")
+
+        found = evaluate(predictions, views, **scoring)
+        _write_tables(new, _score_tables(found), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
         for name, figure in figures.items():
-            figure.savefig(new / f"{name}.png", dpi=150)
+            figure.savefig(new / f"{name}.png", dpi=PNG_DPI)
         card = model_card(
             found.studies,
-            **{"model": model, "notes": notes, "about": shown, "note": note},
+            model=inputs.model,
+            notes=notes,
+            about=about,
+            note=note,
             is_mura=published or is_mura(predictions.assign(split="valid")),
-            has_maps=any(view.overlay for case in cases for view in case.views),
+            has_maps=any(view.overlay for case in inputs.cases for view in case.views),
         )
         (new / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
-        texts = score_texts(found.studies)
         scored = scored_rows(predictions)
         page = render_page(
             "report.html.jinja",
-            **{
-                "title": title,
-                "note": note,
-                "about": pd.DataFrame(shown.items(), columns=["item", "value"]),
-            },
-            **{"found": found, "figures": figures, "cases": cases, "card": card},
-            summary=pd.DataFrame(texts),
+            title=title,
+            note=note,
+            about=pd.DataFrame(about.items(), columns=["item", "value"]),
+            found=found,
+            figures=figures,
+            cases=inputs.cases,
+            card=card,
+            recalibration=recalibration(inputs.model),
+            summary=pd.DataFrame(score_texts(found.studies)),
             footnotes=footnotes,
             n_models=_n_models(found.studies),
             decision_table=decision_table,
@@ -168,9 +157,7 @@ def write_report(
             shortcut_table=shortcut_table(found.shortcuts),
             undefined_table=undefined_table,
             number_text=number_text,
-            reader_table=None
-            if found.readers is None
-            else wide_kappas(found.readers).reset_index(names="study type"),
+            reader_table=_reader_table(found.readers),
             operating_point=_operating_point(scored),
             n_patients=count_patients(scored["patient"]) if "patient" in scored else None,
         )
@@ -179,7 +166,7 @@ def write_report(
 
 
 def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what a report was made from.
+    """Read back the arguments that a report was written with.
 
     Parameters
     ----------
@@ -189,28 +176,44 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Arguments of `write_report` but for the folder and the cases.
+        Arguments of `write_report`, without the folder. The inputs have no cases, since their
+        pictures need the model.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no report.
     """
     folder = Path(folder)
-    if not (folder / "report.json").is_file():
+    file = folder / "report.json"
+    if not file.is_file():
         raise FileNotFoundError(
-            f"expected a folder that write_report wrote, got {folder}: it has no report.json"
+            f"expected a folder written by write_report, got {folder} without report.json; pass "
+            "the folder that holds report.html"
         )
-    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    for name, types in found.pop("types").items():
-        found[name] = None
-        if types is not None:
-            file = folder / f"{name}.csv"
-            found[name] = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])
-    epochs = found.pop("epochs")
+    arguments = json.loads(file.read_text(encoding="utf-8"))
+    tables = {
+        name: _read_table(folder / f"{name}.csv", types)
+        for name, types in arguments.pop("types").items()
+    }
+    epochs = tables.pop("epochs")
     if epochs is not None:
         fits = epochs.groupby("name", sort=False)
-        found["histories"] = {name: rows.to_dict("records") for name, rows in fits}
-    return found
+        arguments["histories"] = {name: rows.to_dict("records") for name, rows in fits}
+    arguments["inputs"] = ReportInputs(
+        **tables, model=arguments.pop("model"), alerts=arguments.pop("alerts")
+    )
+    return arguments
+
+
+def _with_provenance(about, predictions):
+    """Return `about` with digest, versions and commit, unless it has them already."""
+    added = {name: fact for name, fact in provenance(predictions).items() if name not in about}
+    return {**about, **added}
 
 
 def _epochs(histories):
-    """Return one table of the numbers of all epochs of all fits."""
+    """Return one table with the epochs of all fits; None without any."""
     rows = [
         {"name": name, **{key: value for key, value in row.items() if key != "batches"}}
         for name, history in histories.items()
@@ -219,16 +222,26 @@ def _epochs(histories):
     return pd.DataFrame(rows) if rows else None
 
 
-def _tables(found):
-    """Return the tables to write, by the names of their files."""
+def _score_tables(found):
+    """Return the tables of scores by file name."""
     levels = [table for table in (found.studies, found.views) if table is not None]
     tables = {"metrics": pd.concat(levels, ignore_index=True), "shortcuts": found.shortcuts}
-    by = {"by_" + re.sub(r"[^-.\w]", "_", name): table for name, table in found.by.items()}
-    return tables | {"readers": found.readers} | by
+    if found.readers is not None:
+        tables["readers"] = found.readers
+    for name, table in found.by.items():
+        tables["by_" + re.sub(r"[^-.\w]", "_", name)] = table
+    return tables
+
+
+def _reader_table(readers):
+    """Return the kappas of readers with one column per reader; None without readers."""
+    if readers is None:
+        return None
+    return wide_kappas(readers).reset_index(names="study type")
 
 
 def _figures(found, predictions, epochs, *, published, note):
-    """Return the figures, by the names of their files."""
+    """Return the figures by file name."""
     figures = {"kappa": KappaDisplay(found.studies, note=note).plot().figure_}
     scored = scored_rows(predictions)
     if scored["label"].nunique() == 2:
@@ -252,32 +265,41 @@ def _figures(found, predictions, epochs, *, published, note):
 
 
 def _n_models(scores):
-    """Return how many models a table of scores pools in its last row."""
+    """Return how many models the last row of a score table pools."""
     return int(scores["n_models"].max()) if "n_models" in scores else 1
 
 
 def _operating_point(scored):
-    """Return above what, and by whose choice, studies are called abnormal; None without scores."""
+    """Describe the threshold and how it was chosen; None without scores."""
     if not len(scored):
         return None
     thresholds = scored["threshold"] if "threshold" in scored else pd.Series([0.5])
-    ends = [f"{end:.4g}".lstrip("0") or "0" for end in (thresholds.min(), thresholds.max())]
-    several = f"thresholds from {ends[0]} to {ends[1]}"
-    text = f"abnormal above {ends[0] if ends[0] == ends[1] else several}"
+    low, high = (f"{end:.4g}".lstrip("0") or "0" for end in (thresholds.min(), thresholds.max()))
+    text = f"abnormal above {low}"
+    if low != high:
+        text = f"abnormal above thresholds from {low} to {high}"
     chosen_by = scored["chosen_by"].dropna().unique() if "chosen_by" in scored else []
     return text + (f" ({'; '.join(chosen_by)})" if len(chosen_by) else "")
 
 
-def _write(folder, tables, note):
-    """Write tables, each with the caveat of the data on every row."""
+def _write_tables(folder, tables, note):
+    """Write tables as CSV files, with the note of the data on every row."""
     for name, table in tables.items():
         if table is not None:
-            noted = table if note is None or "note" in table else table.assign(note=note)
-            noted.to_csv(folder / f"{name}.csv", index=False)
+            if note is not None and "note" not in table:
+                table = table.assign(note=note)
+            table.to_csv(folder / f"{name}.csv", index=False)
 
 
-def _types(table):
-    """Return the types of a table's columns, which its CSV file does not tell; texts as str."""
+def _read_table(file, types):
+    """Read a table with the column types it was written with; None if there was none."""
+    if types is None:
+        return None
+    return pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])
+
+
+def _column_types(table):
+    """Return the column types, which a CSV file does not store; text columns are str."""
     if table is None:
         return None
     numbers = table.select_dtypes(["number", "boolean"]).dtypes.astype(str).to_dict()

@@ -31,8 +31,8 @@ def log_test_scores(
     model : MuraClassifier or Run
         Fitted or loaded; its ``run_id_`` names the run.
     predictions : DataFrame
-        The prediction table of the studies, with labels, such as ``judge(model, test).predictions``
-        or what `mura_skorch.evaluation.prediction_table` returns.
+        A prediction table with labels: ``collect_predictions(model, test).predictions``, or what
+        `mura_skorch.evaluation.prediction_table` returns.
     report : path, optional
         Folder that `mura_skorch.report.write_report` wrote: logged as ``report`` among the
         artifacts.
@@ -50,15 +50,15 @@ def log_test_scores(
 
     Examples
     --------
-    >>> found = judge(clf, test)  # doctest: +SKIP
-    >>> write_report("report", found.predictions)  # doctest: +SKIP
-    >>> log_test_scores(clf, found.predictions, report="report")  # doctest: +SKIP
+    >>> inputs = collect_predictions(clf, test)  # doctest: +SKIP
+    >>> write_report("report", inputs)  # doctest: +SKIP
+    >>> log_test_scores(clf, inputs.predictions, report="report")  # doctest: +SKIP
     """
     run = _run_of(model)
     if not predictions[["label", "score"]].notna().all(axis=1).any():
         raise ValueError(
             "expected predictions with labels and scores, got none with both; pass those of "
-            "labelled studies, such as judge(model, studies).predictions"
+            "labelled studies, such as collect_predictions(model, studies).predictions"
         )
     scores = score_predictions(predictions)
     run.log_text(predictions.to_csv(index=False), PREDICTIONS[1])

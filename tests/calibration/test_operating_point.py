@@ -29,7 +29,7 @@ from mura_skorch.calibration import (
 )
 from mura_skorch.callbacks import BestWeights
 from mura_skorch.models.serialization import check_operating_point
-from mura_skorch.report import judge, write_report
+from mura_skorch.report import collect_predictions, write_report
 
 
 @pytest.fixture
@@ -526,7 +526,7 @@ def test_headline_names_the_threshold_and_what_chose_it(youden, fitted, valid, t
         (local, valid, "youden, chosen on other labelled studies"),
         (loaded, reversed_hands, "youden, chosen on the studies scored here"),
     ):
-        predictions = judge(clf, table, n_cases=0).predictions
+        predictions = collect_predictions(clf, table, n_cases=0).predictions
         assert predictions["chosen_by"].eq(choice).all()
         write_report(tmp_path / "report", predictions)
         page = (tmp_path / "report" / "report.html").read_text()
@@ -545,5 +545,7 @@ def test_fixed_threshold_on_probabilities_calibrated_on_the_scored_studies_is_sa
     assert local.describe_choice(local_table) == said
     assert local.describe_choice(local_table[:9]).endswith("on other labelled studies")
     unlabelled = local_table[:1].assign(study="other", label=None)
-    predictions = judge(local, pd.concat([local_table, unlabelled]), n_cases=0).predictions
+    predictions = collect_predictions(
+        local, pd.concat([local_table, unlabelled]), n_cases=0
+    ).predictions
     assert predictions["chosen_by"].eq(said).all()

@@ -62,7 +62,7 @@ def read_quietly(path):
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
-def test_padding_has_the_sign_of_the_pixels_however_it_is_written(tmp_path, syntax):
+def test_padding_has_the_sign_of_the_pixels(tmp_path, syntax):
     pixels = RAMP.astype(np.int16)
     pixels[0, :2] = -2000, -1990
     names = "PixelPaddingValue", "PixelPaddingRangeLimit"
@@ -85,7 +85,7 @@ def test_padding_of_unsigned_pixels_may_be_written_signed(tmp_path):
     assert len(np.unique(view)) > 60
 
 
-def test_padding_of_12_signed_bits_may_be_written_without_the_others(tmp_path):
+def test_padding_of_12_signed_bits_may_lack_the_upper_bits(tmp_path):
     pixels = (RAMP // 4).astype(np.int16)
     pixels[0, 0] = -2000
     plain = read_quietly(
@@ -101,7 +101,7 @@ def test_padding_of_12_signed_bits_may_be_written_without_the_others(tmp_path):
 @pytest.mark.parametrize("syntax", SYNTAXES)
 @pytest.mark.parametrize("kind", ["uint16", "int16"])
 @pytest.mark.parametrize("vr", ["SS", "US"])
-def test_voi_table_begins_where_the_modality_output_can_be(tmp_path, kind, vr, syntax):
+def test_voi_table_starts_within_the_modality_output(tmp_path, kind, vr, syntax):
     first = -1024 if vr == "SS" else 64512  # the same 16 bits
     if kind == "uint16":
         pixels, rescale = RAMP, {"RescaleSlope": 1, "RescaleIntercept": -1024}
@@ -112,7 +112,7 @@ def test_voi_table_begins_where_the_modality_output_can_be(tmp_path, kind, vr, s
     np.testing.assert_array_equal(view, np.rint(RAMP / 4095 * 255))
 
 
-def test_voi_table_of_large_unsigned_values_begins_there(tmp_path):
+def test_voi_table_may_start_at_large_unsigned_values(tmp_path):
     pixels = RAMP + np.uint16(50_000)
     fields = {"VOILUTSequence": table(50_000, "US"), "BitsStored": 16}
     view = read_quietly(write(tmp_path / "v", pixels, **fields))
@@ -141,7 +141,7 @@ def test_negative_slope_inverts_before_the_window(tmp_path):
 
 
 @pytest.mark.parametrize("drop", ["RescaleIntercept", "RescaleSlope"])
-def test_slope_without_intercept_and_the_reverse_have_a_plain_meaning(tmp_path, drop):
+def test_slope_and_intercept_have_defaults(tmp_path, drop):
     fields = {"RescaleSlope": 1, "RescaleIntercept": 0, "WindowCenter": 2000, "WindowWidth": 3000}
     expected = read_quietly(write(tmp_path / "v", **fields))
     np.testing.assert_array_equal(
@@ -160,7 +160,7 @@ def test_slope_without_intercept_and_the_reverse_have_a_plain_meaning(tmp_path, 
         {"VOILUTSequence": table(20_000, "US")},
     ],
 )
-def test_window_that_leaves_one_grey_value_is_not_used_and_named(tmp_path, fields, photometric):
+def test_window_that_leaves_one_grey_value_is_ignored_with_a_warning(tmp_path, fields, photometric):
     voi = {"WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"}
     plain = {name: value for name, value in fields.items() if name not in voi}
     expected = read_quietly(write(tmp_path / "v", **plain, PhotometricInterpretation=photometric))
@@ -171,7 +171,7 @@ def test_window_that_leaves_one_grey_value_is_not_used_and_named(tmp_path, field
     assert np.ptp(view) == 255
 
 
-def test_window_of_a_blank_picture_stays_and_the_picture_is_named(tmp_path):
+def test_window_of_a_blank_picture_is_used_with_a_warning(tmp_path):
     path = write(tmp_path / "IM1", RAMP * 0 + 7, WindowCenter=2000, WindowWidth=10)
     with pytest.warns(UserWarning, match="IM1: all of its 64 pixels have the grey value 0"):
         assert (read_view(path) == 0).all()
@@ -191,19 +191,20 @@ def test_window_of_a_blank_picture_stays_and_the_picture_is_named(tmp_path):
         *[("RescaleSlope", "0"), ("RescaleSlope", "0,0"), ("WindowWidth", "-400")],
     ],
 )
-def test_number_that_means_nothing_is_named_before_training(tmp_path, name, text, syntax):
+def test_invalid_number_is_named_before_training(tmp_path, name, text, syntax):
     fields = {"RescaleSlope": 1, "RescaleIntercept": 0, "WindowCenter": 2000, "WindowWidth": 3000}
     path = write_text(tmp_path / "IM1", name, text, syntax=syntax, **fields)
     for read in (lambda path: check_views([path]), read_view):
-        with pytest.raises(ValueError, match=rf"IM1: expected the DICOM element {name} to") as told:
+        message = rf"IM1: expected the DICOM element {name} to"
+        with pytest.raises(ValueError, match=message) as caught:
             read(path)
-        assert "Copy the file again" not in str(told.value)
-        assert SECRET not in str(told.value)
-        assert not INTERNAL.search(str(told.value))
+        assert "Copy the file again" not in str(caught.value)
+        assert SECRET not in str(caught.value)
+        assert not INTERNAL.search(str(caught.value))
 
 
 @pytest.mark.parametrize("text", ["1,5", "0,125", "-1,25", "1,5e1", "12,3456"])
-def test_comma_that_can_only_be_decimal_is_read_as_one(tmp_path, text):
+def test_unambiguous_decimal_comma_is_accepted(tmp_path, text):
     fields = {"RescaleIntercept": 0, "WindowCenter": 0, "WindowWidth": 9000}
     plain = write(tmp_path / "v", **fields, RescaleSlope=text.replace(",", "."))
     comma = write_text(tmp_path / "w", "RescaleSlope", text, **fields)
@@ -221,13 +222,13 @@ def test_comma_that_can_only_be_decimal_is_read_as_one(tmp_path, text):
         *[{"BitsAllocated": None}, {"PhotometricInterpretation": None}],
     ],
 )
-def test_header_that_describes_no_pixels_is_named_before_training(tmp_path, fields):
+def test_invalid_pixel_description_is_named_before_training(tmp_path, fields):
     window = {"WindowCenter": 2000, "WindowWidth": 3000}
     path = write(tmp_path / "IM1", **{"HighBit": 11, **window, **fields})
     for read in (lambda path: check_views([path]), read_view):
-        with pytest.raises(ValueError, match="IM1: expected the DICOM element ") as told:
+        with pytest.raises(ValueError, match="IM1: expected the DICOM element ") as caught:
             read(path)
-        text = str(told.value)
+        text = str(caught.value)
         assert next(iter(fields)) in text or "SamplesPerPixel" in text or "Palette" in text
         assert "Copy the file again" not in text
         assert SECRET not in text
@@ -260,7 +261,7 @@ def test_bits_stored_follow_the_high_bit(tmp_path):
 
 
 @pytest.mark.parametrize(("shape", "name"), [("IDENTITY", 2), ("INVERSE", 1)])
-def test_presentation_shape_stands_for_a_missing_photometric_interpretation(tmp_path, shape, name):
+def test_presentation_shape_replaces_missing_photometric_interpretation(tmp_path, shape, name):
     expected = read_quietly(write(tmp_path / "v", PhotometricInterpretation=f"MONOCHROME{name}"))
     fields = {"PresentationLUTShape": shape, "PhotometricInterpretation": None}
     np.testing.assert_array_equal(read_quietly(write(tmp_path / "v", **fields)), expected)
@@ -269,7 +270,7 @@ def test_presentation_shape_stands_for_a_missing_photometric_interpretation(tmp_
 # ------------------------------------------------------------------------ the law
 
 
-def test_no_header_turns_contrast_into_a_blank_picture_without_a_word(tmp_path):
+def test_lost_contrast_is_never_silent(tmp_path):
     rng = np.random.default_rng(0)
     numbers = ["0", "1", "-1", "1e-30", "1e30", "-10", "2000", "65536", "0.5", "nan", ""]
     names = ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"]
@@ -280,14 +281,14 @@ def test_no_header_turns_contrast_into_a_blank_picture_without_a_word(tmp_path):
         if rng.random() < 0.2:
             fields["VOILUTSequence"] = table(int(rng.integers(65536)), "US", 256)
         path = write(Path(tmp_path / "v"), **fields)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 check_views([path])
             except ValueError:
                 continue
             view = read_view(path)
-        assert view.min() < view.max() or any("v: " in str(w.message) for w in told), fields
-        assert not any(issubclass(w.category, RuntimeWarning) for w in told), fields
+        assert view.min() < view.max() or any("v: " in str(w.message) for w in caught), fields
+        assert not any(issubclass(w.category, RuntimeWarning) for w in caught), fields
         n_read += 1
     assert n_read > 20

@@ -50,12 +50,12 @@ def view(tmp_path):
 
 
 @pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "RLELossless"])
-def test_eight_bits_over_their_whole_range_are_taken_as_they_are(view, syntax):
+def test_full_range_8_bit_values_are_unchanged(view, syntax):
     np.testing.assert_array_equal(view(RAMP, syntax=getattr(uid, syntax)), RAMP)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
-def test_without_a_window_the_values_found_fill_the_grey_scale(view, bits):
+def test_values_without_a_window_are_scaled_to_the_grey_range(view, bits):
     values = np.array([[300, 300 + 2 ** (bits - 1) // 2, 300 + 2 ** (bits - 1)]], dtype=np.uint16)
     np.testing.assert_array_equal(view(values, BitsStored=bits), [[0, 128, 255]])
 
@@ -72,7 +72,7 @@ def test_monochrome1_is_the_negative_of_monochrome2(view):
         assert len(np.unique(plain)) > 2
 
 
-def test_inverse_presentation_inverts_once_even_beside_monochrome1(view):
+def test_inverse_presentation_with_monochrome1_inverts_once(view):
     inverse = {"PresentationLUTShape": "INVERSE"}
     np.testing.assert_array_equal(view(RAMP, **inverse), 255 - RAMP)
     both = view(RAMP, PhotometricInterpretation="MONOCHROME1", **inverse)
@@ -87,7 +87,7 @@ def test_window_maps_its_ends_to_black_and_white_and_clips(view):
         np.testing.assert_allclose(view(values, **{**window, **fields}), expected, atol=1)
 
 
-def test_sigmoid_window_is_soft_and_warns_of_nothing(view):
+def test_sigmoid_window_is_smooth_without_warnings(view):
     window = {"WindowCenter": 2048, "WindowWidth": 1, "VOILUTFunction": "SIGMOID"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -97,7 +97,7 @@ def test_sigmoid_window_is_soft_and_warns_of_nothing(view):
     assert (np.diff(soft.ravel().astype(int)) >= 0).all()
 
 
-def test_first_of_several_windows_counts(view):
+def test_first_of_several_windows_is_used(view):
     one = view(DEEP, WindowCenter=1000, WindowWidth=500)
     two = view(DEEP, WindowCenter=[1000, 3000], WindowWidth=[500, 10])
     np.testing.assert_array_equal(one, two)
@@ -105,7 +105,7 @@ def test_first_of_several_windows_counts(view):
 
 @pytest.mark.parametrize("width", [0, None, ""])
 @pytest.mark.parametrize("function", ["", "LINEAR"])
-def test_window_without_a_width_counts_as_none(view, width, function):
+def test_window_of_zero_width_is_ignored(view, width, function):
     plain = view(DEEP)
     fields = {"WindowCenter": 100, "WindowWidth": width, "VOILUTFunction": function}
     np.testing.assert_array_equal(view(DEEP, **fields), plain)
@@ -113,7 +113,7 @@ def test_window_without_a_width_counts_as_none(view, width, function):
 
 @pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "ImplicitVRLittleEndian"])
 @pytest.mark.parametrize(("bits", "top"), [(8, 255), (12, 4095), (16, 4095), (16, 65535)])
-def test_lookup_table_goes_before_the_window_and_fills_the_grey_scale(view, bits, top, syntax):
+def test_lookup_table_takes_precedence_over_the_window(view, bits, top, syntax):
     entries = np.rint(np.linspace(0, 1, 4096) ** 2 * top).astype(
         int
     )  # 4,096 entries of 8 bits, too
@@ -148,7 +148,7 @@ def test_lookup_table_may_be_of_any_depth(view, name, bits):
     np.testing.assert_array_equal(view(RAMP, **{name: lut(entries, bits=bits)}), RAMP)
 
 
-def test_lookup_table_that_is_cut_off_is_named(tmp_path):
+def test_truncated_lookup_table_is_named(tmp_path):
     table = lut(list(range(100)))
     table[0].LUTDescriptor = [256, 0, 16]
     path = write_dicom(tmp_path / "IM1", RAMP, VOILUTSequence=table)
@@ -156,20 +156,20 @@ def test_lookup_table_that_is_cut_off_is_named(tmp_path):
         read_view(path)
 
 
-def test_values_beside_the_lookup_table_take_its_ends(view):
+def test_values_outside_the_lookup_table_get_its_ends(view):
     values = np.array([[0, 1000, 1100, 1200, 4000]], dtype=np.uint16)
     table = lut([0, *[50] * 99, 100, *[150] * 99, 200], first=1000)
     np.testing.assert_array_equal(view(values, VOILUTSequence=table), [[0, 0, 128, 255, 255]])
 
 
-def test_rescaled_values_are_what_the_window_is_of(view):
+def test_window_applies_to_rescaled_values(view):
     values = np.array([[0, 512, 1024]], dtype=np.uint16)
     fields = {"RescaleSlope": 2, "RescaleIntercept": -1024, "VOILUTFunction": "LINEAR_EXACT"}
     found = view(values, WindowCenter=0, WindowWidth=2048, **fields)
     np.testing.assert_array_equal(found, [[0, 128, 255]])
 
 
-def test_negative_slope_inverts_what_is_stored(view):
+def test_negative_slope_inverts_stored_values(view):
     np.testing.assert_array_equal(view(RAMP, RescaleSlope=-1, RescaleIntercept=255), 255 - RAMP)
 
 
@@ -187,7 +187,7 @@ def test_signed_values_keep_their_order(view, syntax):
 @pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "ExplicitVRBigEndian", "RLELossless"])
 @pytest.mark.parametrize("kind", ["uint16", "int16"])
 @pytest.mark.parametrize("high", [11, 12, 15])
-def test_values_lie_below_the_high_bit_and_what_is_beside_them_is_ignored(view, kind, high, syntax):
+def test_bits_outside_high_bit_and_bits_stored_are_ignored(view, kind, high, syntax):
     values = DEEP.astype(np.int16) - (2048 if kind == "int16" else 0)
     expected = view(values.astype(kind), BitsStored=12)
     noise = np.random.default_rng(0).integers(0, 65536, DEEP.shape)
@@ -200,7 +200,7 @@ def test_values_lie_below_the_high_bit_and_what_is_beside_them_is_ignored(view, 
 
 
 @pytest.mark.parametrize("high", [10, 16, 99])
-def test_high_bit_that_cannot_be_is_ignored(view, high):
+def test_impossible_high_bit_is_ignored(view, high):
     expected = view(DEEP, BitsStored=12)
     np.testing.assert_array_equal(view(DEEP, BitsStored=12, HighBit=high), expected)
 
@@ -217,7 +217,7 @@ def test_codestream_of_the_bits_stored_alone_is_not_shifted(tmp_path):
 
 @pytest.mark.parametrize("syntax", ["ExplicitVRLittleEndian", "ImplicitVRLittleEndian"])
 @pytest.mark.parametrize("name", ["SamplesPerPixel", "PixelRepresentation", "HighBit"])
-def test_fields_with_a_plain_meaning_may_be_missing(tmp_path, name, syntax):
+def test_elements_with_a_clear_default_may_be_missing(tmp_path, name, syntax):
     fields = {"PixelPaddingValue": 0, "VOILUTSequence": lut(list(range(256)))}
     path = write_dicom(tmp_path / "v", RAMP, syntax=getattr(uid, syntax), **fields)
     expected = read_view(path)
@@ -253,7 +253,7 @@ def test_padding_is_black_and_does_not_widen_the_range(view, syntax):
         np.testing.assert_array_equal(found, [[0, *expected]])
 
 
-def test_padding_may_be_a_range_or_all_there_is(view):
+def test_padding_may_be_a_range_or_the_complete_image(view):
     values = np.array([[0, 9, 100, 200]], dtype=np.uint16)
     fields = {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 9}
     np.testing.assert_array_equal(view(values, **fields), [[0, 0, 0, 255]])
@@ -273,7 +273,7 @@ def test_colour_becomes_itu_601_luma(view):
 
 
 @pytest.mark.parametrize("bits", [12, 16])
-def test_colour_of_more_than_8_bits_is_scaled_as_grey_is(view, bits):
+def test_colour_of_more_than_8_bits_is_scaled_like_grey(view, bits):
     expected = view(DEEP, BitsStored=bits)
     fields = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
     found = view(np.stack([DEEP] * 3, axis=-1), BitsStored=bits, **fields)
@@ -335,7 +335,7 @@ def test_lossless_jpeg_gives_the_same_view(tmp_path, name, bits):
         *["MR_small_jpeg_ls_lossless", "MR_small_padded"],
     ],
 )
-def test_pydicoms_copies_of_one_picture_give_one_view(name):
+def test_pydicom_copies_of_one_picture_give_the_same_view(name):
     check_views([shipped(f"{name}.dcm")])
     expected = read_view(shipped("MR_small.dcm"))
     np.testing.assert_array_equal(read_view(shipped(f"{name}.dcm")), expected)
@@ -351,7 +351,7 @@ def test_pydicoms_copies_of_one_picture_give_one_view(name):
         *[("image_dfl.dcm", (512, 512)), ("SC_ybr_full_422_uncompressed.dcm", (100, 100))],
     ],
 )
-def test_pydicoms_compressed_and_coloured_pictures_are_read(name, shape):
+def test_pydicom_compressed_and_colour_files_are_read(name, shape):
     check_views([shipped(name)])
     found = read_view(shipped(name))
     assert found.shape == shape
@@ -361,12 +361,12 @@ def test_pydicoms_compressed_and_coloured_pictures_are_read(name, shape):
 # --------------------------------------------------------- among other image files
 
 
-def test_dicom_is_known_by_content_whatever_its_name(tmp_path):
+def test_dicom_is_recognised_by_its_content(tmp_path):
     for name in ("IM000001", "v.png", "v.dcm"):
         np.testing.assert_array_equal(read_view(write_dicom(tmp_path / name, RAMP)), RAMP)
 
 
-def test_file_without_preamble_is_known_by_its_suffix(tmp_path):
+def test_file_without_preamble_is_recognised_by_its_suffix(tmp_path):
     data = write_dicom(tmp_path / "v", RAMP).read_bytes()
     start = data.index(b"\x08\x00\x16\x00")  # the first field behind the file's own
     for name in ("v.dcm", "v.DICOM"):
@@ -375,7 +375,7 @@ def test_file_without_preamble_is_known_by_its_suffix(tmp_path):
         np.testing.assert_array_equal(read_view(tmp_path / name), RAMP)
 
 
-def test_statistics_and_findings_read_dicom_too(tmp_path):
+def test_view_statistics_and_exploration_read_dicom(tmp_path):
     path = write_dicom(tmp_path / "v", RAMP, PhotometricInterpretation="MONOCHROME1")
     Image.fromarray(255 - RAMP).save(tmp_path / "same.png")
     studies = one_study(path, tmp_path / "same.png")
@@ -427,7 +427,7 @@ def test_truncated_file_is_named(tmp_path, syntax, lost, check):
 
 
 @pytest.mark.parametrize("check", [read_view, lambda path: check_views([path])])
-def test_report_in_place_of_an_image_is_refused(check):
+def test_structured_report_is_refused(check):
     with pytest.raises(ValueError, match=r"test-SR\.dcm.*it holds no"):
         check(shipped("test-SR.dcm"))
 
@@ -441,7 +441,7 @@ def test_empty_file_and_other_content_are_named(tmp_path, check):
 
 
 @pytest.mark.parametrize("check", [read_view, lambda path: check_views([path])])
-def test_image_above_pillows_limit_is_refused_before_it_is_decoded(tmp_path, monkeypatch, check):
+def test_image_above_pillow_limit_is_not_decoded(tmp_path, monkeypatch, check):
     path = write_dicom(tmp_path / "IM1", RAMP)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RAMP.size - 1)
     monkeypatch.setattr(pydicom.pixels, "pixel_array", None)
@@ -449,7 +449,7 @@ def test_image_above_pillows_limit_is_refused_before_it_is_decoded(tmp_path, mon
         check(path)
 
 
-def test_check_decodes_no_good_file(tmp_path, monkeypatch):
+def test_check_does_not_decode_valid_files(tmp_path, monkeypatch):
     syntaxes = ["ExplicitVRLittleEndian", "RLELossless", "JPEG2000Lossless"]
     paths = [write_dicom(tmp_path / s, DEEP, syntax=getattr(uid, s)) for s in syntaxes]
     monkeypatch.setattr(pydicom.pixels, "pixel_array", None)
@@ -457,7 +457,7 @@ def test_check_decodes_no_good_file(tmp_path, monkeypatch):
     check_views(paths)
 
 
-def test_without_a_decoder_the_error_says_what_to_install(monkeypatch):
+def test_missing_decoder_error_names_the_package(monkeypatch):
     decoder = pydicom.pixels.get_decoder(uid.JPEGLSLossless)
     monkeypatch.setattr(decoder, "_available", {})
     for read in (read_view, lambda path: check_views([path])):
@@ -466,7 +466,7 @@ def test_without_a_decoder_the_error_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm.dcm", "JPEG2000.dcm", "MR_small_RLE.dcm"])
-def test_damage_inside_compressed_pixels_never_ends_the_process(tmp_path, name):
+def test_damaged_compressed_pixels_do_not_end_the_process(tmp_path, name):
     data = bytearray(Path(get_testdata_file(name)).read_bytes())
     rng = np.random.default_rng(0)
     for number in range(40):
@@ -479,7 +479,7 @@ def test_damage_inside_compressed_pixels_never_ends_the_process(tmp_path, name):
             assert read_view(path).dtype == np.uint8
 
 
-def test_lossy_jpeg_of_12_bits_says_which_decoder_it_needs():
+def test_12_bit_lossy_jpeg_error_names_the_decoder():
     if "pylibjpeg" in pydicom.pixels.get_decoder(uid.JPEGExtended12Bit).available_plugins:
         pytest.skip("its decoder is installed")
     for read in (read_view, lambda path: check_views([path])):
@@ -504,7 +504,7 @@ for read in (read_view, lambda path: check_views([path]), lambda path: read_dico
 """
 
 
-def test_without_the_extra_other_images_are_read_and_the_error_says_what_to_install(tmp_path):
+def test_missing_pydicom_affects_only_dicom_and_is_named(tmp_path):
     write_dicom(tmp_path / "IM1", RAMP)
     Image.fromarray(RAMP).save(tmp_path / "v.png")
     command = [sys.executable, "-c", WITHOUT]

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from mura_skorch.data import read_view
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
-from mura_skorch.report import judge, write_report
+from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.studies import check_studies
 
 PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -29,7 +29,7 @@ def names(views):
     return [Path(view).name for view in views]
 
 
-def test_files_are_grouped_by_study_whatever_their_folders():
+def test_files_are_grouped_by_study_in_any_folder():
     write("a/1", "1.1", "0012")
     write("b/2.dcm", "1.2", "0012", "WRIST")
     write("b/deep/3", "1.1", "0012", InstanceNumber=2)
@@ -61,14 +61,14 @@ def rewritten(path, old, new):
 
 
 @pytest.mark.parametrize("text", [b"    ", b"1.5x", b"1\\2 ", b"none", b"inf "])
-def test_instance_number_that_is_no_integer_counts_as_missing(text):
+def test_invalid_instance_number_is_treated_as_missing(text):
     write("a", InstanceNumber=7)
     rewritten(write("b", InstanceNumber=2345), b"2345", text)
     rewritten(write("c", SeriesNumber=2345), b"2345", text)
     assert names(read_dicom_studies("clinic")["views"][0]) == ["a", "b", "c"]
 
 
-def test_labels_and_sites_come_from_a_file():
+def test_labels_and_sites_are_joined_from_a_file():
     write("a", "1.1")
     write("b", "1.2", "p2")
     Path("labels.csv").write_text("study,label,site\n1.2,1,north\n1.1,0,south\n")
@@ -77,7 +77,7 @@ def test_labels_and_sites_come_from_a_file():
     assert studies["site"].tolist() == ["south", "north"]
 
 
-def test_what_is_no_radiograph_is_left_out_and_counted():
+def test_other_files_are_skipped_and_counted():
     write("dx")
     write("cr", Modality="CR")
     write("mg", Modality="MG")
@@ -92,8 +92,14 @@ def test_what_is_no_radiograph_is_left_out_and_counted():
         studies = read_dicom_studies("clinic")
     message = str(caught[0].message)
     for reason in (
-        *["1 of modality MG", "1 of modality SR", "1 of modality CT", "1 of modality unknown"],
-        *["1 for processing", "1 without an image", "1 second copies", "1 no DICOM"],
+        "1 of modality MG",
+        "1 of modality SR",
+        "1 of modality CT",
+        "1 of modality unknown",
+        "1 for processing",
+        "1 without an image",
+        "1 second copies",
+        "1 not DICOM",
     ):
         assert reason in message
     # Of two copies, the first by name stays.
@@ -107,7 +113,7 @@ def same_uid(**fields):
     return {"SOPInstanceUID": "1.2.3.4", **fields}
 
 
-def test_patients_that_share_an_instance_uid_are_both_there():
+def test_patients_sharing_an_instance_uid_are_both_read():
     write("a", "1.1", "p1", **same_uid())
     write("b", "1.2", "p2", **same_uid())
     with pytest.warns(
@@ -118,7 +124,7 @@ def test_patients_that_share_an_instance_uid_are_both_there():
 
 
 @pytest.mark.parametrize("other", [PIXELS[::-1].copy(), PIXELS // 2, PIXELS[:4], PIXELS + 9])
-def test_pictures_that_share_an_instance_uid_are_both_there(other):
+def test_pictures_sharing_an_instance_uid_are_both_read(other):
     write("a", **same_uid(InstanceNumber=1))
     write("b", pixels=other, **same_uid(InstanceNumber=2))
     with pytest.warns(UserWarning, match="2 files share their SOPInstanceUID"):
@@ -126,7 +132,7 @@ def test_pictures_that_share_an_instance_uid_are_both_there(other):
     assert names(studies["views"][0]) == ["a", "b"]
 
 
-def test_picture_that_was_stored_twice_in_two_ways_is_one_view():
+def test_picture_stored_in_two_encodings_is_one_view():
     write("a", patient="p1", **same_uid())
     write("b", patient=" p1", syntax=uid.ImplicitVRLittleEndian, **same_uid())
     write("c", pixels=255 - PIXELS, **same_uid())
@@ -136,7 +142,7 @@ def test_picture_that_was_stored_twice_in_two_ways_is_one_view():
     assert any("1 second copies" in str(warning.message) for warning in caught)
 
 
-def test_pictures_that_cannot_be_read_are_no_copies():
+def test_unreadable_pictures_are_not_copies():
     write("a", PixelData=b"12", **same_uid())
     write("b", PixelData=b"34", **same_uid())
     with pytest.warns(UserWarning, match="2 files share"):
@@ -149,7 +155,7 @@ def test_ids_with_blanks_of_any_width_are_read(name):
     assert read_dicom_studies("clinic")["patient"].tolist() == [name]
 
 
-def test_patient_of_a_study_may_be_written_in_several_ways():
+def test_patient_id_may_have_several_spellings():
     utf8 = {"SpecificCharacterSet": "ISO_IR 192"}
     write("a", patient="M\u00fcller 1", **utf8)
     write("b", patient="Mu\u0308ller\u00a01", **utf8)
@@ -174,7 +180,7 @@ def test_file_without_preamble_and_suffix_is_read(syntax, with_meta):
 
 
 @pytest.mark.parametrize("kind", ["SecondaryCapture", "MultiFrameGrayscaleByteSecondaryCapture"])
-def test_secondary_captures_are_left_out_and_counted_whatever_they_say_they_are(kind):
+def test_secondary_captures_are_skipped_and_counted(kind):
     write("dx")
     derived = {"ImageType": ["DERIVED", "SECONDARY"]}
     write("stitched", **derived)
@@ -210,7 +216,7 @@ def test_links_to_folders_are_counted_and_links_to_files_followed(tmp_path):
     assert studies["views"].map(names).tolist() == [["1"]]
 
 
-def test_folder_that_cannot_be_read_is_named(monkeypatch):
+def test_unreadable_folder_is_named(monkeypatch):
     write("a")
     home, name = Path.cwd(), "n" * 250
     monkeypatch.chdir("clinic")
@@ -221,7 +227,7 @@ def test_folder_that_cannot_be_read_is_named(monkeypatch):
     for read in (read_dicom_studies, holds_dicom):
         if read is holds_dicom:
             Path("clinic/a").unlink()
-        with pytest.raises(OSError, match="expected a folder that can be read, got none .*nnnn"):
+        with pytest.raises(OSError, match="expected a readable folder, got .*Check its .*nnnn"):
             read("clinic")
 
 
@@ -229,12 +235,12 @@ def test_folder_that_cannot_be_read_is_named(monkeypatch):
     ("part", "study_type"),
     [("Upper arm", "XR_HUMERUS"), ("thumb", "XR_FINGER"), ("RADIUS-ULNA", "XR_FOREARM")],
 )
-def test_body_parts_are_known_by_several_names(part, study_type):
+def test_body_parts_have_synonyms(part, study_type):
     write("a", part=part)
     assert read_dicom_studies("clinic")["study_type"].tolist() == [study_type]
 
 
-def test_unknown_body_parts_are_listed_until_they_are_named_or_left_out():
+def test_unknown_body_parts_must_be_mapped_or_dropped():
     write("a", "1.1", part="KNEE")
     write("b", "1.2", part="")
     write("c", "1.3", part="UP_EXM")
@@ -244,11 +250,13 @@ def test_unknown_body_parts_are_listed_until_they_are_named_or_left_out():
     with pytest.warns(UserWarning, match="1 files left out: 1 of a body part"):
         studies = read_dicom_studies("clinic", study_types=own)
     assert studies["study_type"].tolist() == ["XR_HAND", "my knee"]
-    with pytest.raises(ValueError, match="study_types that leave all out"):
+    with pytest.raises(
+        ValueError, match="expected at least one body part .*got study_types that drop all"
+    ):
         read_dicom_studies("clinic", study_types=dict.fromkeys(["KNEE", "", "UP_EXM"]))
 
 
-def test_file_without_a_body_part_belongs_to_its_studys_only_type():
+def test_file_without_body_part_gets_the_only_type_of_its_study():
     write("a", part="HAND")
     write("b", part="")
     studies = read_dicom_studies("clinic")
@@ -256,7 +264,7 @@ def test_file_without_a_body_part_belongs_to_its_studys_only_type():
 
 
 @pytest.mark.parametrize("part", [None, ""])
-def test_body_part_that_is_missing_is_taken_from_the_anatomic_region(part):
+def test_missing_body_part_is_taken_from_anatomic_region(part):
     region = Dataset()
     region.CodeMeaning = "Wrist joint"
     write("a", part=part, AnatomicRegionSequence=[region])
@@ -266,7 +274,7 @@ def test_body_part_that_is_missing_is_taken_from_the_anatomic_region(part):
     assert studies["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "unknown"]
 
 
-def test_study_of_two_types_becomes_two_rows_with_labels_of_their_own():
+def test_study_of_two_types_becomes_two_labelled_rows():
     write("a", "1.1", part="HAND")
     write("b", "1.1", part="WRIST")
     Path("labels.csv").write_text("study,label\n1.1/XR_HAND,1\n1.1/XR_WRIST,0\n")
@@ -277,7 +285,7 @@ def test_study_of_two_types_becomes_two_rows_with_labels_of_their_own():
 
 
 @pytest.mark.parametrize("field", ["Laterality", "ImageLaterality"])
-def test_left_and_right_of_one_study_become_two_rows_with_labels_of_their_own(field):
+def test_left_and_right_become_two_labelled_rows(field):
     for number, side in enumerate("LRRL"):
         write(f"{number}{side}", "1.1", InstanceNumber=number, **{field: side})
     write("x", "1.1", part="WRIST", **{field: "R"})
@@ -292,7 +300,7 @@ def test_left_and_right_of_one_study_become_two_rows_with_labels_of_their_own(fi
     assert studies["patient"].tolist() == ["p1", "p1", "p2", "p1"]
 
 
-def test_side_of_the_image_goes_before_that_of_its_series():
+def test_image_laterality_takes_precedence_over_laterality():
     write("a", Laterality="L", ImageLaterality="R")
     write("b", Laterality="L")
     studies = read_dicom_studies("clinic")
@@ -300,7 +308,7 @@ def test_side_of_the_image_goes_before_that_of_its_series():
 
 
 @pytest.mark.parametrize("other", ["", "B", "U"])
-def test_views_of_no_one_side_join_the_only_side_and_stay_apart_from_two(other):
+def test_views_without_a_side_join_a_single_side_only(other):
     write("a", Laterality="L")
     write("b", Laterality=other)
     studies = read_dicom_studies("clinic")
@@ -336,7 +344,7 @@ def test_damaged_header_is_named():
         read_dicom_studies("clinic")
 
 
-def test_bad_files_can_be_skipped_and_are_listed():
+def test_skipped_bad_files_are_listed():
     write("a", InstanceNumber=1)
     path = write("IM7", syntax=uid.DeflatedExplicitVRLittleEndian)
     path.write_bytes(path.read_bytes()[:-30])
@@ -359,7 +367,7 @@ def test_bad_files_can_be_skipped_and_are_listed():
         read_dicom_studies("clinic", on_bad_file="ignore")
 
 
-def test_folder_of_bad_files_alone_is_refused_even_if_they_are_skipped():
+def test_folder_of_only_bad_files_is_refused():
     write("IM8", patient="")
     with pytest.raises(ValueError, match="expected a PatientID in every file, got 1 without"):
         read_dicom_studies("clinic", on_bad_file="skip")
@@ -376,7 +384,7 @@ def test_folder_without_radiographs_is_named():
         read_dicom_studies("clinic")
 
 
-def test_folder_of_dicom_is_known():
+def test_holds_dicom_recognises_dicom_folders():
     Path("clinic/deep").mkdir(parents=True)
     Path("clinic/labels.csv").write_text("study,label")
     assert not holds_dicom("clinic")
@@ -387,7 +395,7 @@ def test_folder_of_dicom_is_known():
 # ------------------------------------------------------------------------ privacy
 
 
-def test_hashed_ids_are_the_same_for_one_secret_and_tell_nothing():
+def test_hashed_ids_depend_only_on_id_and_secret():
     write("a", "1.1", f"{SECRET}1")
     write("b", "1.2", f"{SECRET}1")
     write("c", "1.3", f"{SECRET}2")
@@ -434,9 +442,7 @@ def test_odd_header_values_reach_no_log(caplog, recwarn):
     assert not recwarn.list
 
 
-def test_what_identifies_patients_reaches_no_file_run_or_message(
-    tmp_path, monkeypatch, caplog, capsys, recwarn
-):
+def test_patient_data_reach_no_file_run_or_message(tmp_path, monkeypatch, caplog, capsys, recwarn):
     caplog.set_level(logging.DEBUG)
     rng = np.random.default_rng(0)
     lines, salt = ["study,label"], "what the clinic keeps to itself"
@@ -453,9 +459,9 @@ def test_what_identifies_patients_reaches_no_file_run_or_message(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     net = tiny_classifier(callbacks__mlflow__log_model=True, dataset__cache="cache").fit(studies)
-    found = judge(net, studies, n_cases=2)
-    tables = {"view_predictions": found.view_predictions, "cases": found.cases}
-    write_report("report", found.predictions, about={}, **tables)
+    with pytest.warns(UserWarning, match="patients that the model was trained on"):
+        inputs = collect_predictions(net, studies, n_cases=2)
+    write_report("report", inputs, about={})
     net.save("model")
 
     written = [path for path in Path().rglob("*") if path.is_file() and "clinic" not in path.parts]

@@ -36,7 +36,7 @@ def test_rows_are_the_sorted_types_and_overall(scored):
     assert (found.undefined == "").all()
 
 
-def test_figures_are_scikit_learns(scored):
+def test_figures_equal_scikit_learn(scored):
     y_true, a, b, *_ = scored
     row = compare_models(y_true, a, b, threshold=(0.5, 0.6)).iloc[0]
     assert row.kappa_a == pytest.approx(cohen_kappa_score(y_true, a > 0.5))
@@ -51,7 +51,7 @@ def test_figures_are_scikit_learns(scored):
     assert row.mcnemar_p == binomtest(row.only_a_right, n).pvalue
 
 
-def test_a_pair_may_mix_one_threshold_with_one_for_each_study(scored):
+def test_threshold_pair_accepts_scalar_and_array(scored):
     y_true, a, b, *_ = scored
     mixed = compare_models(y_true, a, b, threshold=(0.5, np.full(300, 0.6)))
     pd.testing.assert_frame_equal(mixed, compare_models(y_true, a, b, threshold=[0.5, 0.6]))
@@ -61,7 +61,7 @@ def test_a_pair_may_mix_one_threshold_with_one_for_each_study(scored):
     pd.testing.assert_frame_equal(shared, pair)
 
 
-def test_better_model_is_told_apart(scored):
+def test_better_model_is_detected(scored):
     row = compare_models(*scored[:3], **options(scored)).iloc[-1]
     assert row.kappa_difference_low > 0
     assert row.auroc_difference_low > 0
@@ -80,7 +80,7 @@ def test_swapping_the_models_swaps_the_signs(scored):
     np.testing.assert_allclose(there.mcnemar_p, back.mcnemar_p)
 
 
-def test_p_values_of_types_are_adjusted_for_their_number_and_overalls_is_not(scored):
+def test_p_values_of_types_are_adjusted_but_not_the_overall_one(scored):
     y_true, a, b, study_type, patient = scored
     four = np.char.add(study_type, np.array(["_L", "_R"])[patient % 2])
     found = compare_models(y_true, a, b, study_type=four, groups=patient)
@@ -102,11 +102,11 @@ def test_p_values_of_types_are_adjusted_for_their_number_and_overalls_is_not(sco
         ([], []),
     ],
 )
-def test_adjustment_is_holms(raw, adjusted):
+def test_holm_adjusts_p_values(raw, adjusted):
     np.testing.assert_allclose(holm(raw), adjusted)
 
 
-def test_comparisons_of_few_patients_carry_a_caution(scored):
+def test_few_patients_give_a_caution(scored):
     y_true, a, b, _, patient = scored
     assert set(compare_models(y_true, a, b, **options(scored))["caution"]) == {""}
     few = compare_models(y_true, a, b, groups=patient % 49)
@@ -115,7 +115,7 @@ def test_comparisons_of_few_patients_carry_a_caution(scored):
     assert compare_models([], [], [])["caution"].tolist() == [""]
 
 
-def test_model_compared_with_itself_differs_by_nothing(scored):
+def test_model_does_not_differ_from_itself(scored):
     y_true, a, *_ = scored
     row = compare_models(y_true, a, a, groups=scored[4]).iloc[0]
     for name in ("kappa", "auroc"):
@@ -146,7 +146,7 @@ def test_permuting_the_studies_changes_nothing(scored):
     )
 
 
-def test_repeating_every_patients_studies_narrows_no_interval(scored):
+def test_repeating_studies_does_not_narrow_intervals(scored):
     names = [
         f"{name}_difference{end}" for name in ("kappa", "auroc") for end in ("", "_low", "_high")
     ]
@@ -185,7 +185,7 @@ def test_undefined_figures_are_nan_with_a_reason(y_true, groups, reason):
         ({"n_resamples": 0}, "at least one resample"),
     ],
 )
-def test_compare_models_refuses_what_it_cannot_read(kwargs, message):
+def test_compare_models_refuses_invalid_input(kwargs, message):
     given = {"y_true": [0, 1, 1], "y_score_a": [0.1, 0.9, 0.4], "y_score_b": [0.2, 0.3, 0.4]}
     with pytest.raises(ValueError, match=message):
         compare_models(**given | kwargs)
@@ -208,7 +208,7 @@ def tables():
     return a, a.sample(frac=1, random_state=0).assign(score=0.9, threshold=0.7)
 
 
-def test_matching_is_by_study_and_keeps_each_threshold(tables):
+def test_tables_are_matched_by_study_with_their_thresholds(tables):
     both = match_predictions(*tables)
     assert both["study"].tolist() == ["s0", "s1", "s2", "s3", "s4"]  # s5 has no label
     assert both["score_a"].tolist() == [0.1, 0.8, 0.3, 0.6, 0.4]
@@ -217,7 +217,7 @@ def test_matching_is_by_study_and_keeps_each_threshold(tables):
     assert both["patient"].tolist() == [*"ppqqr"]
 
 
-def test_different_studies_are_counted_and_named_unless_the_common_ones_do(tables):
+def test_different_studies_are_named_unless_common_is_set(tables):
     a, b = tables
     fewer = b[~b["study"].isin(["s0", "s3"])]
     with pytest.raises(ValueError, match=r"2 only in A \(s0, s3\), and 3 in both; .*--common"):
@@ -227,7 +227,7 @@ def test_different_studies_are_counted_and_named_unless_the_common_ones_do(table
         match_predictions(a[:1], b[b["study"] == "s3"], common=True)
 
 
-def test_different_labels_are_never_compared(tables):
+def test_conflicting_labels_are_refused(tables):
     a, b = tables
     wrong = b.assign(label=b["label"].mask(b["study"] == "s1", 0))
     with pytest.raises(ValueError, match=r"different ones for 1 of 5 studies \(s1\)"):
@@ -238,7 +238,7 @@ def test_different_labels_are_never_compared(tables):
     ("note_a", "note_b", "joined"),
     [("one", "two", "one; two"), ("one", "one", "one"), (None, "two", "two")],
 )
-def test_caveats_of_both_tables_stay(tables, note_a, note_b, joined):
+def test_notes_of_both_tables_are_joined(tables, note_a, note_b, joined):
     a, b = (
         table.assign(note=note) if note else table
         for table, note in zip(tables, (note_a, note_b), strict=True)
@@ -247,9 +247,9 @@ def test_caveats_of_both_tables_stay(tables, note_a, note_b, joined):
     assert "note" not in match_predictions(*tables)
 
 
-def test_studies_that_occur_twice_are_refused(tables):
+def test_duplicate_studies_are_refused(tables):
     a, b = tables
-    with pytest.raises(ValueError, match=r"once in table B, got 1 again \(s0\)"):
+    with pytest.raises(ValueError, match=r"once in table B, got 1 repeated \(s0\)"):
         match_predictions(a, pd.concat([b, b[b["study"] == "s0"]]))
     with pytest.raises(ValueError, match="expected columns score in table A"):
         match_predictions(a.drop(columns="score"), b)

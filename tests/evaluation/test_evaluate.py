@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from mura_skorch.evaluation import (
-    beside_pooled,
+    add_pooled_scores,
     evaluate,
     final_metrics,
     reader_kappas,
@@ -22,7 +22,7 @@ from mura_skorch.metrics import METRICS, study_scores
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-def test_failed_types_keep_a_row_that_says_why(predictions):
+def test_failed_types_have_a_row_with_the_reason(predictions):
     scores = score_predictions(predictions, failed={"XR_ELBOW": "FAILED: no such file"})
     names = ["XR_ELBOW", "XR_HAND", "XR_WRIST", "overall"]
     assert scores["study_type"].tolist() == names
@@ -32,15 +32,15 @@ def test_failed_types_keep_a_row_that_says_why(predictions):
     )
 
 
-def test_nothing_but_failures_is_still_a_table():
+def test_only_failed_types_give_a_table():
     failed = {"XR_HAND": "FAILED: a", "XR_WRIST": "FAILED: b"}
-    found = evaluate(beside_pooled([]), failed=failed)
+    found = evaluate(add_pooled_scores([]), failed=failed)
     assert found.studies["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "overall"]
     assert "FAILED: b" in format_scores(found.studies)
     assert np.isnan(final_metrics(found.studies)["test/kappa"])
 
 
-def test_pooled_model_stands_beside_the_models_of_single_types(predictions):
+def test_pooled_model_has_its_own_column(predictions):
     perfect = predictions.assign(pooled_score=predictions["label"] * 0.8)
     scores = score_predictions(perfect)
     assert scores["pooled_model"].tolist() == [1, 1, 1]
@@ -48,21 +48,21 @@ def test_pooled_model_stands_beside_the_models_of_single_types(predictions):
     assert FOOTNOTE.split()[0] not in format_scores(scores)
 
 
-def test_studies_without_an_own_model_keep_the_pooled_models_score(predictions):
+def test_studies_of_failed_types_have_pooled_scores(predictions):
     hands = predictions[predictions.study_type == "XR_HAND"]
-    both = beside_pooled([hands], predictions)
+    both = add_pooled_scores([hands], predictions)
     assert both["pooled_score"].notna().all()
     assert both["score"].notna().sum() == len(hands)
-    assert beside_pooled([], predictions)["score"].isna().all()
+    assert add_pooled_scores([], predictions)["score"].isna().all()
 
 
-def test_published_kappas_come_with_their_footnote(predictions):
+def test_published_kappas_have_a_footnote(predictions):
     text = format_scores(score_predictions(predictions, published=True))
     assert "paper*" in text
     assert " ".join(text.split()).endswith(" ".join(FOOTNOTE.split()))
 
 
-def test_decisions_are_scored_at_the_operating_point_they_were_made_with(predictions):
+def test_decisions_use_the_threshold_of_their_row(predictions):
     moved = predictions.assign(
         threshold=np.where(predictions.study_type == "XR_HAND", 0.3, 0.6),
     )
@@ -73,15 +73,18 @@ def test_decisions_are_scored_at_the_operating_point_they_were_made_with(predict
     assert scores.loc["overall", "accuracy"] == decided.mean()
 
 
-def test_unlabelled_studies_are_left_out_and_counted(predictions):
+def test_unlabelled_studies_are_ignored_and_counted(predictions):
     partly = predictions.assign(label=predictions["label"].astype("Int8"))
     partly.loc[:9, "label"] = pd.NA
     found = evaluate(partly)
     assert found.studies.iloc[-1]["n"] == 50
-    assert "10 of 60 studies have no label or no score: left out of the scores" in found.alerts
+    assert (
+        "10 of 60 studies have no label or no score: they are left out of the scores"
+        in found.alerts
+    )
 
 
-def test_views_are_scored_as_views(predictions):
+def test_view_predictions_are_scored_at_view_level(predictions):
     views = predictions.loc[predictions.index.repeat(2)].assign(view=[1, 2] * 60)
     found = evaluate(predictions, views)
     assert set(found.views["level"]) == {"view"}
@@ -89,7 +92,7 @@ def test_views_are_scored_as_views(predictions):
     assert set(found.studies["level"]) == {"study"}
 
 
-def test_views_of_one_study_are_resampled_together_where_no_patient_is_known(predictions):
+def test_views_without_patients_are_resampled_by_study(predictions):
     """Eight views that are all alike say no more than their study."""
     unknown = predictions.drop(columns="patient")
     views = unknown.loc[unknown.index.repeat(8)]
@@ -103,10 +106,10 @@ def test_views_of_one_study_are_resampled_together_where_no_patient_is_known(pre
 
 def by_two_models(predictions):
     tables = [part for _, part in predictions.groupby("study_type")]
-    return beside_pooled(tables)
+    return add_pooled_scores(tables)
 
 
-def test_overall_row_of_several_models_says_so_and_has_the_mean_of_types_above(predictions):
+def test_several_models_add_n_models_and_mean_of_types(predictions):
     scores = score_predictions(by_two_models(predictions)).set_index("study_type")
     assert scores.index.tolist() == ["XR_HAND", "XR_WRIST", "mean of types", "overall"]
     assert scores["n_models"].tolist() == [1, 1, 2, 2]
@@ -117,16 +120,16 @@ def test_overall_row_of_several_models_says_so_and_has_the_mean_of_types_above(p
     assert "mean of types" not in set(alone["study_type"])
 
 
-def test_printed_table_marks_the_pool_of_several_models(predictions):
+def test_printed_table_marks_figures_pooled_over_models(predictions):
     lines = format_scores(score_predictions(by_two_models(predictions))).splitlines()
     assert [line.split("  ")[0] for line in lines[5:7]] == ["mean of types", "overall"]
     assert [POOL in line for line in lines[2:7]] == [False] * 4 + [True]
     (note,) = [line for line in lines if line.startswith(POOL)]
-    assert "pools the scores of 2 models, each on a scale of its own" in note
+    assert "pools the scores of 2 models, each on its own scale" in note
     assert POOL not in format_scores(score_predictions(predictions))
 
 
-def test_runs_get_the_means_of_types_beside_the_pool_of_several_models(predictions):
+def test_final_metrics_of_several_models_include_mean_of_types(predictions):
     scores = score_predictions(by_two_models(predictions))
     metrics, rows = final_metrics(scores), scores.set_index("study_type")
     assert metrics["test/auroc"] == rows.loc["overall", "auroc"]
@@ -134,8 +137,8 @@ def test_runs_get_the_means_of_types_beside_the_pool_of_several_models(predictio
     assert not any("mean" in name for name in final_metrics(score_predictions(predictions)))
 
 
-def test_views_failures_and_a_pooled_model_keep_their_place_beside_several_models(predictions):
-    both = beside_pooled(
+def test_several_models_combine_with_views_failures_and_pooled_model(predictions):
+    both = add_pooled_scores(
         [part for _, part in predictions.groupby("study_type")],
         predictions.assign(score=predictions["label"] * 0.8, threshold=0.5, decision=0),
     )
@@ -148,14 +151,14 @@ def test_views_failures_and_a_pooled_model_keep_their_place_beside_several_model
     assert "FAILED: x" in lines[2]
 
 
-def test_a_shortcut_as_good_as_the_model_is_an_alert(predictions):
+def test_shortcut_as_good_as_the_model_is_an_alert(predictions):
     useless = predictions.assign(score=0.5, n_views=1 + predictions["label"])
     with pytest.warns(UserWarning, match="n_views|number of views"):
         found = evaluate(useless)
     assert any("views" in alert for alert in found.alerts)
 
 
-def test_warnings_of_other_packages_are_no_alerts(predictions, monkeypatch):
+def test_warnings_of_other_packages_are_not_alerts(predictions, monkeypatch):
     hasty = partial(LogisticRegression, max_iter=1)
     monkeypatch.setattr("mura_skorch.evaluation.shortcuts.LogisticRegression", hasty)
     varied = predictions.assign(score=predictions["label"] * 0.8, n_views=np.arange(60) % 7)
@@ -164,7 +167,7 @@ def test_warnings_of_other_packages_are_no_alerts(predictions, monkeypatch):
     assert found.alerts == []
 
 
-def test_readers_and_further_columns_get_their_tables(predictions):
+def test_readers_and_subgroups_have_tables(predictions):
     rng = np.random.default_rng(1)
     more = predictions.assign(
         site=np.where(np.arange(60) < 30, "north", "south"),
@@ -183,7 +186,7 @@ def read_by_three(predictions):
     return predictions.assign(decision=(predictions["score"] > 0.5).astype(int), **marks)
 
 
-def test_readers_are_held_against_their_majority_on_unlabelled_studies_too(predictions):
+def test_readers_are_compared_on_unlabelled_studies(predictions):
     read = read_by_three(predictions)
     partly = read.assign(label=read["label"].astype("Int8").mask(read.index < 40))
     direct = reader_kappas(read, [*"abc"])
@@ -193,14 +196,17 @@ def test_readers_are_held_against_their_majority_on_unlabelled_studies_too(predi
 
 
 @pytest.mark.parametrize("labels", ["none", "missing"])
-def test_readers_need_no_labels_at_all(predictions, labels):
+def test_readers_are_compared_without_labels(predictions, labels):
     read = read_by_three(predictions)
     bare = read.drop(columns="label") if labels == "none" else read.assign(label=None)
     views = bare.loc[bare.index.repeat(2)]
     found = evaluate(bare, views, readers=list("abc"), by=["n_views"], failed={"XR_ELBOW": "no"})
     pd.testing.assert_frame_equal(found.readers, reader_kappas(read, [*"abc"]))
     assert found.studies["n"].iloc[-1] == found.views["n"].iloc[-1] == 0
-    assert "60 of 60 studies have no label or no score: left out of the scores" in found.alerts
+    assert (
+        "60 of 60 studies have no label or no score: they are left out of the scores"
+        in found.alerts
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,7 +220,7 @@ def test_readers_need_no_labels_at_all(predictions, labels):
     ],
     ids=["one class", "one patient", "one study", "no study", "a type with one study"],
 )
-def test_figures_that_are_not_defined_say_why(predictions, broken):
+def test_undefined_figures_have_a_reason(predictions, broken):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         found = evaluate(broken(predictions))
@@ -225,7 +231,7 @@ def test_figures_that_are_not_defined_say_why(predictions, broken):
             assert ":" in reason
 
 
-def test_final_metrics_share_their_names_with_every_run(predictions):
+def test_final_metrics_have_the_same_names_in_every_run(predictions):
     metrics = final_metrics(score_predictions(predictions))
     direct = study_scores(predictions.label, predictions.score, groups=predictions.patient)
     assert metrics["test/kappa"] == direct["kappa"].iloc[0]
@@ -233,15 +239,17 @@ def test_final_metrics_share_their_names_with_every_run(predictions):
     assert "test/ece_high" not in metrics
 
 
-def test_study_that_occurs_twice_is_refused(predictions):
-    with pytest.raises(ValueError, match="each study once among the predictions, got 1 more than"):
+def test_duplicate_study_is_refused(predictions):
+    with pytest.raises(
+        ValueError, match="each study once in the predictions, got 1 more than once"
+    ):
         evaluate(pd.concat([predictions, predictions.head(1)]))
 
 
-def test_model_that_calls_everything_alike_is_an_alert(predictions):
+def test_constant_decision_is_an_alert(predictions):
     found = evaluate(predictions.assign(threshold=0.0, score=predictions["score"].clip(0.01)))
     assert "the model calls all 60 studies abnormal" in found.alerts
 
 
-def test_remarks_of_the_caller_come_first(predictions):
+def test_alerts_of_the_caller_come_first(predictions):
     assert evaluate(predictions, alerts=["look here"]).alerts[0] == "look here"

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mura_skorch.evaluation import scores_by, shortcut_scores
+from mura_skorch.evaluation import shortcut_scores, subgroup_scores
 from mura_skorch.evaluation.formatting import (
     FEW,
     POOL,
@@ -15,8 +15,8 @@ from mura_skorch.evaluation.formatting import (
 from mura_skorch.metrics import study_scores
 
 
-@pytest.mark.filterwarnings("ignore:The model cannot be told from")  # as twenty studies tell little
-def test_shortcuts_are_rows_of_types_columns_of_shortcuts_and_the_models_excess_overall(
+@pytest.mark.filterwarnings("ignore:The model is not clearly better")  # twenty studies are few
+def test_shortcut_table_has_types_by_shortcuts_and_model_excess(
     predictions,
 ):
     good = predictions.assign(
@@ -26,24 +26,28 @@ def test_shortcuts_are_rows_of_types_columns_of_shortcuts_and_the_models_excess_
     good.loc[:2, "mean_intensity"] = np.nan
     scores = shortcut_scores(good, n_resamples=50)
     table = shortcut_table(scores).set_index("study type")
-    assert table.index.tolist() == [*("XR_HAND", "XR_WRIST", "overall"), table.index[-1]]
+    assert table.index.tolist() == ["XR_HAND", "XR_WRIST", "overall", table.index[-1]]
     assert table["studies"].tolist() == ["40", "20", "60", ""]
     assert table["the study type"].tolist()[:2] == ["", ""]
     row = scores[scores["shortcut"] == "n_views"].iloc[-1]
     assert table["the number of views"].tolist()[2:] == [".500 (constant)", ".500 (zero width)"]
     assert row["difference"] == 0.5
     assert table["the mean intensity"].str.split(") ", regex=False).str[1].tolist()[:3] == [
-        *("of 38", "of 19", "of 57"),
+        "of 38",
+        "of 19",
+        "of 57",
     ]
 
 
-def test_table_without_any_shortcut_is_empty():
+def test_shortcut_table_without_shortcuts_is_empty():
     scores = shortcut_scores(pd.DataFrame({"label": [0, 1], "score": [0.1, 0.9]}))
     assert shortcut_table(scores).empty
 
 
-def test_table_by_a_column_is_headed_by_its_name(predictions):
-    scores = scores_by(predictions.assign(site=["north", "south"] * 30), "site", n_resamples=20)
+def test_subgroup_table_has_the_name_of_its_column(predictions):
+    scores = subgroup_scores(
+        predictions.assign(site=["north", "south"] * 30), "site", n_resamples=20
+    )
     pooled = scores[scores["study_type"] == "overall"]
     for table in (decision_table(pooled), probability_table(pooled)):
         assert table.columns[:2].tolist() == ["site", "studies"]
@@ -53,7 +57,7 @@ def test_table_by_a_column_is_headed_by_its_name(predictions):
     assert undefined_table(pooled)["site"].unique().tolist() == ["north", "south"]
 
 
-def test_marks_stand_where_a_footnote_explains_them_and_figures_stay_in_line():
+def test_marks_match_footnotes_and_figures_stay_aligned():
     rng = np.random.default_rng(0)
     study_type = ["XR_HAND"] * 40 + ["XR_WRIST"] * 60
     y_true, y_score = np.arange(100) % 2, rng.random(100)
@@ -63,7 +67,7 @@ def test_marks_stand_where_a_footnote_explains_them_and_figures_stay_in_line():
     assert [FEW in line for line in lines] == [False, False, True, *[False] * 4, True, False]
     assert [POOL in line for line in lines] == [*[False] * 6, True, False, True]
     ends = {line.index(")") for line in lines[2:7] if ")" in line}
-    assert len(ends) == 1, "the marks hang over"
+    assert len(ends) == 1, "figures are aligned"
     table = probability_table(scores)
     assert [FEW in text for text in table["AUROC"]] == [True, False, False, False]
     assert [FEW in text for text in table["average precision"]] == [False] * 4
@@ -73,7 +77,7 @@ def test_marks_stand_where_a_footnote_explains_them_and_figures_stay_in_line():
     assert [FEW in text for text in decision_table(scores)["kappa"]] == [True, False, False, False]
 
 
-def test_undefined_figures_are_named_as_in_the_tables_once_per_reason(predictions):
+def test_undefined_figures_are_grouped_by_reason(predictions):
     scores = study_scores([0] * 4, [0.2] * 4, study_type=["XR_HAND"] * 4, groups=[*"aabb"])
     table = undefined_table(scores)
     assert table.columns.tolist() == ["study type", "not defined", "why"]
@@ -83,7 +87,8 @@ def test_undefined_figures_are_named_as_in_the_tables_once_per_reason(prediction
     named = set(table["not defined"].str.cat(sep=", ").split(", "))
     assert not named & {"auroc", "ppv", "f1", "average_precision"}
     assert undefined_table(study_scores([], [])).iloc[0].tolist()[1:] == [
-        *("every metric", "no studies"),
+        "every metric",
+        "no studies",
     ]
     failed = scores.assign(undefined=np.nan)
     assert undefined_table(failed).empty

@@ -24,7 +24,7 @@ def scores():
     return study_scores(y_true, y_score, study_type=study_type, n_resamples=20)
 
 
-def test_every_published_cell_stands_beside_our_own(scores):
+def test_paper_table_has_every_published_cell(scores):
     table = paper_table(scores).set_index("study_type")
     assert table.index[-1] == "overall"
     np.testing.assert_array_equal(table["this_model"], scores["kappa"])
@@ -34,18 +34,18 @@ def test_every_published_cell_stands_beside_our_own(scores):
     assert table["footnote"].str.contains("other test sets").all()
 
 
-def test_other_data_are_compared_with_nothing(scores):
+def test_other_data_have_no_published_kappas(scores):
     assert list(paper_table(scores, published=False)) == OWN
     assert "paper" not in format_paper_table(paper_table(scores, published=False))
 
 
-def test_row_over_some_of_the_types_is_compared_with_nothing(scores):
+def test_partial_pool_is_not_compared(scores):
     table = paper_table(scores[scores.study_type != "XR_HAND"]).set_index("study_type")
     assert table.loc["overall", list(READERS)].isna().all()
     assert table.loc["XR_WRIST", list(READERS)].notna().all()
 
 
-def test_text_fits_a_terminal_and_carries_the_footnote(scores):
+def test_text_fits_a_terminal_with_its_footnote(scores):
     undefined = pd.DataFrame({"study_type": ["XR_KNEE"], "n": [pd.NA]})
     text = format_paper_table(paper_table(pd.concat([undefined, scores])))
     assert max(map(len, text.splitlines())) <= 100

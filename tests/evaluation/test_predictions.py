@@ -6,13 +6,13 @@ import pytest
 
 from mura_skorch.ensemble import MuraEnsemble
 from mura_skorch.evaluation import prediction_table, view_prediction_table, write_competition
-from mura_skorch.report import judge
+from mura_skorch.report import collect_predictions
 from mura_skorch.report.model_card import describe_model
 from mura_skorch.studies import join_labels
 from mura_skorch.studies.columns import COLUMNS, RESERVED
 
 
-def test_one_row_for_each_view_under_its_study(fitted, valid):
+def test_view_table_has_one_row_per_view(fitted, valid):
     scores = fitted.predict_view_proba(valid)
     table = view_prediction_table(valid, scores, threshold=0.3)
     assert list(table) == [
@@ -28,12 +28,12 @@ def test_one_row_for_each_view_under_its_study(fitted, valid):
     assert not table.astype(str).apply(lambda column: column.str.contains("png")).any(axis=None)
 
 
-def test_view_scores_of_other_studies_are_refused(valid):
+def test_view_scores_of_wrong_length_are_refused(valid):
     with pytest.raises(ValueError, match="expected a score for each of"):
         view_prediction_table(valid, [[0.5]] * len(valid))
 
 
-def test_competition_file_comes_back_as_labels(valid):
+def test_competition_file_round_trips(valid):
     predictions = prediction_table(valid, np.linspace(0, 1, len(valid)))
     write_competition(predictions, "predictions.csv")
     lines = Path("predictions.csv").read_text().splitlines()
@@ -47,20 +47,20 @@ def test_competition_file_comes_back_as_labels(valid):
 @pytest.mark.parametrize(
     "name", ["score", "threshold", "decision", "n_views", "note", "height", "scored_by"]
 )
-def test_further_columns_never_take_the_place_of_the_models(valid, name):
+def test_reserved_column_names_are_refused(valid, name):
     table = valid.assign(**{name: 7})
-    with pytest.raises(ValueError, match=f"not called {name}.*such as own_{name}"):
+    with pytest.raises(ValueError, match=f"not called {name}, which are reserved.*to own_{name}"):
         prediction_table(table, [0.5] * len(valid), keep=["split", name])
 
 
-def test_all_that_a_judgement_says_itself_is_reserved(fitted, valid):
-    found = judge(fitted, valid, n_cases=0)
+def test_every_column_of_collected_predictions_is_reserved(fitted, valid):
+    found = collect_predictions(fitted, valid, n_cases=0)
     assert {*found.predictions, *found.view_predictions} <= RESERVED | set(COLUMNS)
 
 
-def test_judgement_describes_the_model_it_is_of(fitted, valid):
+def test_collected_predictions_describe_the_model(fitted, valid):
     """A loss or network of one's own is told by its own words, and by no others."""
-    told = " ".join(judge(fitted, valid, n_cases=0).model)
+    told = " ".join(collect_predictions(fitted, valid, n_cases=0).model)
     assert "Network: TinyNet. The study network with a DenseNet of four layers." in told
     assert "DenseNet-169" not in told
     assert "training began with random weights" in told
@@ -80,7 +80,7 @@ def test_study_without_a_score_has_no_decision(valid):
     assert not Path("predictions.csv").exists()
 
 
-def test_decision_is_the_same_on_scores_of_either_precision_and_after_reading_back(valid):
+def test_decision_survives_float32_and_csv_round_trip(valid):
     score = np.full(len(valid), 0.3, dtype=np.float32)
     table = prediction_table(valid, score, threshold=0.3)
     assert table["score"].dtype == np.float64

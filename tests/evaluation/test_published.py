@@ -14,7 +14,7 @@ from mura_skorch.evaluation.published import (
     STUDY_COUNTS,
     TABLE_2,
     TEST_STUDIES,
-    beside_published,
+    add_published,
     is_mura,
     published_kappas,
 )
@@ -57,7 +57,7 @@ def tables_behind(study_type, reader):
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("study_type", TABLE_2)
-def test_some_confusion_table_gives_each_cell_as_printed(study_type, reader):
+def test_each_printed_cell_has_a_confusion_table(study_type, reader):
     tables = tables_behind(study_type, reader)
     assert len(tables) > 0
     y_true, y_pred = np.repeat([1, 1, 0, 0], tables[0]), np.repeat([1, 0, 1, 0], tables[0])
@@ -66,12 +66,12 @@ def test_some_confusion_table_gives_each_cell_as_printed(study_type, reader):
     np.testing.assert_allclose(found, printed, atol=0.0005 + 1e-9)
 
 
-def test_published_test_sets_add_up():
+def test_published_test_sets_sum_to_207():
     for studies in (TEST_STUDIES, V3_STUDIES):
         assert sum(studies[name] for name in TYPES) == studies["overall"]
 
 
-def test_one_number_of_abnormal_studies_per_type_fits_all_readers_and_the_total():
+def test_abnormal_counts_fit_all_readers():
     fits = []
     for name in TYPES:
         behind = [tables_behind(name, reader)[:, :2].sum(axis=1) for reader in READERS[:4]]
@@ -82,7 +82,7 @@ def test_one_number_of_abnormal_studies_per_type_fits_all_readers_and_the_total(
 
 
 @pytest.mark.parametrize("reader", READERS[:4])
-def test_the_seven_tables_of_a_reader_add_up_to_its_overall_cell(reader):
+def test_tables_of_types_sum_to_the_overall_cell(reader):
     def behind(name, abnormal):
         tables = tables_behind(name, reader)
         return {tuple(table) for table in tables.tolist() if sum(table[:2]) == abnormal}
@@ -94,7 +94,7 @@ def test_the_seven_tables_of_a_reader_add_up_to_its_overall_cell(reader):
         assert sums & behind("overall", 92) == {tuple(OVERALL_COUNTS.values())}
 
 
-def test_one_table_of_the_paper_fits_its_kappa_interval_sensitivity_and_specificity():
+def test_overall_table_is_unique():
     tp, fn, fp, tn = tables_behind("overall", "paper_model").T
     fits = (np.abs(tp / (tp + fn) - OVERALL_MODEL["sensitivity"]) <= 0.0005) & (
         np.abs(tn / (tn + fp) - OVERALL_MODEL["specificity"]) <= 0.0005
@@ -108,7 +108,7 @@ def test_constants_are_frozen():
         TABLE_2["XR_HAND"] = ()
 
 
-def test_published_kappas_have_a_row_per_cell():
+def test_published_kappas_have_one_row_per_cell():
     kappas = published_kappas()
     assert len(kappas) == 40
     assert (kappas.kappa_low < kappas.kappa).all()
@@ -130,16 +130,16 @@ def mura_like(types=TYPES, split="valid"):
 
 
 @pytest.mark.parametrize("types", [TYPES, TYPES[:1], TYPES[2:5]])
-def test_the_published_counts_are_mura_in_any_selection_of_types_and_order(types):
+def test_is_mura_accepts_any_types_in_any_order(types):
     assert is_mura(mura_like(types).sample(frac=1, random_state=0)) is True
 
 
-def test_the_train_split_does_not_matter():
+def test_is_mura_ignores_the_train_split():
     train = mura_like(("XR_HAND",), "train")[:5]
     assert is_mura(pd.concat([mura_like(), train]))
 
 
-def test_validation_counts_add_up_to_1199():
+def test_validation_counts_sum_to_1199():
     assert np.sum(list(STUDY_COUNTS["valid"].values()), axis=0).tolist() == [661, 538]
     assert np.sum(list(STUDY_COUNTS["train"].values()), axis=0).tolist() == [8280, 5177]
 
@@ -159,7 +159,7 @@ def test_validation_counts_add_up_to_1199():
         lambda table: table.drop(columns="split"),
     ],
 )
-def test_a_table_with_other_counts_is_not_mura(change):
+def test_other_counts_are_not_mura(change):
     assert is_mura(change(mura_like())) is False
 
 
@@ -176,40 +176,40 @@ def scores():
     return study_scores(y_true, y_score, study_type=table.study_type)
 
 
-def test_published_kappas_stand_in_the_row_of_their_type(scores):
-    beside = beside_published(scores).set_index("study_type")
+def test_published_kappas_are_in_the_row_of_their_type(scores):
+    beside = add_published(scores).set_index("study_type")
     assert beside.paper_model["XR_HUMERUS"] == 0.600
     assert beside.best_radiologist["XR_HAND"] == 0.927
     assert beside.loc["overall", ["paper_model", "best_radiologist"]].tolist() == [0.705, 0.778]
 
 
-def test_beside_published_leaves_its_argument_and_the_scores_alone(scores):
+def test_add_published_does_not_change_its_argument(scores):
     before = scores.copy()
-    beside = beside_published(scores)
+    beside = add_published(scores)
     pd.testing.assert_frame_equal(scores, before)
     pd.testing.assert_frame_equal(beside[scores.columns], before)
 
 
-def test_a_pool_of_some_types_has_nothing_published_beside_it(scores):
-    beside = beside_published(scores.iloc[[0, 7]].reset_index(drop=True))
+def test_partial_pool_has_no_published_kappa(scores):
+    beside = add_published(scores.iloc[[0, 7]].reset_index(drop=True))
     assert beside.paper_model.isna().tolist() == [False, True]
 
 
-def test_the_pooled_row_alone_has_the_published_one_beside_it(scores):
-    assert beside_published(scores.iloc[[7]]).paper_model.tolist() == [0.705]
+def test_overall_row_alone_has_the_published_kappa(scores):
+    assert add_published(scores.iloc[[7]]).paper_model.tolist() == [0.705]
 
 
-def test_a_type_that_the_paper_has_not_is_nan():
+def test_unknown_type_has_nan():
     scores = study_scores([0, 1, 1], [0.1, 0.9, 0.2], study_type=["XR_KNEE"] * 3)
-    assert beside_published(scores)[["paper_model", "best_radiologist"]].isna().all(axis=None)
+    assert add_published(scores)[["paper_model", "best_radiologist"]].isna().all(axis=None)
 
 
-def test_beside_published_says_which_column_is_missing(scores):
+def test_add_published_names_the_missing_column(scores):
     with pytest.raises(ValueError, match="expected a table with a column study_type"):
-        beside_published(scores.drop(columns="study_type"))
+        add_published(scores.drop(columns="study_type"))
 
 
-def test_footnote_names_the_other_test_set():
+def test_footnote_names_the_paper_test_set():
     assert "207" in FOOTNOTE
     assert "another test set" in FOOTNOTE
 
@@ -217,8 +217,8 @@ def test_footnote_names_the_other_test_set():
 # ---- as text
 
 
-def test_text_has_a_line_per_row_within_100_columns(scores):
-    text = format_scores(beside_published(scores))
+def test_text_has_one_line_per_row_within_100_columns(scores):
+    text = format_scores(add_published(scores))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     for name, kappa in zip(scores.study_type, scores.kappa, strict=True):
@@ -231,7 +231,7 @@ def test_text_without_published_columns_has_no_footnote(scores):
     assert "*" not in format_scores(scores)
 
 
-def test_interval_is_printed_as_journals_do():
+def test_interval_has_journal_format():
     table = np.repeat([1, 1, 0, 0], [75, 17, 13, 102]), np.repeat([1, 0, 1, 0], [75, 17, 13, 102])
     assert ".705 (.608, .803)" in format_scores(study_scores(*table))
 
@@ -239,37 +239,37 @@ def test_interval_is_printed_as_journals_do():
 @pytest.mark.parametrize(
     ("value", "text"), [(0.7049, ".705"), (1, "1.000"), (-0.25, "-.250"), (-0.0001, ".000")]
 )
-def test_figures_are_printed_without_the_leading_zero(scores, value, text):
+def test_figures_have_no_leading_zero(scores, value, text):
     assert score_texts(scores.assign(auroc=value))["AUROC"][0] == text
 
 
-def test_nan_is_printed_as_not_available():
+def test_nan_is_printed_as_na():
     texts = score_texts(study_scores([0, 0], [0.1, 0.2]))
     assert texts["kappa (95 % CI)"] == texts["AUROC"] == texts["sensitivity"] == ["n/a"]
     assert texts["specificity"] == ["1.000"]
 
 
-def test_an_undefined_interval_leaves_its_kappa(scores):
+def test_kappa_is_printed_with_undefined_interval(scores):
     texts = score_texts(scores.assign(kappa=0.5, kappa_low=np.nan))
     assert texts["kappa (95 % CI)"][0] == ".500 (n/a)"
 
 
-def test_long_study_types_and_extreme_figures_still_fit(scores):
+def test_long_names_and_extreme_figures_fit_100_columns(scores):
     wide = scores.assign(
         **{"study_type": "metacarpophalangeal joint of the left hand", "n": 1_234_567},
         **{"kappa": -0.5, "kappa_low": -0.9, "kappa_high": -0.1},
     )
-    lines = format_scores(beside_published(wide)).splitlines()
+    lines = format_scores(add_published(wide)).splitlines()
     assert max(map(len, lines)) <= 100
     assert "metacarpoph" in lines[2]
 
 
-def test_status_of_a_row_without_figures_stands_in_their_place(scores):
+def test_status_replaces_missing_figures(scores):
     numbers = scores.select_dtypes("number").columns
     failed = scores.astype(dict.fromkeys(numbers, float))
     failed.loc[2, numbers] = np.nan
     failed["status"] = [None, "", "FAILED: out of memory\n" + "x" * 200, *["ok"] * 5]
-    lines = format_scores(beside_published(failed)).splitlines()
+    lines = format_scores(add_published(failed)).splitlines()
     (line,) = (line for line in lines if "FAILED: out of memory" in line)
     assert line.startswith("XR_FOREARM")
     assert max(map(len, lines)) <= 100

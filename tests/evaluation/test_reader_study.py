@@ -22,7 +22,9 @@ def predictions():
             "patient": [f"p{i}" for i in rng.integers(0, 90, 200)],
             "label": label,
             "decision": noisy(0.15),
-            **{name: noisy(share) for name, share in (("ann", 0.05), ("bob", 0.1), ("cem", 0.2))},
+            "ann": noisy(0.05),
+            "bob": noisy(0.1),
+            "cem": noisy(0.2),
         }
     )
 
@@ -37,7 +39,7 @@ def row_of(kappas, reader, study_type="overall"):
     return row
 
 
-def test_rows_are_types_and_overall_with_each_reader_and_the_model(predictions):
+def test_rows_are_types_times_readers_and_model(predictions):
     kappas = reader_kappas(predictions, READERS)
     assert kappas.study_type.unique().tolist() == ["XR_HAND", "XR_WRIST", "overall"]
     assert kappas.reader.tolist() == [*READERS, "model"] * 3
@@ -45,7 +47,7 @@ def test_rows_are_types_and_overall_with_each_reader_and_the_model(predictions):
     assert ((kappas.low < kappas.kappa) & (kappas.kappa < kappas.high)).all()
 
 
-def test_readers_are_held_against_a_gold_column(predictions):
+def test_gold_column_is_the_reference(predictions):
     kappas = reader_kappas(predictions, READERS, gold="label")
     for reader, column in (("bob", "bob"), ("model", "decision")):
         row = row_of(kappas, reader)
@@ -62,7 +64,7 @@ def test_readers_are_held_against_a_gold_column(predictions):
     assert (row["kappa"], row["low"], row["high"]) == found
 
 
-def test_reader_is_held_against_the_others_without_ties(predictions):
+def test_reader_is_compared_with_majority_of_others(predictions):
     kappas = reader_kappas(predictions, READERS)
     row = row_of(kappas, "ann")
     agree = predictions["bob"] == predictions["cem"]
@@ -73,7 +75,7 @@ def test_reader_is_held_against_the_others_without_ties(predictions):
     assert row["reference"] == "majority of the other readers"
 
 
-def test_model_is_held_against_the_majority_of_all(predictions):
+def test_model_is_compared_with_majority_of_all(predictions):
     row = row_of(reader_kappas(predictions, READERS), "model")
     majority = (predictions[READERS].sum(axis=1) > 1).astype(int)
     assert row["kappa"] == pytest.approx(cohen_kappa_score(majority, predictions["decision"]))
@@ -81,7 +83,7 @@ def test_model_is_held_against_the_majority_of_all(predictions):
     assert row["reference"] == "majority of all readers"
 
 
-def test_adding_a_reader_copied_from_another_leaves_gold_kappas(predictions):
+def test_adding_a_reader_does_not_change_gold_kappas(predictions):
     more = predictions.assign(dan=predictions["ann"])
     few, many = (
         reader_kappas(more, readers, gold="label") for readers in (READERS, [*READERS, "dan"])
@@ -90,7 +92,7 @@ def test_adding_a_reader_copied_from_another_leaves_gold_kappas(predictions):
     assert row_of(many, "dan") | {"reader": "ann"} == row_of(many, "ann")
 
 
-def test_studies_that_a_reader_has_not_read_do_not_count(predictions):
+def test_unread_studies_are_ignored(predictions):
     some = predictions.assign(ann=predictions["ann"].astype("Int8").mask(np.arange(200) < 50))
     row = row_of(reader_kappas(some, READERS, gold="label"), "ann")
     rest = predictions.iloc[50:]
@@ -106,7 +108,7 @@ def test_studies_that_a_reader_has_not_read_do_not_count(predictions):
 def test_one_class_and_one_patient_are_nan_with_a_reason(predictions):
     alike = predictions.assign(ann=0, label=0)
     row = row_of(reader_kappas(alike, READERS, gold="label"), "ann")
-    assert row["undefined"] == "both sides hold one and the same class"
+    assert row["undefined"] == "reader and reference have one and the same class"
     alone = predictions.assign(patient="p")
     row = row_of(reader_kappas(alone, READERS), "ann")
     assert np.isnan(row["low"])
@@ -114,7 +116,7 @@ def test_one_class_and_one_patient_are_nan_with_a_reason(predictions):
     assert "one patient" in row["undefined"]
 
 
-def test_readers_alone_need_no_model_no_type_and_no_patient(predictions):
+def test_model_type_and_patient_are_optional(predictions):
     kappas = reader_kappas(predictions[READERS], READERS)
     assert kappas.reader.tolist() == READERS
     assert kappas.study_type.tolist() == ["overall"] * 3
@@ -124,21 +126,21 @@ def test_readers_alone_need_no_model_no_type_and_no_patient(predictions):
     ("change", "readers", "gold", "message"),
     [
         ({}, ["ann", "zoe"], None, "expected columns zoe in the predictions"),
-        ({}, ["ann"], None, "one reader has no others"),
+        ({}, ["ann"], None, "at least two readers, or a gold column, got only ann; pass gold"),
         ({}, [], "label", "at least one reader"),
         ({}, ["ann", "ann"], None, "each once"),
-        ({"model": 0}, ["ann", "model"], None, "rename it"),
-        ({}, ["ann", "bob"], "bob", "bob is gold: held against itself"),
+        ({"model": 0}, ["ann", "model"], None, "no reader called .model.* rename the column"),
+        ({}, ["ann", "bob"], "bob", "and gold bob: a reader always agrees with itself"),
         ({"ann": "abnormal"}, READERS, None, "expected ann to be 0 .* 'abnormal' in row 0"),
         ({"ann": 0.5}, READERS, None, "got 0.5 in row 0"),
     ],
 )
-def test_reader_kappas_refuses_what_it_cannot_read(predictions, change, readers, gold, message):
+def test_reader_kappas_refuses_invalid_input(predictions, change, readers, gold, message):
     with pytest.raises(ValueError, match=message):
         reader_kappas(predictions.assign(**change), readers, gold=gold)
 
 
-def test_model_beside_a_reader_is_on_the_readers_studies_against_its_reference(predictions):
+def test_model_kappa_uses_studies_and_reference_of_the_reader(predictions):
     row = row_of(reader_kappas(predictions, READERS), "ann")
     agree = predictions["bob"] == predictions["cem"]
     expected = cohen_kappa_score(predictions.loc[agree, "bob"], predictions.loc[agree, "decision"])
@@ -151,7 +153,7 @@ def test_model_beside_a_reader_is_on_the_readers_studies_against_its_reference(p
     assert not wide_kappas(alone).map(lambda text: "model" in text).any(axis=None)
 
 
-def test_wide_table_says_of_how_many_studies_and_ties_and_marks_none_where_they_differ(predictions):
+def test_wide_table_shows_studies_and_ties(predictions):
     kappas = reader_kappas(predictions, READERS)
     wide, row = wide_kappas(kappas), row_of(kappas, "ann")
     assert not wide.map(lambda text: "*" in text).any(axis=None)
@@ -161,19 +163,20 @@ def test_wide_table_says_of_how_many_studies_and_ties_and_marks_none_where_they_
     assert wide.loc["overall", "model"].splitlines()[1:] == ["200 studies"]
 
 
-def test_wide_table_marks_none_of_readers_of_different_studies(predictions):
+def test_wide_table_does_not_rank_different_studies(predictions):
     some = predictions.assign(
         ann=predictions["ann"].where(np.arange(200) < 100),
         bob=predictions["bob"].where(np.arange(200) >= 100),
     ).drop(columns="decision")
     kappas = reader_kappas(some, ["ann", "bob"], gold="label")
     assert kappas[kappas.study_type == "overall"][["n", "n_common"]].to_numpy().tolist() == [
-        *([100, 0], [100, 0]),
+        [100, 0],
+        [100, 0],
     ]
     assert not wide_kappas(kappas).map(lambda text: "*" in text).any(axis=None)
 
 
-def test_wide_table_marks_the_best_of_each_row_of_the_same_studies(predictions):
+def test_wide_table_marks_the_best_kappa_of_common_studies(predictions):
     kappas = reader_kappas(predictions, READERS, gold="label")
     wide = wide_kappas(kappas)
     assert wide.index.tolist() == ["XR_HAND", "XR_WRIST", "overall"]
@@ -184,7 +187,7 @@ def test_wide_table_marks_the_best_of_each_row_of_the_same_studies(predictions):
         assert not any("model" in text for text in row)
 
 
-def test_wide_table_prints_the_papers_cell():
+def test_wide_table_reproduces_the_paper_cell():
     tp, fn, fp, tn = (OVERALL_COUNTS[cell] for cell in ("tp", "fn", "fp", "tn"))
     gold, decision = (
         np.repeat([1, 1, 0, 0], [tp, fn, fp, tn]),
@@ -194,7 +197,7 @@ def test_wide_table_prints_the_papers_cell():
     assert wide_kappas(kappas).loc["overall", "paper"].startswith(".705 (.6")
 
 
-def test_wide_table_of_nothing_defined_marks_nothing():
+def test_wide_table_without_defined_kappa_has_no_mark():
     kappas = reader_kappas(pd.DataFrame({"a": [0, 0], "b": [0, 0]}), ["a", "b"])
     assert wide_kappas(kappas).loc["overall"].tolist() == ["n/a\n2 studies"] * 2
     with pytest.raises(ValueError, match="pass what reader_kappas returns"):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mura_skorch.evaluation import scores_by
+from mura_skorch.evaluation import subgroup_scores
 from mura_skorch.metrics import study_scores
 
 
@@ -23,8 +23,8 @@ def predictions():
     )
 
 
-def test_scores_by_site_are_those_of_each_sites_studies(predictions):
-    found = scores_by(predictions, "site", n_resamples=100)
+def test_subgroup_scores_equal_scores_of_each_site(predictions):
+    found = subgroup_scores(predictions, "site", n_resamples=100)
     assert found["value"].unique().tolist() == ["north", "south", "missing"]
     assert set(found["by"]) == {"site"}
     part = predictions[predictions["site"].isna()]
@@ -40,24 +40,24 @@ def test_scores_by_site_are_those_of_each_sites_studies(predictions):
     pd.testing.assert_frame_equal(block.reset_index(drop=True), expected)
 
 
-def test_counts_by_any_column_add_up(predictions):
+def test_subgroup_counts_sum_to_all_labelled_studies(predictions):
     banded = predictions.assign(age_group=pd.cut(predictions["age"], [0, 18, 65, 120]))
     banded.loc[:9, "label"] = pd.NA
-    found = scores_by(banded, "age_group", n_resamples=50)
+    found = subgroup_scores(banded, "age_group", n_resamples=50)
     assert found["value"].unique().tolist() == ["(0, 18]", "(18, 65]", "(65, 120]"]
     assert found.loc[found.study_type == "overall", "n"].sum() == 190
 
 
-def test_too_many_values_are_to_be_binned(predictions):
+def test_too_many_values_are_refused(predictions):
     with pytest.raises(ValueError, match=r"at most 20 different values of age .* got 200; .*cut"):
-        scores_by(predictions, "age")
+        subgroup_scores(predictions, "age")
     with pytest.raises(ValueError, match="map the rare ones"):
-        scores_by(predictions, "patient")
+        subgroup_scores(predictions, "patient")
     with pytest.raises(ValueError, match="expected columns sex in the predictions"):
-        scores_by(predictions, "sex")
+        subgroup_scores(predictions, "sex")
 
 
-def test_column_without_any_value_is_one_group(predictions):
-    found = scores_by(predictions.assign(site=None), "site", n_resamples=50)
+def test_empty_column_is_one_group(predictions):
+    found = subgroup_scores(predictions.assign(site=None), "site", n_resamples=50)
     assert found["value"].unique().tolist() == ["missing"]
-    assert scores_by(predictions[:0], "site")["n"].tolist() == [0]
+    assert subgroup_scores(predictions[:0], "site")["n"].tolist() == [0]

@@ -73,19 +73,19 @@ def test_two_runs_are_compared_at_their_own_thresholds(runs, tmp_path, capsys):
     hands, overall = rows["XR_HAND"], rows["overall"]
     assert hands[-1] == f"{expected.p_holm.iloc[0]:.2g}"
     assert overall[-2:] == [f"{expected.mcnemar_p.iloc[-1]:.2g}"] * 2
-    assert "The 2 study types are 2 more" in text
+    assert "The 2 study types are 2 more tests" in text
     assert "Fewer than 50 patients, intervals likely too narrow: XR_HAND, XR_WRIST" in text
 
 
-def test_pool_of_several_models_is_named(runs, capsys):
+def test_pooled_models_are_reported(runs, capsys):
     pool = table(0.3).assign(scored_by=lambda t: t["study_type"])
     compare_runs.main([runs[0], log(report__predictions=pool), "--n-resamples", "50"])
     text = capsys.readouterr().out
-    assert "B is 2 models, each on a scale of its own" in text
+    assert "B is 2 models, each on its own scale" in text
     assert "A is" not in text
 
 
-def test_caveats_of_both_runs_are_printed_and_written(runs, tmp_path, capsys):
+def test_notes_of_both_runs_are_printed_and_written(runs, tmp_path, capsys):
     other = log(test_predictions=table(0.3).assign(note="a model of phantoms"))
     out = tmp_path / "comparison.csv"
     compare_runs.main([runs[0], other, "--out", str(out), "--n-resamples", "50"])
@@ -94,7 +94,7 @@ def test_caveats_of_both_runs_are_printed_and_written(runs, tmp_path, capsys):
     assert set(pd.read_csv(out)["note"]) == {both}
 
 
-def test_runs_of_other_studies_are_refused_unless_the_common_ones_do(runs, capsys):
+def test_different_studies_are_refused_without_common(runs, capsys):
     other = log(test_predictions=table(0.3).iloc[4:])
     with pytest.raises(SystemExit, match=r"4 only in A \(000, 001, 002, ...\), and 56 in both"):
         compare_runs.main([runs[0], other])
@@ -102,20 +102,20 @@ def test_runs_of_other_studies_are_refused_unless_the_common_ones_do(runs, capsy
     assert "Compared on 56 studies" in capsys.readouterr().out
 
 
-def test_reported_predictions_go_before_those_of_the_test(runs):
+def test_reported_predictions_take_precedence_over_test_predictions(runs):
     both = log(report__predictions=table(0.1), test_predictions=table(0.2))
     assert fetch_predictions(both)["score"].tolist() == table(0.1)["score"].tolist()
     named = fetch_predictions(both, "test_predictions.csv")
     assert named["score"].tolist() == table(0.2)["score"].tolist()
 
 
-def test_keys_of_digits_stay_texts(runs):
+def test_numeric_study_keys_remain_str(runs):
     found = fetch_predictions(runs[0])
     assert found["patient"].iloc[0] == "00000"
     assert found["study"].iloc[1] == "001"
 
 
-def test_validation_predictions_are_never_taken_silently(runs):
+def test_validation_predictions_must_be_named(runs):
     run = log(valid_predictions=table(0.3), epochs=table(0.3))
     with pytest.raises(ValueError, match=r"these tables: epochs.csv, valid_predictions.csv; name"):
         fetch_predictions(run)
@@ -124,6 +124,15 @@ def test_validation_predictions_are_never_taken_silently(runs):
         compare_runs.main([runs[0], run])
 
 
-def test_run_that_is_not_there_is_named(runs):
+def test_validation_predictions_are_explained(runs, capsys):
+    run = log(valid_predictions=table(0.3))
+    arguments = [run, run, "--n-resamples", "50", "--table", "valid_predictions.csv"]
+    assert compare_runs.main(arguments) == 0
+    assert "the validation part of each fit, which selected its epoch" in capsys.readouterr().out
+    assert compare_runs.main([*runs, "--n-resamples", "50"]) == 0
+    assert "validation part" not in capsys.readouterr().out
+
+
+def test_missing_run_is_named(runs):
     with pytest.raises(ValueError, match="expected the id of an MLflow run, got 'nonsense'"):
         fetch_predictions("nonsense")

@@ -157,7 +157,7 @@ def stopped(arguments, word, number):
 
 
 @pytest.mark.faults
-def test_stopped_call_is_gone_on_with_to_the_same_figures(main, data, own_store):
+def test_resume_reproduces_uninterrupted_results(main, data, own_store):
     call = ["--study-types", "XR_ELBOW", "XR_HAND", "--data", str(data)]
     call += [*QUICK, "--jobs", "1", "--max-epochs", "3"]
     code, rest = stopped([*call, "--out", "out"], "XR_ELBOW epoch 2/3", signal.SIGTERM)

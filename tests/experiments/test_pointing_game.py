@@ -66,7 +66,7 @@ def play(script, target, abnormal, lesions):
     return games, pointing_scores(games, (64, 64))
 
 
-def test_boxes_line_up_with_the_views(lesions, studies):
+def test_boxes_match_the_views(lesions, studies):
     views = studies.explode("views").set_index("views")
     assert set(lesions.index) <= set(views.index)
     assert (views.loc[lesions.index, "label"].dropna() == 1).all()
@@ -78,25 +78,25 @@ def test_boxes_line_up_with_the_views(lesions, studies):
         assert 0 <= y0 < y1 <= height
 
 
-def test_pointing_at_the_lesion_hits_always(script, abnormal, lesions):
+def test_pointing_at_the_lesion_always_hits(script, abnormal, lesions):
     games, results = play(script, centres(lesions), abnormal, lesions)
     assert len(games) == sum(path in lesions.index for paths in abnormal["views"] for path in paths)
     assert (results["hits"] == 1).all()
     assert (results["best"] == 1).all()
 
 
-def test_pointing_at_a_corner_hits_never(script, abnormal, lesions):
+def test_pointing_at_a_corner_never_hits(script, abnormal, lesions):
     _, results = play(script, {}, abnormal, lesions)
     assert (results["hits"] == 0).all()
     assert (results["gain"] <= 0).all()
 
 
-def test_pointing_at_the_centre_is_the_centres_share(script, abnormal, lesions):
+def test_pointing_at_the_centre_gives_the_centre_baseline(script, abnormal, lesions):
     _, results = play(script, dict.fromkeys(lesions.index, (0.5, 0.5)), abnormal, lesions)
     assert (results["hits"] - results["centre"]).abs().max() < 0.15  # a cell is not a point
 
 
-def test_share_anywhere_is_what_random_points_hit(script, abnormal, lesions):
+def test_random_baseline_equals_share_of_random_hits(script, abnormal, lesions):
     games, results = play(script, {}, abnormal, lesions)
     points = pd.DataFrame(np.random.default_rng(0).random((20_000, 2)), columns=["x", "y"])
     x, y = points.to_numpy().T[:, :, None]
@@ -105,7 +105,7 @@ def test_share_anywhere_is_what_random_points_hit(script, abnormal, lesions):
     assert results["anywhere"][0] == pytest.approx(inside.mean(), abs=0.01)
 
 
-def test_views_called_abnormal_are_those_above_the_threshold(script, abnormal, lesions):
+def test_views_called_abnormal_are_above_the_threshold(script, abnormal, lesions):
     games, results = play(script, centres(lesions), abnormal, lesions)
     assert results["n"].tolist() == [len(games), (games["score"] > 0.5).sum()]
 
@@ -129,7 +129,7 @@ def test_interval_resamples_patients():
     assert np.isnan([alone.hits_low, alone.hits_high, alone.other_box, alone.gain]).all()
 
 
-def test_view_without_strangers_of_its_type_is_in_no_gain_and_widens_none():
+def test_view_without_other_patients_is_excluded_from_gain():
     left, right = made_up([1] * 20, range(20)), made_up([0] * 20, range(20, 40))
     known = pd.concat([left, right.assign(x0=0.5, x1=1.0)], ignore_index=True)
     alone = made_up([1] * 20, range(40, 60)).assign(study_type=[f"XR_{i}" for i in range(20)])
@@ -139,20 +139,20 @@ def test_view_without_strangers_of_its_type_is_in_no_gain_and_widens_none():
     pd.testing.assert_series_equal(with_alone[gains], pointing_scores(known, (2, 2)).iloc[0][gains])
 
 
-def test_peaks_that_only_know_where_lesions_usually_are_gain_nothing():
+def test_peaks_at_usual_lesion_positions_have_no_gain():
     row = pointing_scores(made_up([1] * 30, range(30)), (2, 2)).iloc[0]
     assert row.hits == row.other_box == 1
     assert row.gain == row.gain_low == row.gain_high == 0
 
 
-def test_no_view_called_abnormal_is_undefined_and_no_error():
+def test_no_abnormal_call_gives_undefined_scores():
     row = pointing_scores(made_up([1] * 4, range(4)).assign(called=False), (2, 2)).iloc[1]
     assert row.n == 0
     assert np.isnan(row.hits)
     assert np.isnan(row.hits_low)
 
 
-def test_script_trains_plays_and_a_saved_model_plays_the_same(script, phantom_root, capsys):
+def test_saved_model_reproduces_the_results(script, phantom_root, capsys):
     common = ["--data", str(phantom_root), "--study-types", "XR_HAND", "--threads", "1"]
     train = ["--image-size", "64", "--max-epochs", "1", "--out", "one"]
     assert script["main"]([*common, *train]) == 0
@@ -181,7 +181,7 @@ def test_script_trains_plays_and_a_saved_model_plays_the_same(script, phantom_ro
 
 
 @pytest.mark.parametrize(("is_hit", "n_axes"), [([True] * 5, 6), ([True, False], 4)])
-def test_figure_has_no_row_and_no_column_without_a_view(script, lesions, is_hit, n_axes):
+def test_figure_has_no_empty_row_or_column(script, lesions, is_hit, n_axes):
     games = pd.DataFrame({"patient": "p", "view": 1, "score": 0.5, "hit": is_hit})
     maps = [(lesions.index[0], lesions.iloc[0], np.eye(2))] * len(games)
     figure = script["draw"](games, maps, NOTE)
@@ -189,7 +189,7 @@ def test_figure_has_no_row_and_no_column_without_a_view(script, lesions, is_hit,
     assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 2 * min(3, sum(is_hit))
 
 
-def test_folder_whose_abnormal_studies_show_no_lesion_is_refused(script, tmp_path):
+def test_folder_without_visible_lesions_is_refused(script, tmp_path):
     write_phantoms(tmp_path / "P", n_train=4, n_valid=4, n_test=0, study_types=["XR_HAND"])
     boxes = tmp_path / "P" / "lesions.csv"
     boxes.write_text(boxes.read_text().splitlines()[0] + "\n")

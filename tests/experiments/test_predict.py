@@ -53,7 +53,7 @@ def call(main, model, data, *arguments):
     return main(["--model", str(model), "--data", str(data), "--out", "out", *arguments])
 
 
-def test_labelled_studies_are_predicted_and_judged(main, model, data, capsys):
+def test_labelled_studies_are_predicted_and_scored(main, model, data, capsys):
     assert call(main, model, data, "--split", "valid", "--cases", "1") == 0
     printed = capsys.readouterr().out
     assert "phantoms: no clinical meaning" in printed
@@ -67,16 +67,16 @@ def test_labelled_studies_are_predicted_and_judged(main, model, data, capsys):
     metrics = pd.read_csv("out/metrics.csv").query("level == 'study' and study_type == 'overall'")
     kappa = cohen_kappa_score(predictions["label"], predictions["score"] > 0.5)
     assert metrics["kappa"].item() == pytest.approx(kappa)
-    assert "A saved model, judged" in Path("out/report.html").read_text()
+    assert "Evaluation of a saved model" in Path("out/report.html").read_text()
     run = mlflow.last_active_run()
     logged = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "report")}
     assert {"report/predictions.csv", "report/report.html"} <= logged
     assert run.data.metrics["test/kappa"] == pytest.approx(kappa)
 
 
-def test_studies_without_labels_are_predicted_all_the_same(main, model, data, capsys):
+def test_studies_without_labels_are_predicted(main, model, data, capsys):
     assert call(main, model, data, "--split", "test") == 0
-    assert "nothing to judge" in capsys.readouterr().out
+    assert "No labels: no scores" in capsys.readouterr().out
     predictions = pd.read_csv("out/predictions.csv")
     assert len(predictions) == 3
     assert predictions["label"].isna().all()
@@ -84,14 +84,14 @@ def test_studies_without_labels_are_predicted_all_the_same(main, model, data, ca
     assert not Path("out/report.html").exists()
 
 
-def test_train_split_is_left_out_unless_asked_for(main, model, data):
+def test_train_split_is_excluded_by_default(main, model, data):
     call(main, model, data, "--cases", "0")
     assert len(pd.read_csv("out/predictions.csv")) == 11
     with pytest.raises(SystemExit, match="expected --split among"):
         call(main, model, data, "--split", "other")
 
 
-def test_labels_readers_and_sites_come_from_a_file(main, model, data):
+def test_labels_readers_and_sites_are_read_from_a_file(main, model, data):
     keys = read_studies(data).query("split == 'test'")["study"]
     rows = {"study": "MURA-v1.1/" + keys + "/", "label": [0, 1, 1], "anna": [0, 1, 0]}
     table = pd.DataFrame({**rows, "ben": [1, 1, 0], "site": ["A", "A", "B"]})
@@ -110,7 +110,7 @@ def test_labels_readers_and_sites_come_from_a_file(main, model, data):
         call(main, model, data, *extra)
 
 
-def test_folder_of_dicom_is_predicted_with_its_ids_hashed(main, model, monkeypatch, tmp_path):
+def test_dicom_folder_is_predicted_with_hashed_ids(main, model, monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(4):
         ids = {"StudyInstanceUID": f"1.2.777.{number}", "PatientID": f"patient {number // 2}"}
@@ -133,7 +133,7 @@ def test_folder_of_dicom_is_predicted_with_its_ids_hashed(main, model, monkeypat
         call(main, model, tmp_path / "clinic", "--split", "test")
 
 
-def test_dicom_is_read_as_the_options_say(main, model, tmp_path, capsys):
+def test_dicom_options_are_applied(main, model, tmp_path, capsys):
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     for name, part, modality in [("a", "HIP", "DX"), ("b", "CHEST", "DX"), ("c", "HAND", "MG")]:
         ids = {"StudyInstanceUID": f"1.{ord(name)}", "BodyPartExamined": part}
@@ -156,13 +156,13 @@ def test_dicom_is_read_as_the_options_say(main, model, tmp_path, capsys):
     assert "expected NAME=TYPE, such as HIP=XR_HIP, got 'HIP'" in capsys.readouterr().err
 
 
-def test_study_whose_key_is_longer_than_its_path_can_be_held_apart(main):
+def test_study_key_may_be_longer_than_its_path(main):
     table = {"study": ["1.2/XR_HAND/L"], "patient": ["p1"], "views": [("/a.dcm",)]}
     other = pd.DataFrame({"study": ["1.3"], "patient": ["p2"], "views": [("/b.dcm",)]})
     main.__globals__["check_apart"](other, pd.DataFrame(table))
 
 
-def test_refitting_knows_patients_and_views_under_any_spelling(main):
+def test_refit_recognises_patients_and_views_in_any_spelling(main):
     check_apart = main.__globals__["check_apart"]
     local = pd.DataFrame({"study": ["x/a"], "patient": ["7.0"], "views": [("/r/x/a/1.png",)]})
     other = pd.DataFrame({"study": ["x/b"], "patient": [7], "views": [("/r/x/b/1.png",)]})
@@ -173,9 +173,7 @@ def test_refitting_knows_patients_and_views_under_any_spelling(main):
 
 
 @pytest.mark.parametrize("option", ["--modalities", "--study-type", "--on-bad-file", None])
-def test_what_is_for_dicom_alone_is_refused_with_other_folders(
-    main, model, data, monkeypatch, option
-):
+def test_dicom_options_are_refused_for_other_folders(main, model, data, monkeypatch, option):
     if option is None:
         monkeypatch.setenv("MURA_SKORCH_SECRET", "what the clinic keeps to itself")
     values = {"--modalities": "DX", "--study-type": "A=B", "--on-bad-file": "skip"}
@@ -185,7 +183,7 @@ def test_what_is_for_dicom_alone_is_refused_with_other_folders(
     assert "keeps" not in str(e.value)
 
 
-def test_threshold_is_honoured_and_a_rule_needs_studies_to_be_chosen_on(main, model, data):
+def test_threshold_is_applied_and_a_rule_needs_studies(main, model, data):
     call(main, model, data, "--split", "test", "--threshold", "0.001")
     assert pd.read_csv("out/predictions.csv")["decision"].all()
     with pytest.raises(SystemExit, match="--refit-on"):
@@ -194,7 +192,7 @@ def test_threshold_is_honoured_and_a_rule_needs_studies_to_be_chosen_on(main, mo
         call(main, model, data, "--threshold", "best")
 
 
-def test_model_refitted_on_local_studies_is_used_and_kept(main, model, data, tmp_path):
+def test_refitted_model_is_used_and_saved(main, model, data, tmp_path):
     local = write_phantoms(tmp_path / "local", n_train=1, n_valid=12, n_test=1,
                            study_types=["XR_HAND"], random_state=7)  # fmt: skip
     extra = ["--split", "test", "--refit-on", str(local), "--threshold", "sensitivity=0.9"]
@@ -209,7 +207,7 @@ def test_model_refitted_on_local_studies_is_used_and_kept(main, model, data, tmp
         call(main, model, data, "--refit-on", str(data))
 
 
-def test_model_of_a_run_is_found_and_a_missing_one_named(main, model, data):
+def test_model_of_a_run_is_loaded_and_missing_run_named(main, model, data):
     with Run(name="trained") as run:
         run.log_folder(model, "model")
     assert call(main, run.run_id, data, "--split", "test") == 0
@@ -218,7 +216,7 @@ def test_model_of_a_run_is_found_and_a_missing_one_named(main, model, data):
             call(main, missing, data)
 
 
-def test_model_trained_on_phantoms_says_so_on_other_studies(main, model, data, tmp_path):
+def test_model_trained_on_phantoms_has_a_caveat(main, model, data, tmp_path):
     other = shutil.copytree(data, tmp_path / "other", ignore=shutil.ignore_patterns("NOTE.txt"))
     call(main, model, other, "--split", "test")
     note = "model trained on phantoms: no clinical meaning"
@@ -248,14 +246,14 @@ def extra(data):
         (["--by", "age"], "expected columns age"),
     ],
 )
-def test_readers_and_columns_are_checked_before_the_model_is_opened(
+def test_readers_and_columns_are_checked_before_loading_the_model(
     main, data, extra, arguments, message
 ):
     with pytest.raises(SystemExit, match=f"predict: .*{message}"):
         call(main, "nowhere", data, *extra, *arguments)
 
 
-def test_column_of_too_many_values_is_refused_before_the_model_is_opened(main, tmp_path):
+def test_column_of_too_many_values_is_refused_before_loading_the_model(main, tmp_path):
     many = write_phantoms(
         tmp_path / "many", n_train=1, n_valid=24, n_test=1, study_types=["XR_HAND"]
     )
@@ -266,7 +264,7 @@ def test_column_of_too_many_values_is_refused_before_the_model_is_opened(main, t
         call(main, "nowhere", many, "--split", "valid", "--labels", "labels.csv", "--by", "age")
 
 
-def test_what_was_not_asked_for_of_the_labels_file_is_nowhere(main, model, data, extra, capsys):
+def test_unrequested_label_columns_are_not_written(main, model, data, extra, capsys):
     assert call(main, model, data, *extra, "--by", "site") == 0
     assert "NA" in pd.read_csv("out/by_site.csv", keep_default_na=False)["value"].tolist()
     written = [path.read_text() for path in Path("out").iterdir() if path.suffix != ".png"]
@@ -278,7 +276,7 @@ def test_what_was_not_asked_for_of_the_labels_file_is_nowhere(main, model, data,
     assert run.data.params["model"] == model.name
 
 
-def test_refitting_on_another_split_of_the_same_folder(main, model, data):
+def test_refit_on_another_split_of_the_same_folder(main, model, data):
     split = ["--split", "test", "--refit-on", str(data)]
     assert call(main, model, data, *split, "--refit-split", "valid", "--cases", "0") == 0
     about = load_model("out/model").describe_operating_point()
@@ -289,9 +287,7 @@ def test_refitting_on_another_split_of_the_same_folder(main, model, data):
         call(main, model, data, "--refit-on", str(data), "--refit-split", "valid")
 
 
-def test_refitting_on_the_patients_that_are_reported_is_refused(
-    main, model, data, tmp_path, capsys
-):
+def test_refit_on_reported_patients_is_refused(main, model, data, tmp_path, capsys):
     shared = shutil.copytree(data, tmp_path / "shared", ignore=shutil.ignore_patterns("*.csv"))
     reported, chosen = (
         read_studies(shared).query(f"split == '{split}'")["patient"].iloc[0]

@@ -56,7 +56,7 @@ def runs_of(out):
     return parent, {run.info.run_name: run for run in children}
 
 
-def test_report_table_2_and_competition_file_stand_on_the_same_predictions(done, data):
+def test_report_table_2_and_competition_file_use_the_same_predictions(done, data):
     valid = read_studies(data).query("split == 'valid'")
     predictions = pd.read_csv(done / "report" / "predictions.csv")
     expected = load_model(done / "model").predict_proba(valid)[:, 1]
@@ -76,7 +76,7 @@ def test_report_table_2_and_competition_file_stand_on_the_same_predictions(done,
     assert "phantoms: no clinical meaning" in page
 
 
-def test_model_is_the_seed_of_the_lowest_loss_and_is_found_in_mlflow(done, data):
+def test_model_with_the_lowest_loss_is_logged(done, data):
     parent, by_name = runs_of(done)
     assert parent.info.run_name == "paper_v4"
     children = [by_name["seed_0"], by_name["seed_1"]]
@@ -95,7 +95,7 @@ def test_model_is_the_seed_of_the_lowest_loss_and_is_found_in_mlflow(done, data)
     assert {"report/table_2.csv", "report/report.html"} <= {item.path for item in logged}
 
 
-def test_departures_from_the_protocol_are_said_and_named_in_the_title(done, main):
+def test_departures_from_the_protocol_are_reported(done, main):
     page = (done / "report" / "report.html").read_text()
     assert "protocol v4 (shortened)" in page
     about = json.loads((done / "report" / "report.json").read_text())["about"]
@@ -107,7 +107,7 @@ def test_departures_from_the_protocol_are_said_and_named_in_the_title(done, main
     assert "degrees" not in about["Departures"]
 
 
-def test_training_on_single_views_is_scored_under_names_of_its_own(done):
+def test_single_view_training_has_view_level_metric_names(done):
     _, children = runs_of(done)
     metrics = children["seed_0"].data.metrics
     assert {"valid_view_kappa", "valid/view_kappa"} <= set(metrics)
@@ -115,7 +115,7 @@ def test_training_on_single_views_is_scored_under_names_of_its_own(done):
     assert children["seed_0"].data.tags["level"] == "view"
 
 
-def test_training_is_the_papers(done):
+def test_training_follows_the_paper(done):
     params = runs_of(done)[1]["seed_0"].data.params
     assert params["level"] == "view"
     assert params["count"] == "views"
@@ -124,7 +124,7 @@ def test_training_is_the_papers(done):
     assert params["threshold"] == "0.5"
 
 
-def test_second_call_trains_nothing_again_and_averages_what_is_there(main, data, done, tmp_path):
+def test_second_call_reuses_finished_models(main, data, done, tmp_path):
     out = shutil.copytree(done, tmp_path / "again")
     weights = out / "models" / "seed_0" / "model.safetensors"
     before = weights.stat().st_mtime_ns
@@ -143,7 +143,7 @@ def test_second_call_trains_nothing_again_and_averages_what_is_there(main, data,
         main(["--data", str(data), "--out", str(out), *both, "--max-epochs", "2"])
 
 
-def test_selection_never_reads_the_labels_of_the_valid_split(main, data, done, tmp_path):
+def test_selection_does_not_read_labels_of_the_valid_split(main, data, done, tmp_path):
     flipped = shutil.copytree(data, tmp_path / "phantoms", ignore=shutil.ignore_patterns("*.csv"))
     names = {"positive": "negative", "negative": "positive"}
     for folder in sorted((flipped / "valid").glob("XR_*/*/*")):
@@ -162,7 +162,7 @@ def test_selection_never_reads_the_labels_of_the_valid_split(main, data, done, t
     assert sum(n_abnormal) == 12
 
 
-def test_selection_on_the_valid_split_is_said_aloud(main, data, capsys):
+def test_selection_on_the_valid_split_is_reported(main, data, capsys):
     assert main(["--data", str(data), "--out", "out", *QUICK, "--select-on-valid"]) == 0
     loudly = "ON THE VALID SPLIT THAT IS REPORTED"
     assert loudly in capsys.readouterr().out
@@ -180,7 +180,7 @@ def test_selection_on_the_valid_split_is_said_aloud(main, data, capsys):
         (["--weights", "nowhere.pth"], "nowhere.pth"),
     ],
 )
-def test_bad_arguments_end_at_once_with_one_sentence(main, data, arguments, message):
+def test_invalid_arguments_exit_with_one_message(main, data, arguments, message):
     with pytest.raises(SystemExit, match=message):
         main(["--data", str(data), *arguments])
     assert not Path("results").exists()

@@ -15,7 +15,7 @@ def titles(display):
     return [ax.get_title(loc="left") for ax in display.axes_]
 
 
-def test_panels_are_those_that_there_are_numbers_for(found):
+def test_panels_depend_on_the_available_numbers(found):
     display = DatasetDisplay(found.counts, found.views_per_study, found.images).plot()
     assert isinstance(display.figure_, Figure)
     splits = [f"Studies: {split}" for split in ("train", "valid", "test")]
@@ -24,14 +24,14 @@ def test_panels_are_those_that_there_are_numbers_for(found):
     assert titles(DatasetDisplay(found.counts, found.views_per_study).plot()) == [*splits, *below]
 
 
-def test_bars_are_as_long_as_the_counts(found):
+def test_bar_lengths_equal_the_counts(found):
     ax = DatasetDisplay(found.counts, found.views_per_study).plot().axes_[0]
     train = found.counts[(found.counts.split == "train") & (found.counts.study_type != "overall")]
     drawn = sum(bar.get_width() for bar in ax.patches)
     assert drawn == train["studies"].sum()
 
 
-def test_shares_of_views_add_up_to_100(found):
+def test_shares_of_views_sum_to_100(found):
     display = DatasetDisplay(found.counts, found.views_per_study).plot()
     ax = display.axes_[titles(display).index("Views per study")]
     n_splits = found.counts["split"].nunique()

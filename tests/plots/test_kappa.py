@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mura_skorch import plots
-from mura_skorch.evaluation.published import STUDY_COUNTS, beside_published
+from mura_skorch.evaluation.published import STUDY_COUNTS, add_published
 from mura_skorch.metrics import study_scores
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, TrainingDisplay
 
@@ -63,7 +63,7 @@ def test_importing_plots_does_not_import_matplotlib():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_plot_returns_itself_with_its_axes_and_figure(scores):
+def test_plot_returns_the_display_with_axes_and_figure(scores):
     display = KappaDisplay(scores)
     assert display.plot() is display
     assert isinstance(display.figure_, Figure)
@@ -71,7 +71,7 @@ def test_plot_returns_itself_with_its_axes_and_figure(scores):
     assert display.ax_.get_xlabel() == "Cohen's kappa"
 
 
-def test_pyplot_keeps_no_figure(scores):
+def test_figure_is_not_managed_by_pyplot(scores):
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()  # what others have open is theirs
@@ -79,21 +79,21 @@ def test_pyplot_keeps_no_figure(scores):
     assert plt.get_fignums() == before
 
 
-def test_given_axes_are_drawn_on(scores):
+def test_plot_uses_given_axes(scores):
     ax = Figure(figsize=(10, 4.5)).add_subplot()
-    display = KappaDisplay(beside_published(scores), note="phantoms").plot(ax=ax)
+    display = KappaDisplay(add_published(scores), note="phantoms").plot(ax=ax)
     assert display.ax_ is ax
     assert fits(display)
 
 
-def test_from_predictions_draws_the_scores_of_its_arguments(scores):
+def test_from_predictions_draws_study_scores(scores):
     y_true, y_score, study_type = predictions()
     display = KappaDisplay.from_predictions(y_true, y_score, study_type=study_type, note="a note")
     assert display.scores.equals(scores)
     assert display.ax_.get_title(loc="left") == "a note"
 
 
-def test_every_row_has_its_name_point_and_figures(scores):
+def test_every_row_has_name_point_and_figures(scores):
     display = KappaDisplay(scores).plot()
     names = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert names == scores.study_type.tolist()
@@ -108,23 +108,23 @@ def test_overall_is_set_apart(scores):
     assert heights[-1] > 1
 
 
-def test_published_kappas_are_marked_with_their_footnote(scores):
+def test_published_kappas_have_markers_and_footnote(scores):
     plain = KappaDisplay(scores).plot()
-    beside = KappaDisplay(beside_published(scores)).plot()
+    beside = KappaDisplay(add_published(scores)).plot()
     assert legend(plain) == ["kappa, 95 % interval"]
     assert legend(beside)[1:] == ["paper's model*", "best radiologist*"]
     assert not any("another test set" in text.replace("\n", " ") for text in texts(plain))
     assert any("another test set" in text.replace("\n", " ") for text in texts(beside))
 
 
-def test_undefined_kappas_read_not_available(scores):
+def test_undefined_kappas_are_shown_as_na(scores):
     scores.loc[[1, 4], ["kappa", "kappa_low", "kappa_high"]] = np.nan
     display = KappaDisplay(scores).plot()
     assert texts(display).count("n/a") == 4
     assert fits(display)
 
 
-def test_status_stands_in_the_place_of_the_figures(scores):
+def test_status_replaces_the_figures(scores):
     scores.loc[1, ["kappa", "kappa_low", "kappa_high", "auroc"]] = np.nan
     scores.loc[1, ["sensitivity", "specificity", "accuracy"]] = np.nan
     scores["status"] = ["", "FAILED: no memory", *[""] * 6]
@@ -135,14 +135,14 @@ def test_status_stands_in_the_place_of_the_figures(scores):
     "types", [("a",), ("XR_WRIST", "x"), tuple(f"metacarpophalangeal joint {i}" for i in range(7))]
 )
 @pytest.mark.parametrize("published", [False, True])
-def test_all_fits_into_the_figure(types, published):
+def test_all_text_is_inside_the_figure(types, published):
     y_true, y_score, study_type = predictions(types)
     scores = study_scores(y_true, y_score, study_type=study_type)
-    scores = beside_published(scores) if published else scores
+    scores = add_published(scores) if published else scores
     assert fits(KappaDisplay(scores, note="phantoms: no clinical meaning").plot())
 
 
-def test_negative_kappas_are_within_the_axis(scores):
+def test_negative_kappas_are_inside_the_axis(scores):
     scores.loc[0, ["kappa", "kappa_low", "kappa_high"]] = [-0.7, -0.95, -0.2]
     display = KappaDisplay(scores).plot()
     assert display.ax_.get_xlim()[0] < -0.95
@@ -150,13 +150,13 @@ def test_negative_kappas_are_within_the_axis(scores):
 
 
 @pytest.mark.parametrize("study_type", [None, []])
-def test_no_studies_draw_an_empty_row(study_type):
+def test_empty_table_draws_one_row(study_type):
     display = KappaDisplay.from_predictions([], [], study_type=study_type)
     assert fits(display)
 
 
 def test_columns_of_the_table_do_not_overlap(scores):
-    display = KappaDisplay(beside_published(scores)).plot()
+    display = KappaDisplay(add_published(scores)).plot()
     display.figure_.draw_without_rendering()
     header = [text for text in display.ax_.texts if text.get_fontweight() == "bold"]
     boxes = [text.get_window_extent() for text in header]
@@ -164,7 +164,7 @@ def test_columns_of_the_table_do_not_overlap(scores):
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
-def test_kappas_of_views_are_labelled_as_such():
+def test_training_plot_labels_view_level_kappa():
     epochs = pd.DataFrame({"name": "a", "epoch": [1, 2], "train_loss": 0.4, "valid_loss": 0.5})
     studies = TrainingDisplay(epochs.assign(valid_kappa=[0.1, 0.2])).plot().axes_[1]
     views = TrainingDisplay(epochs.assign(valid_view_kappa=[0.3, 0.4])).plot().axes_[1]
@@ -179,7 +179,7 @@ def reliability(y_true, y_score, **options):
     return display, lines
 
 
-def test_bins_of_few_studies_are_faint_and_joined_by_no_line():
+def test_bins_of_few_studies_are_faint_and_not_joined():
     """Bins 0, 1 and 3 hold twenty studies each, bin 2 three."""
     y_score = np.repeat([0.03, 0.1, 0.16, 0.22], [20, 20, 3, 20])
     y_true = np.arange(63) % 2
@@ -192,7 +192,7 @@ def test_bins_of_few_studies_are_faint_and_joined_by_no_line():
     assert "fewer than 10 studies" not in reliability(y_true[:40], y_score[:40])[1]
 
 
-def test_curve_histogram_and_calibration_error_share_their_bins():
+def test_curve_histogram_and_calibration_error_share_bins():
     """Scores on the edges of bins, where a bin begins."""
     y_score = np.repeat(np.array([3, 6, 9, 12]) / 15, 20)
     y_true = (np.arange(80) % 4 == 0).astype(int)
@@ -210,12 +210,12 @@ def test_curve_histogram_and_calibration_error_share_their_bins():
     assert error == pytest.approx(np.nanmean(gaps))
 
 
-def test_reliability_of_no_studies_is_an_empty_figure():
+def test_reliability_without_studies_is_an_empty_figure():
     display, _ = reliability([], [], name="7 models, pooled", note="phantoms")
     assert display.ax_.get_title(loc="left") == "phantoms"
 
 
-def test_rows_over_all_types_are_set_apart_together(scores):
+def test_summary_rows_are_set_apart_together(scores):
     y_true, y_score, study_type = predictions()
     scores = study_scores(y_true, y_score, study_type=study_type, mean_of_types=True)
     display = KappaDisplay(scores.assign(n_models=[1] * 7 + [7, 7])).plot()
@@ -226,7 +226,7 @@ def test_rows_over_all_types_are_set_apart_together(scores):
     assert any("7 models" in text for text in texts(display))
 
 
-def test_epoch_whose_weights_were_kept_has_a_ring():
+def test_selected_epoch_has_a_ring():
     epochs = pd.DataFrame({"name": "a", "epoch": [1, 2, 3], "train_loss": 0.4})
     losses, kappas = [0.5, 0.3, 0.3], [0.1, 0.2, 0.3]
 

@@ -20,7 +20,7 @@ def points(display):
     }
 
 
-def test_operating_point_is_where_strictly_above_leads(scored):
+def test_operating_point_uses_strictly_greater_scores(scored):
     y_true, y_score = scored
     threshold = float(np.sort(y_score)[100])
     display = RocDisplay.from_predictions(y_true, y_score, threshold=threshold)
@@ -31,7 +31,7 @@ def test_operating_point_is_where_strictly_above_leads(scored):
     assert any(np.allclose(point, step) for step in curve.get_xydata())
 
 
-def test_published_point_comes_with_its_footnote_and_only_when_asked_for(scored):
+def test_published_point_and_footnote_are_optional(scored):
     display = RocDisplay.from_predictions(*scored, published=True)
     assert points(display)["paper's model*"] == pytest.approx((0.113, 0.815))
     assert "hidden" in display.ax_.get_xlabel()
@@ -41,24 +41,24 @@ def test_published_point_comes_with_its_footnote_and_only_when_asked_for(scored)
     assert display.ax_.get_xlabel() == "1 - specificity"
 
 
-def test_no_point_where_studies_have_thresholds_of_their_own(scored):
+def test_threshold_none_draws_no_point(scored):
     assert points(RocDisplay.from_predictions(*scored, threshold=None)) == {}
 
 
-def test_curve_has_the_name_it_is_given(scored):
+def test_curve_has_the_given_name(scored):
     display = RocDisplay.from_predictions(*scored, name="7 models, pooled")
     words = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert words[0].startswith("7 models, pooled, AUROC")
     assert list(points(display)) == ["7 models, pooled above 0.5"]
 
 
-def test_note_is_written_above_and_given_axes_are_used(scored):
+def test_note_is_the_title_of_the_given_axes(scored):
     ax = Figure().subplots()
     display = RocDisplay.from_predictions(*scored, note="phantoms: no clinical meaning", ax=ax)
     assert display.ax_ is ax
     assert ax.get_title(loc="left") == "phantoms: no clinical meaning"
 
 
-def test_one_class_is_refused():
+def test_single_class_is_refused():
     with pytest.raises(ValueError, match="normal and abnormal"):
         RocDisplay.from_predictions([1, 1], [0.2, 0.7])

@@ -23,7 +23,7 @@ def texts(display):
     return found + [ax.get_ylabel() for ax in display.figure_.axes]
 
 
-def test_plot_returns_itself_with_two_axes_and_the_figure(cam):
+def test_plot_returns_the_display_with_two_axes_and_figure(cam):
     display = MapDisplay(view_of(), cam, title="a view", note=NOTE)
     assert display.plot() is display
     assert isinstance(display.figure_, Figure)
@@ -31,7 +31,7 @@ def test_plot_returns_itself_with_two_axes_and_the_figure(cam):
     assert all(ax.figure is display.figure_ for ax in display.axes_)
 
 
-def test_title_note_and_label_of_the_colours_are_printed(cam):
+def test_title_note_and_colour_bar_label_are_drawn(cam):
     found = [
         text.replace("\n", " ")
         for text in texts(MapDisplay(view_of(), cam, title="a view", note=NOTE).plot())
@@ -39,7 +39,7 @@ def test_title_note_and_label_of_the_colours_are_printed(cam):
     assert {"a view", NOTE, "contribution to the logit"} <= set(found)
 
 
-def test_pyplot_keeps_no_figure(cam):
+def test_figure_is_not_managed_by_pyplot(cam):
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()  # what others have open is theirs
@@ -47,7 +47,7 @@ def test_pyplot_keeps_no_figure(cam):
     assert plt.get_fignums() == before
 
 
-def test_given_axes_are_drawn_on(cam):
+def test_plot_uses_given_axes(cam):
     axes = Figure(figsize=(8, 4), layout="constrained").subplots(1, 2)
     display = MapDisplay(view_of(), cam).plot(axes)
     assert display.axes_ == tuple(axes)
@@ -61,13 +61,13 @@ def test_scale_is_symmetric_about_zero(cam):
     assert [label.get_text() for label in bar.get_yticklabels()][1] == "0"
 
 
-def test_given_limit_is_the_scales(cam):
+def test_given_limit_ends_the_scale(cam):
     display = MapDisplay(view_of(), cam, limit=10).plot()
     assert display.figure_.axes[-1].get_ylim() == (-10, 10)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (512, 60), (60, 512), (512, 400), (1, 1)])
-def test_all_words_are_within_the_figure_and_apart(cam, shape):
+def test_texts_are_inside_the_figure_without_overlap(cam, shape):
     title = "XR_SHOULDER, patient00012, study1_positive, view 2\nscore 0.93"
     display = MapDisplay(view_of(*shape), cam, title=title, note=NOTE).plot()
     figure = display.figure_
@@ -83,7 +83,7 @@ def test_all_words_are_within_the_figure_and_apart(cam, shape):
     assert boxes[0].x1 < boxes[1].x0
 
 
-def test_box_is_drawn_in_the_views_pixels_on_both(cam):
+def test_box_is_drawn_in_view_pixels_on_both_axes(cam):
     display = MapDisplay(view_of(), cam, box=(10, 20, 30, 60)).plot()
     for ax in display.axes_:
         (patch,) = ax.patches
@@ -97,14 +97,14 @@ def test_cross_marks_the_peak():
     assert (*line.get_xdata(), *line.get_ydata()) == (35.0, 30.0)
 
 
-def test_overlay_of_nothing_is_the_radiograph():
+def test_overlay_of_a_zero_map_is_the_radiograph():
     view = view_of()
     np.testing.assert_array_equal(
         overlay_map(view, np.zeros((3, 3)), 1.0), np.repeat(view[:, :, None], 3, axis=2)
     )
 
 
-def test_colours_tell_the_sign_and_end_at_the_limit():
+def test_colours_show_the_sign_and_saturate_at_the_limit():
     view = np.zeros((1, 4), dtype=np.uint8)
     shown = overlay_map(view, np.array([[-9.0, -1.0, 1.0, 9.0]]), 1.0)[0].astype(int)
     assert (shown[0] == shown[1]).all()
@@ -118,5 +118,5 @@ def test_limit_of_zero_maps_is_one():
     assert map_limit(np.array([[-2.0]]), np.array([[1.0]])) == 2.0
 
 
-def test_map_of_zeros_can_be_drawn():
+def test_zero_map_can_be_drawn():
     MapDisplay(view_of(), np.zeros((2, 2))).plot().figure_.draw_without_rendering()

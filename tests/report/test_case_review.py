@@ -22,7 +22,7 @@ class Scorer:
 
 @pytest.fixture
 def predictions(valid):
-    """Scores that rise along the table: half of the studies of either label are wrong."""
+    """Scores rise along the table, so that half of the studies of each label are wrong."""
     return prediction_table(valid, np.linspace(0.1, 0.9, len(valid)))
 
 
@@ -42,22 +42,22 @@ def expected(predictions, label):
     return wrong.sort_values("score", ascending=label == 1)["study"].tolist()
 
 
-def test_cases_are_the_most_confident_mistakes(cases, predictions):
-    assert [case.kind for case in cases] == ["miss"] * 3 + ["false alarm"] * 3
+def test_cases_are_the_most_confident_errors(cases, predictions):
+    assert [case.kind for case in cases] == ["false negative"] * 3 + ["false positive"] * 3
     assert [case.study for case in cases[:3]] == expected(predictions, 1)[:3]
     assert [case.study for case in cases[3:]] == expected(predictions, 0)[:3]
-    assert all(case.label == (case.kind == "miss") for case in cases)
-    assert all((case.score > case.threshold) == (case.kind == "false alarm") for case in cases)
+    assert all(case.label == (case.kind == "false negative") for case in cases)
+    assert all((case.score > case.threshold) == (case.kind == "false positive") for case in cases)
 
 
-def test_each_row_is_held_against_its_own_threshold(fitted, valid, predictions):
+def test_each_row_uses_its_own_threshold(fitted, valid, predictions):
     own = predictions.assign(threshold=np.where(predictions.index % 2, 0.05, 0.95))
     cases = review_cases(fitted, valid, own, n_cases=99, max_views=1)
     is_called = own["score"] > own["threshold"]
     assert {case.study for case in cases} == set(own["study"][is_called != (own["label"] == 1)])
 
 
-def test_case_says_what_the_table_says(cases, predictions):
+def test_case_repeats_the_prediction_row(cases, predictions):
     row = predictions.set_index("study").loc[cases[0].study]
     assert cases[0].study_type == row.study_type
     assert cases[0].patient == row.patient
@@ -67,7 +67,7 @@ def test_case_says_what_the_table_says(cases, predictions):
     assert cases[0].problem is None
 
 
-def test_every_view_has_two_pictures_of_its_shape(cases, valid):
+def test_every_view_has_radiograph_and_overlay_of_its_shape(cases, valid):
     paths = valid.set_index("study")["views"]
     for case in cases:
         for view, path in zip(case.views, paths[case.study], strict=True):
@@ -83,27 +83,27 @@ def test_every_view_has_two_pictures_of_its_shape(cases, valid):
             assert view.radiograph_uri.startswith("data:image/jpeg;base64,")
 
 
-def test_view_scores_are_the_models(cases, fitted, valid):
+def test_view_scores_equal_predict_view_proba(cases, fitted, valid):
     for case in cases:
         own = fitted.predict_view_proba(valid[valid["study"] == case.study])[0]
         np.testing.assert_allclose([view.score for view in case.views], own, atol=1e-6)
 
 
-def test_views_of_a_case_share_one_scale(cases, fitted, valid):
+def test_views_of_a_case_share_one_colour_scale(cases, fitted, valid):
     for case in cases:
         own = fitted.localize(valid[valid["study"] == case.study])[0]
         assert case.limit == pytest.approx(np.abs(own).max(), abs=1e-4)
 
 
-def test_cases_can_be_sent_between_processes(cases):
+def test_cases_can_be_pickled(cases):
     assert pickle.loads(pickle.dumps(cases)) == cases
 
 
-def test_same_table_gives_the_same_bytes(cases, fitted, valid, predictions):
+def test_cases_are_deterministic(cases, fitted, valid, predictions):
     assert review_cases(fitted, valid, predictions, n_cases=3) == cases
 
 
-def test_views_beyond_the_limit_are_left_out_and_counted(fitted, valid, predictions):
+def test_max_views_limits_pictures_but_not_the_count(fitted, valid, predictions):
     cases = review_cases(fitted, valid, predictions, max_views=1)
     assert all(len(case.views) == 1 for case in cases)
     assert any(case.n_views > 1 for case in cases)
@@ -122,13 +122,15 @@ def test_network_without_exact_maps_shows_radiographs_with_a_warning(valid, pred
 
     clf = tiny_classifier(module=OtherNet).initialize()
     clf.study_types_ = sorted(valid["study_type"].unique())
-    with pytest.warns(UserWarning, match="without maps: expected a network of torchvision's"):
+    with pytest.warns(
+        UserWarning, match="written without maps: expected a network of torchvision's"
+    ):
         cases = review_cases(clf, valid, predictions)
     assert all(view.radiograph and view.overlay is None for case in cases for view in case.views)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture"])
-def test_bad_picture_costs_only_itself(fitted, valid, predictions, tmp_path, content):
+def test_unreadable_view_affects_no_other_view(fitted, valid, predictions, tmp_path, content):
     study = expected(predictions, 1)[0]
     bad = tmp_path / "image1.png"
     if content is not None:
@@ -145,32 +147,32 @@ def test_bad_picture_costs_only_itself(fitted, valid, predictions, tmp_path, con
     assert all(view.overlay for view in others)
 
 
-def test_all_pictures_missing_is_no_error(fitted, valid, predictions):
+def test_missing_files_raise_no_error(fitted, valid, predictions):
     gone = valid.assign(views=[("no/such/image1.png",)] * len(valid))
     cases = review_cases(fitted, gone, predictions)
     assert len(cases) == 8
     assert all(case.views[0].problem and case.limit is None for case in cases)
 
 
-def test_study_that_is_not_in_the_table_says_so(fitted, valid, predictions):
+def test_study_missing_from_the_table_has_a_problem(fitted, valid, predictions):
     cases = review_cases(fitted, valid.iloc[:1], predictions)
     assert any(case.problem and not case.views for case in cases)
 
 
-def test_unlabelled_and_unscored_studies_are_no_cases(fitted, valid, predictions):
+def test_unlabelled_and_unscored_studies_are_ignored(fitted, valid, predictions):
     predictions.loc[::2, "label"] = pd.NA
     predictions.loc[1::2, "score"] = np.nan
     assert review_cases(fitted, valid, predictions) == []
 
 
-def test_nothing_wrong_is_no_case(fitted, valid, predictions):
+def test_perfect_predictions_give_no_case(fitted, valid, predictions):
     right = predictions.assign(score=predictions["label"].astype(float))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert review_cases(fitted, valid, right) == []
 
 
-def test_table_without_keys_patients_and_notes(fitted, valid):
+def test_study_keys_patients_and_notes_are_optional(fitted, valid):
     bare = valid[["study_type", "views", "label"]].reset_index(drop=True)
     table = prediction_table(bare, np.linspace(0.1, 0.9, len(bare)))
     case = review_cases(fitted, bare, table)[0]
@@ -179,7 +181,7 @@ def test_table_without_keys_patients_and_notes(fitted, valid):
 
 
 @pytest.mark.parametrize("shape", [(9, 9), (3000, 20), (1, 900)])
-def test_odd_shapes_have_pictures(fitted, tmp_path, shape):
+def test_extreme_aspect_ratios_have_pictures(fitted, tmp_path, shape):
     path = tmp_path / "image1.png"
     Image.fromarray(np.full(shape, 99, dtype=np.uint8)).save(path)
     study = pd.DataFrame({"study_type": ["XR_HAND"], "views": [(str(path),)], "label": [1]})

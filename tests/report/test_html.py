@@ -29,7 +29,7 @@ def table(frame, arguments=""):
 
 
 class Tags(HTMLParser):
-    """Collects tags, and checks that they are nested."""
+    """Collect tags and check that they are nested."""
 
     VOID = ("meta", "img", "br")
 
@@ -77,7 +77,7 @@ def test_page_is_well_formed_and_needs_no_network():
     assert "url(" not in text
 
 
-def test_page_forbids_all_but_its_own_styles_and_images():
+def test_content_security_policy_allows_only_inline_styles_and_images():
     (policy,) = (m for m in Tags(page("")).of("meta") if "http-equiv" in m)
     assert policy["http-equiv"] == "Content-Security-Policy"
     rules = dict(rule.strip().split(" ", 1) for rule in policy["content"].split(";"))
@@ -94,7 +94,7 @@ def test_page_has_language_width_charset_and_one_heading():
     assert len(found.of("h1")) == 1
 
 
-def test_sections_are_in_the_table_of_contents_under_names_of_their_own():
+def test_table_of_contents_links_each_section_by_a_unique_anchor():
     text = page(
         "".join(
             f"{{% call section('{t}') %}}text{{% endcall %}}"
@@ -108,17 +108,17 @@ def test_sections_are_in_the_table_of_contents_under_names_of_their_own():
     assert text.index("<nav") < text.index("<section")
 
 
-def test_a_page_of_one_section_has_no_table_of_contents():
+def test_single_section_has_no_table_of_contents():
     assert "<nav" not in page("{% call section('Only') %}text{% endcall %}")
 
 
-def test_note_stands_above_the_title_and_only_if_there_is_one():
+def test_note_is_above_the_title():
     text = render_page("page.html.jinja", title="T", note="phantoms: no clinical meaning")
     assert text.index('role="note">phantoms: no clinical meaning<') < text.index("<h1>")
     assert 'role="note"' not in render_page("page.html.jinja", title="T")
 
 
-def test_everything_is_escaped():
+def test_all_texts_are_escaped():
     frame = pd.DataFrame({EVIL: [EVIL, 1]})
     text = page(
         "{% call section(evil) %}{{ evil }}{{ table(frame, caption=evil) }}"
@@ -131,28 +131,28 @@ def test_everything_is_escaped():
     Tags(text)
 
 
-def test_markup_in_a_cell_is_escaped_like_any_text():
+def test_markup_in_a_cell_is_escaped():
     cell = _environment().from_string("<b>x</b>").render()
     from markupsafe import Markup
 
     assert "&lt;b&gt;" in table(pd.DataFrame({"a": [Markup(cell)]}))
 
 
-def test_the_same_context_gives_the_same_page():
+def test_page_is_deterministic():
     frame = pd.DataFrame({"a": [1.5]})
     content = "{% call section('S') %}{{ table(frame) }}{{ figure(drawn, alt='') }}{% endcall %}"
     one, two = (page(content, frame=frame, drawn=drawn()) for _ in range(2))
     assert one == two
 
 
-def test_a_name_that_the_context_lacks_raises():
+def test_missing_template_variable_raises():
     with pytest.raises(jinja2.UndefinedError, match="scores"):
         page("{{ scores }}")
     with pytest.raises(jinja2.TemplateNotFound):
         render_page("none.html.jinja", title="T")
 
 
-def test_colours_are_those_of_the_figures():
+def test_page_uses_the_colours_of_the_figures():
     text = page("")
     assert style.VERMILLION in text
     assert style.BLUE in text
@@ -161,7 +161,7 @@ def test_colours_are_those_of_the_figures():
 # ---- tables
 
 
-def test_table_heads_columns_and_rows_and_scrolls_by_keyboard():
+def test_table_has_headers_and_keyboard_scrolling():
     found = Tags(table(pd.DataFrame({"type": ["a", "b"], "n": [1, 2]}), ", caption='Counts'"))
     scopes = [th["scope"] for th in found.of("th")]
     assert scopes == ["col", "col", "row", "row"]
@@ -188,19 +188,19 @@ def test_row_headers_can_be_left_out():
         (["valid", "train"], False),
     ],
 )
-def test_columns_of_numbers_are_aligned_right(cells, right):
+def test_numeric_columns_are_right_aligned(cells, right):
     text = table(pd.DataFrame({"name": ["a", "b"], "x": cells}))
     assert ('<td class="number">' in text) is right
 
 
-def test_named_columns_only_are_aligned_right():
+def test_only_named_columns_are_right_aligned():
     frame = pd.DataFrame({"patient": ["00012"], "n": [3]})
     text = table(frame, ", numeric=['n'], row_header=false")
     assert "<td>00012</td>" in text
     assert '<td class="number">3</td>' in text
 
 
-def test_numbers_are_formatted_and_texts_are_not():
+def test_numbers_are_formatted_and_strings_unchanged():
     frame = pd.DataFrame(
         {
             "a": ["0.5000", "x"],
@@ -214,11 +214,11 @@ def test_numbers_are_formatted_and_texts_are_not():
     assert cells == ["0.5000", "12,251", "0.123", "True", "1", "x", "3", "n/a", "False", "n/a"]
 
 
-def test_empty_table_is_a_table():
+def test_empty_table_is_rendered():
     assert "<tbody>" in table(pd.DataFrame({"a": []}))
 
 
-def test_pooled_row_stands_out():
+def test_overall_row_is_highlighted():
     assert table(pd.DataFrame({"type": ["XR_HAND", "overall"]})).count('class="total"') == 1
 
 
@@ -231,11 +231,11 @@ def test_small_figure_is_svg_and_large_figure_is_png():
 
 
 @pytest.mark.parametrize("n_points", [5, 5000])
-def test_the_same_figure_gives_the_same_text(n_points):
+def test_figure_uri_is_deterministic(n_points):
     assert figure_uri(drawn(n_points)) == figure_uri(drawn(n_points))
 
 
-def test_png_is_drawn_at_twice_its_size_on_the_page():
+def test_png_has_twice_the_resolution_of_the_page():
     import base64
     import io
 
@@ -255,7 +255,7 @@ def test_wide_figure_scrolls_and_narrow_figure_does_not():
         assert len(Tags(text).of("div")) == n_boxes
 
 
-def test_drawing_a_figure_leaves_the_settings_of_matplotlib():
+def test_figure_uri_leaves_matplotlib_settings_unchanged():
     import matplotlib
 
     before = dict(matplotlib.rcParams)

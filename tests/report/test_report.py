@@ -8,7 +8,8 @@ import pytest
 
 from mura_skorch.evaluation import evaluate, join_notes, prediction_table
 from mura_skorch.evaluation.published import STUDY_COUNTS
-from mura_skorch.report import read_report, write_report
+from mura_skorch.report import ReportInputs, collect_predictions, read_report, write_report
+from mura_skorch.report.model_card import describe_model
 from mura_skorch.report.report import _figures
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -24,10 +25,9 @@ def views(predictions):
     return rows.assign(view=[1, 2] * 60).reset_index(drop=True)
 
 
-def test_report_is_tables_figures_a_card_and_a_page(predictions, views, tmp_path):
-    scores = write_report(
-        tmp_path / "out", predictions, view_predictions=views, histories={"XR_HAND": HISTORY}
-    )
+def test_report_writes_tables_figures_model_card_and_page(predictions, views, tmp_path):
+    inputs = ReportInputs(predictions, views)
+    scores = write_report(tmp_path / "out", inputs, histories={"XR_HAND": HISTORY})
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert found == {
         *("predictions.csv", "view_predictions.csv", "epochs.csv", "metrics.csv", "shortcuts.csv"),
@@ -47,7 +47,7 @@ def test_page_needs_no_other_file_and_no_network(predictions, tmp_path):
     assert "not a medical device" in page.lower()
 
 
-def test_page_shows_the_table_that_is_written(predictions, tmp_path):
+def test_page_shows_the_returned_scores(predictions, tmp_path):
     scores = write_report(tmp_path, predictions)
     page = (tmp_path / "report.html").read_text()
     overall = scores.iloc[-1]
@@ -55,7 +55,7 @@ def test_page_shows_the_table_that_is_written(predictions, tmp_path):
     assert re.sub(r"\b0\.", ".", text) in page
 
 
-def test_caveat_of_the_data_is_on_every_output(predictions, tmp_path):
+def test_data_caveat_is_in_every_output(predictions, tmp_path):
     noted = predictions.assign(note="phantoms: no clinical meaning")
     write_report(tmp_path, noted)
     for name in ("report.html", "model_card.md", "predictions.csv"):
@@ -63,15 +63,15 @@ def test_caveat_of_the_data_is_on_every_output(predictions, tmp_path):
     assert "no clinical meaning" in pd.read_csv(tmp_path / "metrics.csv")["note"][0]
 
 
-def test_report_is_drawn_again_from_its_own_tables(predictions, views, tmp_path):
+def test_report_rewritten_from_its_tables_is_identical(predictions, views, tmp_path):
+    table = predictions.assign(
+        site=["01", "NA", "north"] * 20,
+        score=predictions["score"].astype("float32"),
+        label=predictions["label"].astype("Int8").mask(predictions.index == 7),
+    )
     write_report(
         tmp_path / "first",
-        predictions.assign(
-            site=["01", "NA", "north"] * 20,
-            score=predictions["score"].astype("float32"),
-            label=predictions["label"].astype("Int8").mask(predictions.index == 7),
-        ),
-        view_predictions=views,
+        ReportInputs(table, views, model=["Network: Res."], alerts=["too good"]),
         histories={"XR_HAND": HISTORY},
         about={"Question": "is it the same?"},
         by=["site"],
@@ -82,7 +82,7 @@ def test_report_is_drawn_again_from_its_own_tables(predictions, views, tmp_path)
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
-def test_papers_operating_point_is_drawn_for_all_seven_study_types_only(predictions):
+def test_paper_operating_point_is_drawn_only_with_all_seven_study_types(predictions):
     seven = predictions.assign(study_type=list(STUDY_COUNTS["valid"]) * 8 + ["XR_HAND"] * 4)
     for table, is_drawn in ((seven, True), (predictions, False)):
         figure = _figures(evaluate(table), table, None, published=True, note=None)["roc"]
@@ -90,30 +90,32 @@ def test_papers_operating_point_is_drawn_for_all_seven_study_types_only(predicti
         assert any("paper" in text for text in words) == is_drawn
 
 
-def test_headline_counts_the_patients_of_the_studies_that_are_scored(predictions, tmp_path):
+def test_headline_counts_patients_of_scored_studies(predictions, tmp_path):
     partly = predictions.assign(label=predictions["label"].astype("Int8"))
     partly.loc[20:, "label"] = pd.NA
     write_report(tmp_path, partly)
     assert "over 20 studies of 10 patients" in (tmp_path / "report.html").read_text()
 
 
-def test_column_with_a_slash_in_its_name_has_a_file(predictions, tmp_path):
+def test_subgroup_column_with_slash_is_written(predictions, tmp_path):
     write_report(tmp_path, predictions.assign(**{"age/sex": "a"}), by=["age/sex"])
     assert (tmp_path / "by_age_sex.csv").is_file()
 
 
-def test_model_card_says_na_where_a_figure_is_not_defined(predictions, tmp_path):
+def test_model_card_shows_undefined_figures_as_na(predictions, tmp_path):
     write_report(tmp_path, predictions.assign(label=0))
     assert "AUROC n/a" in (tmp_path / "model_card.md").read_text()
 
 
-def test_card_speaks_of_muras_labels_where_the_studies_are_muras(predictions, tmp_path):
+def test_model_card_describes_mura_labels_only_for_mura(predictions, tmp_path):
     counts = STUDY_COUNTS["valid"]["XR_HUMERUS"]
     n = sum(counts)
     mura = pd.DataFrame(
         {
-            **{"study": [f"s{i}" for i in range(n)], "study_type": "XR_HUMERUS"},
-            **{"label": np.repeat([0, 1], counts), "score": np.linspace(0, 1, n)},
+            "study": [f"s{i}" for i in range(n)],
+            "study_type": "XR_HUMERUS",
+            "label": np.repeat([0, 1], counts),
+            "score": np.linspace(0, 1, n),
         }
     )
     for table, is_named in ((mura, True), (mura[1:], False), (predictions, False)):
@@ -121,24 +123,25 @@ def test_card_speaks_of_muras_labels_where_the_studies_are_muras(predictions, tm
         assert ("MURA" in (tmp_path / "model_card.md").read_text()) == is_named
 
 
-def test_card_has_the_models_own_words_and_the_authors_notes(predictions, tmp_path):
+def test_model_card_contains_model_description_and_author_notes(predictions, tmp_path):
     notes = ["Labels by two radiologists in consensus."]
-    write_report(tmp_path / "a", predictions, model=["Network: Res. A ResNet-18."], notes=notes)
+    described = ReportInputs(predictions, model=["Network: Res. A ResNet-18."])
+    write_report(tmp_path / "a", described, notes=notes)
     write_report(tmp_path / "b", **read_report(tmp_path / "a"))
     write_report(tmp_path / "c", predictions)
-    told, again, bare = ((tmp_path / name / "model_card.md").read_text() for name in "abc")
-    assert again == told
-    assert "- Network: Res. A ResNet-18." in told
-    assert f"## Notes of the authors\n\n- {notes[0]}" in told
+    given, again, bare = ((tmp_path / name / "model_card.md").read_text() for name in "abc")
+    assert again == given
+    assert "- Network: Res. A ResNet-18." in given
+    assert f"## Notes of the authors\n\n- {notes[0]}" in given
     assert "## Notes of the authors" not in bare
-    assert "not stated" not in told
-    assert "How these labels came about is not stated here" in bare
-    for card in (told, bare):
+    assert "not stated" not in given
+    assert "The source of these labels is not stated" in bare
+    for card in (given, bare):
         assert "DenseNet" not in card
         assert "Activation maps" not in card  # none is shown
 
 
-def test_report_of_several_models_names_the_pool_wherever_it_stands(predictions, tmp_path):
+def test_report_marks_figures_pooled_over_models(predictions, tmp_path):
     several = predictions.assign(scored_by=predictions["study_type"])
     scores = write_report(tmp_path / "several", several)
     write_report(tmp_path / "one", predictions)
@@ -154,7 +157,7 @@ def test_report_of_several_models_names_the_pool_wherever_it_stands(predictions,
     pd.testing.assert_frame_equal(again, scores)
 
 
-def test_rows_of_few_patients_are_marked_beside_kappa_and_auroc(predictions, tmp_path):
+def test_rows_with_few_patients_are_marked(predictions, tmp_path):
     write_report(tmp_path, predictions.assign(site=["a", "b"] * 30), by=["site"])
     page = (tmp_path / "report.html").read_text()
     assert "fewer than 50 patients: intervals are likely to be too narrow" in page
@@ -167,7 +170,7 @@ def test_rows_of_few_patients_are_marked_beside_kappa_and_auroc(predictions, tmp
     assert "\u2020" not in (tmp_path / "report.html").read_text()
 
 
-def test_calibration_error_is_printed_without_an_interval(predictions, tmp_path):
+def test_calibration_error_has_no_interval(predictions, tmp_path):
     scores = write_report(tmp_path, predictions)
     page = (tmp_path / "report.html").read_text()
     error = f"{scores['ece'].iloc[-1]:.3f}"[1:]
@@ -175,7 +178,7 @@ def test_calibration_error_is_printed_without_an_interval(predictions, tmp_path)
     assert "artefact" not in page
 
 
-def test_readers_of_different_studies_are_not_ranked(predictions, tmp_path):
+def test_readers_with_different_studies_are_not_ranked(predictions, tmp_path):
     rng = np.random.default_rng(0)
     read = {name: rng.integers(0, 2, 60) for name in ("ann", "bob", "cem")}
     table = predictions.assign(**read, decision=(predictions["score"] > 0.5).astype(int))
@@ -187,7 +190,7 @@ def test_readers_of_different_studies_are_not_ranked(predictions, tmp_path):
         assert ("ties" in section) == ("--gold label" in section) == (not is_ranked)
 
 
-def test_breakdown_is_headed_by_its_column_and_has_the_auroc(predictions, tmp_path):
+def test_subgroup_section_names_its_column_and_has_auroc(predictions, tmp_path):
     write_report(tmp_path, predictions.assign(site=["north", "south"] * 30), by=["site"])
     page = (tmp_path / "report.html").read_text()
     section = re.search(r'<section id="by-site".*?</section>', page, re.DOTALL)[0]
@@ -196,25 +199,25 @@ def test_breakdown_is_headed_by_its_column_and_has_the_auroc(predictions, tmp_pa
     assert "study type</th>" not in section
 
 
-def test_folder_without_a_report_is_refused(tmp_path):
+def test_read_report_refuses_other_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"report\.json"):
         read_report(tmp_path)
 
 
-def test_one_class_leaves_out_the_curves_and_says_why(predictions, tmp_path):
+def test_single_class_omits_curves_and_gives_the_reason(predictions, tmp_path):
     write_report(tmp_path, predictions.assign(label=0))
     assert not (tmp_path / "roc.png").exists()
     assert "not defined, and why" in (tmp_path / "report.html").read_text()
 
 
-def test_names_are_escaped(predictions, tmp_path):
+def test_study_types_are_escaped(predictions, tmp_path):
     write_report(tmp_path, predictions.assign(study_type="<script>alert(1)</script>"))
     assert "<script" not in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_page_fits_the_width_of_a_phone(predictions, views, tmp_path):
-    write_report(tmp_path, predictions, view_predictions=views, histories={"XR_HAND": HISTORY})
+    write_report(tmp_path, ReportInputs(predictions, views), histories={"XR_HAND": HISTORY})
     page = (tmp_path / "report.html").read_text()
     # The page forbids scripts; the copy measures itself and says so in its title.
     page = re.sub(r"<meta http-equiv[^>]*>", "", page)
@@ -227,7 +230,33 @@ def test_page_fits_the_width_of_a_phone(predictions, views, tmp_path):
     assert int(re.search(r"<title>(\d+)</title>", found.stdout)[1]) <= 500
 
 
-def test_prediction_table_keeps_no_path(studies):
+def test_recalibration_is_reported_on_page_and_card(fitted, valid, tmp_path):
+    local = fitted.recalibrate(valid, threshold=0.5)
+    for name, model in (("local", local), ("original", fitted)):
+        inputs = collect_predictions(model, valid, n_cases=0)
+        write_report(tmp_path / name, inputs)
+        for file in ("report.html", "model_card.md"):
+            text = (tmp_path / name / file).read_text()
+            assert (f"multiplied by {local.slope_:.3g}, plus" in text) == (name == "local")
+
+
+def test_prior_correction_is_reported_as_recalibration(fitted, valid, tmp_path):
+    corrected = fitted.recalibrate(threshold=0.3, calibration=None, prior_correction=True)
+    assert sum("corrected for the class weights" in text for text in describe_model(corrected)) == 1
+
+
+def test_training_patients_are_reported(fitted, train, valid, tmp_path):
+    some = pd.concat([train[:2], valid])
+    with pytest.warns(UserWarning, match="2 of 18 studies carry ids of patients .* pass studies"):
+        inputs = collect_predictions(fitted, some, n_cases=0)
+    write_report(tmp_path, inputs)
+    assert "2 of 18 studies carry ids of patients" in (tmp_path / "report.html").read_text()
+    assert collect_predictions(fitted, valid, n_cases=0).alerts == []
+    anonymous = some.drop(columns="patient")
+    assert collect_predictions(fitted, anonymous, n_cases=0).alerts == []
+
+
+def test_prediction_table_holds_no_path(studies):
     table = prediction_table(studies, np.zeros(len(studies)))
     columns = ["study", "study_type", "patient", "label", "n_views"]
     columns += ["score", "threshold", "decision", "note"]

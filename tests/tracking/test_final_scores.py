@@ -10,7 +10,7 @@ from servers import free_port
 
 from mura_skorch import MuraClassifier
 from mura_skorch.evaluation import final_metrics
-from mura_skorch.report import judge, write_report
+from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.tracking import Run, fetch_predictions, log_scores, log_test_scores
 from mura_skorch.tracking.offline import sync as send
 
@@ -26,7 +26,7 @@ def fitted(train, mlflow_store):
 
 @pytest.fixture(scope="module")
 def predictions(fitted, valid):
-    return judge(fitted, valid, n_cases=0).predictions
+    return collect_predictions(fitted, valid, n_cases=0).predictions
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mura_skorch import ValidStudies
-from mura_skorch.report import judge, write_report
+from mura_skorch.report import collect_predictions, write_report
 
 pytestmark = pytest.mark.faults
 
@@ -41,11 +41,11 @@ def test_pictures_without_any_difference_end_in_one_probability_and_no_skill(
     )
     net = tiny_classifier(train_split=ValidStudies(held_out)).fit(same)
     assert np.isfinite(net.history[:, ("train_loss", "valid_loss")]).all()
-    judgement = judge(net, held_out)
-    scores = judgement.predictions["score"]
+    inputs = collect_predictions(net, held_out)
+    scores = inputs.predictions["score"]
     assert np.isfinite(scores).all()
     assert np.ptp(scores) < 1e-6
-    scores = write_report(tmp_path / "report", judgement.predictions)
+    scores = write_report(tmp_path / "report", inputs.predictions)
     overall = scores.iloc[-1]
     assert (overall["kappa"], overall["auroc"], overall["accuracy"]) == (0.0, 0.5, 0.5)
     assert "none called" in overall["undefined"]
@@ -77,8 +77,8 @@ def test_type_with_one_study_has_a_reason_in_the_place_of_a_score(fitted, valid,
     part = valid.copy()
     part.iloc[0, part.columns.get_loc("study_type")] = "XR_ELBOW"
     with pytest.warns(UserWarning, match="never saw XR_ELBOW"):
-        judgement = judge(fitted, part)
-    scores = write_report(tmp_path / "report", judgement.predictions)
+        inputs = collect_predictions(fitted, part)
+    scores = write_report(tmp_path / "report", inputs.predictions)
     alone = scores.set_index("study_type").loc["XR_ELBOW"]
     assert alone["n"] == 1
     assert np.isnan(alone[["kappa", "auroc", "kappa_low"]].to_numpy(dtype=float)).all()

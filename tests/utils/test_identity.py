@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from nets import tiny_classifier
 
-from mura_skorch.evaluation import compare_models, reader_kappas, scores_by, shortcut_scores
+from mura_skorch.evaluation import compare_models, reader_kappas, shortcut_scores, subgroup_scores
 from mura_skorch.exploration import explore_studies, write_exploration
 from mura_skorch.inspection import pointing_scores
 from mura_skorch.metrics import study_scores
@@ -199,7 +199,7 @@ def test_resamples_draw_the_same_patients_under_any_spelling(written_anew):
             t["label"], t["score"], 1 - t["score"], groups=t["patient"], n_resamples=50
         ),
         lambda t: shortcut_scores(t, n_resamples=50),
-        lambda t: scores_by(t, "study_type", n_resamples=50),
+        lambda t: subgroup_scores(t, "study_type", n_resamples=50),
         lambda t: reader_kappas(
             t.assign(a=t["label"], b=1), ["a", "b"], gold="label", n_resamples=50
         ),

@@ -16,7 +16,7 @@ from mura_skorch.evaluation.published.table_2 import (
     READERS,
     TABLE_2,
     TEST_STUDIES,
-    beside_published,
+    add_published,
     published_kappas,
 )
 
@@ -29,7 +29,7 @@ __all__ = [
     "STUDY_COUNTS",
     "TABLE_2",
     "TEST_STUDIES",
-    "beside_published",
+    "add_published",
     "compare_counts",
     "format_paper_table",
     "is_mura",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mura_skorch.evaluation.published.counts import STUDY_COUNTS
 
-__all__ = ["beside_published", "published_kappas"]
+__all__ = ["add_published", "published_kappas"]
 
 FOOTNOTE = (
     "* kappa printed in arXiv:1712.06957v4 for its hidden test set of 207 studies: another test set"
@@ -128,7 +128,7 @@ def published_kappas() -> pd.DataFrame:
     )
 
 
-def beside_published(scores: pd.DataFrame) -> pd.DataFrame:
+def add_published(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores with the paper's kappas beside them.
 
     Parameters
@@ -157,9 +157,9 @@ def beside_published(scores: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> from mura_skorch.metrics import study_scores
-    >>> from mura_skorch.evaluation.published import beside_published
+    >>> from mura_skorch.evaluation.published import add_published
     >>> scores = study_scores([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1], study_type=["XR_HAND"] * 4)
-    >>> beside_published(scores)[["study_type", "kappa", "paper_model", "best_radiologist"]]
+    >>> add_published(scores)[["study_type", "kappa", "paper_model", "best_radiologist"]]
       study_type  kappa  paper_model  best_radiologist
     0    XR_HAND    0.5        0.851             0.927
     1    overall    0.5          NaN               NaN
