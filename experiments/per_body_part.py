@@ -89,15 +89,15 @@ def main(argv=None):
 
 
 def run(args, studies, experiment_id, is_resumed):
-    """Train on each type, and write the report of those that came to their end."""
+    """Train on each type, and report the types that finished."""
     note = join_notes(studies)
     settings = {name: value for name, value in vars(args).items() if name not in OF_THIS_CALL}
     print(note or "", *(f"{name}={value}" for name, value in settings.items()), flush=True)
-    names = args.study_types + [POOLED] * args.pooled
+    names = args.study_types + ([POOLED] if args.pooled else [])
     done, failed, code, begin = {}, {}, 0, time.time()
     with Run(args.parent_run_id, name="per_body_part", note=note) as parent:
         if is_resumed:
-            end_children(parent, "KILLED")  # those that are gone on with are opened again
+            end_children(parent, "KILLED")  # resumed runs are opened again
         else:
             args.parent_run_id = parent.run_id
             keep_call(args.out, args)
@@ -138,7 +138,7 @@ def run(args, studies, experiment_id, is_resumed):
     else:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     if failed:
-        print(f"To go on where each type was: {sys.argv[0]} --resume {args.out}")
+        print(f"Resume with: {sys.argv[0]} --resume {args.out}")
     return code
 
 
@@ -267,7 +267,12 @@ def parse(argv):
     add("--cache", type=Path, help="folder for prepared views, so that each is decoded once")
     add("--random-state", type=int, default=0)
     add("--experiment", default="per_body_part", help="name of the MLflow experiment")
-    add("--resume", type=Path, metavar="OUT", help="alone: go on with the call of that --out")
+    add(
+        "--resume",
+        type=Path,
+        metavar="OUT",
+        help="resume the call with that --out; no other option is allowed",
+    )
     add(
         "--cases",
         type=int,
@@ -279,7 +284,7 @@ def parse(argv):
     add("--out", type=Path, default=Path("results") / stamp, help="folder of the report")
     args = parser.parse_args(argv, Namespace(parent_run_id=None))
     if args.resume is not None and len(sys.argv[1:] if argv is None else argv) > 2:
-        parser.error("expected --resume OUT alone: it takes the arguments of the call it goes on")
+        parser.error("expected --resume OUT alone: it uses the arguments of the resumed call")
     return args
 
 

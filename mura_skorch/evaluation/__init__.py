@@ -13,14 +13,14 @@ from mura_skorch.evaluation.predictions import (
 from mura_skorch.evaluation.reader_study import reader_kappas, wide_kappas
 from mura_skorch.evaluation.shortcuts import SHORTCUTS, is_constant, shortcut_alert, shortcut_scores
 from mura_skorch.evaluation.subgroups import subgroup_scores
-from mura_skorch.studies.columns import check_kept, join_notes
+from mura_skorch.studies.columns import check_extra_columns, join_notes
 
 __all__ = [
     "SHORTCUTS",
     "Evaluation",
     "add_pooled_scores",
     "check_columns",
-    "check_kept",
+    "check_extra_columns",
     "compare_models",
     "evaluate",
     "final_metrics",

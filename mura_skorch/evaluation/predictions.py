@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mura_skorch.studies.columns import COLUMNS, SCORED, check_kept
+from mura_skorch.studies.columns import COLUMNS, SCORED, check_extra_columns
 
 __all__ = [
     "add_pooled_scores",
@@ -63,7 +63,7 @@ def prediction_table(
        study study_type  n_views  score  threshold  decision
     0      0    XR_HAND        2   0.25        0.5         0
     """
-    check_kept(keep)
+    check_extra_columns(keep)
     if missing := [name for name in keep if name not in studies]:
         raise ValueError(
             f"expected columns {', '.join(missing)} in the study table, got "

@@ -199,7 +199,8 @@ def shortcut_alert(scores: pd.DataFrame) -> str | None:
     ]
     types = [name for name in scores["study_type"].unique() if name != OVERALL]
     if others := _other_shortcuts(rows.drop(index=worst.name), types):
-        sentences.append(f"Nor is it clearly better than {', '.join(others)}.")
+        named = " or ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
+        sentences.append(f"Nor is it clearly better than {named}.")
     sentences.append(
         "It may not look at the bones: see the table of shortcuts, and train or test on more "
         "studies."

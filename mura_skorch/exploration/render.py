@@ -197,10 +197,10 @@ def _studies(found):
 
 def _images(counts):
     """Format the number of images by split and study type."""
-    columns = {"views": "images", "normal_views": "of normal", "abnormal_views": "of abnormal"}
+    columns = {"views": "images", "normal_views": "normal", "abnormal_views": "abnormal"}
     if counts["unlabelled"].any():
-        columns["unlabelled_views"] = "of unlabelled"
-    columns |= {"mean_views": "mean per study", "max_views": "most"}
+        columns["unlabelled_views"] = "unlabelled"
+    columns |= {"mean_views": "mean per study", "max_views": "max per study"}
     return _texts(counts[["split", "study_type", *columns]].rename(columns=columns))
 
 
@@ -218,7 +218,7 @@ def _patients(patients):
 
 def _spanning(spanning):
     """Format the number of patients with several study types."""
-    columns = {"spanning": "of several types", "spanning_share": "share"}
+    columns = {"spanning": "with several types", "spanning_share": "share"}
     return _texts(spanning.rename(columns=columns))
 
 

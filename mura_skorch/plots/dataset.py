@@ -177,13 +177,14 @@ class DatasetDisplay:
                 label=split,
             )
         _integer_ticks(ax, self.views_per_study["n_views"])
-        ax.set_ylim(-5, 105)
+        ax.set_ylim(-5, 130)  # with room for the legend
+        ax.set_yticks(range(0, 101, 20))
         ax.set_xlabel("views of a study", fontsize=8)
         ax.set_ylabel("abnormal, %, with 95 % interval", fontsize=8)
         ax.grid(axis="y", color=LINE_GREY, linewidth=0.6)
         _title(ax, "Abnormal, by number of views")
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(fontsize=8, frameon=False)
+            ax.legend(fontsize=8, frameon=False, loc="upper right", ncols=n_splits)
         else:
             ax.text(0.5, 0.5, "no labels", transform=ax.transAxes, ha="center", **SMALL)
 

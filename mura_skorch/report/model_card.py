@@ -114,8 +114,8 @@ def _describe_calibration(clf):
         changes.append("corrected for the class weights of the loss")
     if (clf.slope_, clf.intercept_) != (1, 0):
         changes.append(
-            f"logit multiplied by {clf.slope_:.3g}, plus {clf.intercept_:.3g}, fitted on labelled "
-            "studies"
+            f"slope {clf.slope_:.3g} and intercept {clf.intercept_:.3g} on the logit, fitted on "
+            "labelled studies"
         )
     return [f"{RECALIBRATED}{'; '.join(changes)}."] if changes else []
 

@@ -74,7 +74,7 @@ RESERVED = {
 }
 
 
-def check_kept(names: Iterable[str]) -> None:
+def check_extra_columns(names: Iterable[str]) -> None:
     """Raise a ValueError if a further column has a name that prediction tables reserve."""
     if taken := [name for name in names if name in RESERVED]:
         raise ValueError(

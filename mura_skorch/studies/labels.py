@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mura_skorch.studies.columns import check_kept
+from mura_skorch.studies.columns import check_extra_columns
 from mura_skorch.utils.csv_files import delimiter_of, read_text
 from mura_skorch.utils.identity import patient_keys
 from mura_skorch.utils.paths import leaving
@@ -83,7 +83,7 @@ def join_labels(
     0  test/XR_HAND/patient1/study1      1    A
     """
     keep = [name for name in dict.fromkeys(keep) if name not in ("study", "label")]
-    check_kept(keep)
+    check_extra_columns(keep)
     table = _with_names(_read(file), keep)
     if missing := [name for name in keep if name not in table and name not in studies]:
         raise ValueError(

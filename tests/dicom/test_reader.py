@@ -292,8 +292,11 @@ def test_first_of_several_frames_is_read(view):
 @pytest.mark.parametrize(
     "syntax",
     [
-        *["ImplicitVRLittleEndian", "ExplicitVRBigEndian", "DeflatedExplicitVRLittleEndian"],
-        *["RLELossless", "JPEG2000Lossless"],
+        "ImplicitVRLittleEndian",
+        "ExplicitVRBigEndian",
+        "DeflatedExplicitVRLittleEndian",
+        "RLELossless",
+        "JPEG2000Lossless",
     ],
 )
 @pytest.mark.parametrize("bits", [12, 16])
@@ -331,8 +334,12 @@ def test_lossless_jpeg_gives_the_same_view(tmp_path, name, bits):
 @pytest.mark.parametrize(
     "name",
     [
-        *["MR_small_RLE", "MR_small_bigendian", "MR_small_implicit", "MR_small_jp2klossless"],
-        *["MR_small_jpeg_ls_lossless", "MR_small_padded"],
+        "MR_small_RLE",
+        "MR_small_bigendian",
+        "MR_small_implicit",
+        "MR_small_jp2klossless",
+        "MR_small_jpeg_ls_lossless",
+        "MR_small_padded",
     ],
 )
 def test_pydicom_copies_of_one_picture_give_the_same_view(name):

@@ -358,8 +358,13 @@ def test_skipped_bad_files_are_listed():
     assert studies["views"].map(names).tolist() == [["a"], ["b"]]
     (message,) = (str(warning.message) for warning in caught)
     for text in (
-        *["3 files left out", "1 truncated or damaged", "1 without a StudyInstanceUID"],
-        *["1 without a PatientID", "IM7", "IM8", "IM9"],
+        "3 files left out",
+        "1 truncated or damaged",
+        "1 without a StudyInstanceUID",
+        "1 without a PatientID",
+        "IM7",
+        "IM8",
+        "IM9",
     ):
         assert text in message
     assert SECRET not in message

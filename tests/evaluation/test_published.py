@@ -256,8 +256,11 @@ def test_kappa_is_printed_with_undefined_interval(scores):
 
 def test_long_names_and_extreme_figures_fit_100_columns(scores):
     wide = scores.assign(
-        **{"study_type": "metacarpophalangeal joint of the left hand", "n": 1_234_567},
-        **{"kappa": -0.5, "kappa_low": -0.9, "kappa_high": -0.1},
+        study_type="metacarpophalangeal joint of the left hand",
+        n=1_234_567,
+        kappa=-0.5,
+        kappa_low=-0.9,
+        kappa_high=-0.1,
     )
     lines = format_scores(add_published(wide)).splitlines()
     assert max(map(len, lines)) <= 100

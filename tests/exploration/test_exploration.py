@@ -59,9 +59,20 @@ def test_counts_match_the_table(table):
     counts = explore_studies(table, read_images=False).counts
     hands = row(counts, split="train", study_type="XR_HAND")
     assert {**hands, "split": 0, "study_type": 0} == {
-        **{"split": 0, "study_type": 0, "patients": 2, "studies": 2, "normal": 1, "abnormal": 1},
-        **{"unlabelled": 0, "abnormal_share": 0.5, "views": 3, "normal_views": 1},
-        **{"abnormal_views": 2, "unlabelled_views": 0, "mean_views": 1.5, "max_views": 2},
+        "split": 0,
+        "study_type": 0,
+        "patients": 2,
+        "studies": 2,
+        "normal": 1,
+        "abnormal": 1,
+        "unlabelled": 0,
+        "abnormal_share": 0.5,
+        "views": 3,
+        "normal_views": 1,
+        "abnormal_views": 2,
+        "unlabelled_views": 0,
+        "mean_views": 1.5,
+        "max_views": 2,
     }
     assert row(counts, split="train", study_type=OVERALL)["patients"] == 2
 

@@ -29,9 +29,18 @@ from mura_skorch.metrics import (
 )
 
 COLUMNS = [
-    *("study_type", "level", "n", "n_abnormal", "tp", "fn", "fp", "tn"),
+    "study_type",
+    "level",
+    "n",
+    "n_abnormal",
+    "tp",
+    "fn",
+    "fp",
+    "tn",
     *(f"{name}{end}" for name in metrics.METRICS[:-1] for end in ("", "_low", "_high")),
-    *("ece", "caution", "undefined"),
+    "ece",
+    "caution",
+    "undefined",
 ]
 
 
@@ -229,11 +238,11 @@ def test_random_state_reproduces_the_interval():
     [
         ({"y_true": [0, 1, 2]}, "0 .normal. or 1 .abnormal., got 2 in row 2"),
         ({"y_true": [0, 1]}, "got lengths y_true 2, y_pred 3"),
-        ({"y_true": [0, 1, np.nan]}, "leave unlabelled studies out"),
+        ({"y_true": [0, 1, np.nan]}, "leave out unlabelled studies"),
         ({"y_true": pd.Series([0, 1, None], dtype="Int8")}, "got (nan|<NA>) in row 2"),
         ({"y_true": ["0", "1", "1"]}, "got .*'0'.* in row 0"),
         ({"y_true": [[0], [1], [1]]}, r"got shape \(3, 1\)"),
-        ({"y_pred": [0.1, 0.9, 0.4]}, "put a threshold to probabilities"),
+        ({"y_pred": [0.1, 0.9, 0.4]}, "apply a threshold to probabilities"),
         ({"groups": ["a", "b"], "method": "bootstrap"}, "groups 2"),
         ({"groups": ["a", None, "b"], "method": "bootstrap"}, "missing values, got one in row 1"),
         ({"method": "exact"}, "expected method to be one of"),
@@ -660,7 +669,7 @@ def test_scores_accept_columns_of_a_study_table():
         ({"groups": ["a"]}, "groups 1"),
         ({"y_true": [0, 1, 3]}, "got 3 in row 2"),
         ({"y_score": [0.1, np.nan, 0.3]}, "got nan in row 1"),
-        ({"y_score": [0.1, 0.2, 1.5]}, "got 1.5 in row 2; take predict_proba"),
+        ({"y_score": [0.1, 0.2, 1.5]}, "got 1.5 in row 2; pass probabilities"),
         ({"y_score": [-0.1, 0.2, 0.5]}, "got -0.1 in row 0"),
         ({"y_score": np.full((3, 2), 0.5)}, r"\[:, 1\]"),
         ({"study_type": ["a", None, "b"]}, "study_type without missing values"),

@@ -123,7 +123,10 @@ def test_all_texts_are_escaped():
     text = page(
         "{% call section(evil) %}{{ evil }}{{ table(frame, caption=evil) }}"
         "{{ figure(uri, alt=evil, caption=evil) }}{% endcall %}",
-        **{"title": EVIL, "note": EVIL, "evil": EVIL, "frame": frame},
+        title=EVIL,
+        note=EVIL,
+        evil=EVIL,
+        frame=frame,
         uri=bytes_uri(b"GIF89a", "image/gif"),
     )
     assert "<script" not in text

@@ -30,9 +30,18 @@ def test_report_writes_tables_figures_model_card_and_page(predictions, views, tm
     scores = write_report(tmp_path / "out", inputs, histories={"XR_HAND": HISTORY})
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert found == {
-        *("predictions.csv", "view_predictions.csv", "epochs.csv", "metrics.csv", "shortcuts.csv"),
-        *("kappa.png", "roc.png", "reliability.png", "training.png"),
-        *("model_card.md", "report.html", "report.json"),
+        "predictions.csv",
+        "view_predictions.csv",
+        "epochs.csv",
+        "metrics.csv",
+        "shortcuts.csv",
+        "kappa.png",
+        "roc.png",
+        "reliability.png",
+        "training.png",
+        "model_card.md",
+        "report.html",
+        "report.json",
     }
     assert scores["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "overall"]
     metrics = pd.read_csv(tmp_path / "out" / "metrics.csv")
@@ -237,7 +246,9 @@ def test_recalibration_is_reported_on_page_and_card(fitted, valid, tmp_path):
         write_report(tmp_path / name, inputs)
         for file in ("report.html", "model_card.md"):
             text = (tmp_path / name / file).read_text()
-            assert (f"multiplied by {local.slope_:.3g}, plus" in text) == (name == "local")
+            assert (
+                f"Recalibrated after training: slope {local.slope_:.3g} and intercept" in text
+            ) == (name == "local")
 
 
 def test_prior_correction_is_reported_as_recalibration(fitted, valid, tmp_path):
