@@ -77,7 +77,8 @@ def main(argv=None):
         else:
             args.out.mkdir(parents=True, exist_ok=True)
             found.predictions.to_csv(args.out / "predictions.csv", index=False)
-            found.view_predictions.to_csv(args.out / "view_predictions.csv", index=False)
+            if found.view_predictions is not None:
+                found.view_predictions.to_csv(args.out / "view_predictions.csv", index=False)
             print(f"No labels: no scores.\nPredictions: {args.out}/predictions.csv")
             run.log_folder(args.out, "report")
     if experiment_id is not None:

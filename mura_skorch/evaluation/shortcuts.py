@@ -185,7 +185,7 @@ def shortcut_alert(scores: pd.DataFrame) -> str | None:
         return None
     overall = rows["study_type"] == OVERALL
     candidates = rows[overall] if overall.any() else rows
-    worst = rows.loc[candidates["difference"].idxmin()]
+    worst = candidates.sort_values("difference", kind="stable").iloc[0]
     verdict = "is not clearly better than"
     if worst["difference_high"] < 0:
         verdict = "predicts worse than"
