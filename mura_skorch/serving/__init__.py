@@ -1,6 +1,6 @@
-"""Serving: a fitted estimator goes in, an MLflow model that answers over HTTP comes out.
+"""Serve fitted models over HTTP with MLflow.
 
-`docs/serving.md` shows the way from a fit to a request.
+`docs/serving.md` is the guide.
 """
 
 from mura_skorch.ensemble import load_model

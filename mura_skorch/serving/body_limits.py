@@ -1,117 +1,73 @@
-"""Bodies: MLflow's decorator of its handler goes in; one that reads no more than it may comes out.
+"""Limit how many bytes of request bodies are in memory."""
 
-MLflow reads a request of any size before it calls anything of ours. So the decorator in which its
-server handles errors, `mlflow.pyfunc.scoring_server._async_catch_mlflow_exception`, is wrapped when
-the model is loaded. There the clock of a request starts, too.
-"""
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 
-import asyncio
-from functools import wraps
-
-from mura_skorch.serving.deadlines import WAITING, Waiting
-from mura_skorch.serving.limits import Limits
 from mura_skorch.serving.requests import BadRequestError
 
-__all__ = ["read_within_limits"]
+__all__ = ["BodyReader", "ServerBusyError"]
 
-N_LARGEST = 4  # bodies of the largest size that are in memory at once
+N_LARGEST = 4  # bodies of the largest size that may be in memory at once
 
 
-def read_within_limits(server, limits: Limits) -> None:
-    """Let a server refuse what is too long without keeping it, and know who waits.
-
-    Parameters
-    ----------
-    server : module
-        ``mlflow.pyfunc.scoring_server``, before its ``init``.
-    limits : Limits
-    """
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
-
-    catch = getattr(server, "_async_catch_mlflow_exception", None)
-    if catch is None or hasattr(catch, "__wrapped__"):
-        return
-    reader = BodyReader(limits.n_bytes)
-
-    @wraps(catch)
-    def catching(handle):
-        @wraps(handle)
-        async def handle_within_limits(request):
-            waiting = Waiting(server.MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
-            WAITING.set(waiting)
-            parts: list[bytes] = []
-            watch = None
-            try:
-                await reader.read(request.receive, parts)
-                watch = asyncio.create_task(_watch(request.receive, waiting))
-                return await handle(type(request)(request.scope, _replay(*parts)))
-            except BadRequestError as error:
-                raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
-            except BlockingIOError as error:
-                raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from None
-            finally:
-                waiting.is_gone = True
-                reader.n_kept -= sum(map(len, parts))
-                if watch:
-                    watch.cancel()
-
-        return catch(handle_within_limits)
-
-    server._async_catch_mlflow_exception = catching
+class ServerBusyError(Exception):
+    """The bodies of all current requests are too large together."""
 
 
 class BodyReader:
-    """Reads bodies, and counts the bytes that all requests at hand keep."""
+    """Read request bodies up to a limit for each and a limit for all together.
 
-    def __init__(self, n_bytes):
-        self.n_bytes = n_bytes
-        self.n_kept = 0
+    Parameters
+    ----------
+    max_bytes : int
+        Limit of one body. All current ones together may hold `N_LARGEST` times as much.
 
-    async def read(self, receive, parts):
-        """Make the body the one element of a list; drop what is too much, but read it to its end.
+    Attributes
+    ----------
+    n_in_memory : int
+        Bytes of all bodies that are in use.
+    """
 
-        A client that still sends when it is answered would not see the answer.
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.n_in_memory = 0
+
+    @asynccontextmanager
+    async def read(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
+        """Give the complete body; its bytes count as in use until the block ends.
+
+        A body that is too large is received to its end but not stored: a client that is still
+        sending would not see the answer.
+
+        Raises
+        ------
+        BadRequestError
+            The body is larger than the limit of one.
+        ServerBusyError
+            All current bodies together are larger than their limit.
         """
-        n_bytes, is_full, more = 0, False, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise BadRequestError("expected a whole request, got a part of one")
-            part = message.get("body", b"")
-            more = message.get("more_body", False)
-            n_bytes += len(part)
-            is_full |= self.n_kept + len(part) > N_LARGEST * self.n_bytes
-            if n_bytes > self.n_bytes or is_full:
-                self.n_kept -= sum(map(len, parts))
-                parts.clear()
-            else:
-                self.n_kept += len(part)
-                parts.append(part)
-        if n_bytes > self.n_bytes:
-            raise BadRequestError(
-                f"expected a request of at most {self.n_bytes:,} bytes, got {n_bytes:,}: send the "
-                "studies in several requests"
-            )
-        if is_full:
-            raise BlockingIOError(
-                f"expected at most {N_LARGEST * self.n_bytes:,} bytes of all requests at once, "
-                "got more: ask again later"
-            )
-        parts[:] = [b"".join(parts)]
-
-
-async def _watch(receive, waiting):
-    """Note when a client hangs up."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    waiting.is_gone = True
-
-
-def _replay(body):
-    """Return what a request receives whose body is known."""
-
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
+        body, n_received, is_busy = bytearray(), 0, False
+        max_in_memory = N_LARGEST * self.max_bytes
+        try:
+            async for chunk in chunks:
+                n_received += len(chunk)
+                is_busy = is_busy or self.n_in_memory + len(chunk) > max_in_memory
+                if is_busy or n_received > self.max_bytes:
+                    self.n_in_memory -= len(body)
+                    body.clear()
+                else:
+                    self.n_in_memory += len(chunk)
+                    body += chunk
+            if n_received > self.max_bytes:
+                raise BadRequestError(
+                    f"expected a request of at most {self.max_bytes:,} bytes, got {n_received:,}; "
+                    "send the studies in several requests"
+                )
+            if is_busy:
+                raise ServerBusyError(
+                    f"expected at most {max_in_memory:,} bytes in all requests at once, got more; "
+                    "try again later"
+                )
+            yield body
+        finally:
+            self.n_in_memory -= len(body)

@@ -1,69 +1,80 @@
-"""Waiting: time and connection of a request go in; whether its answer is waited for comes out.
+"""Stop computing an answer when no client waits for it any more.
 
-MLflow answers 504 when its time is over, but a thread cannot be stopped from outside: what computes
-asks here, between images and between parts of a batch, whether to go on.
+A thread cannot be stopped from outside. The code that computes therefore calls `check_deadline`
+between images and between parts of a batch.
 """
 
 import math
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["WAITING", "GivenUpError", "Waiting", "check_waiting", "held"]
+__all__ = ["DEADLINE", "Deadline", "DeadlineError", "acquired_in_time", "check_deadline"]
 
 
-class GivenUpError(Exception):
-    """Nobody waits for the answer of this request any more."""
+class DeadlineError(Exception):
+    """The deadline of a request has passed, or its client has disconnected."""
 
 
-class Waiting:
-    """One client that waits.
+class Deadline:
+    """The time until which a client waits for its answer.
 
     Parameters
     ----------
     seconds : float
-        How long it waits from now on.
+        Counted from now.
 
     Attributes
     ----------
-    is_gone : bool
-        It has hung up, or has an answer.
+    is_cancelled : bool
+        The client has disconnected or has got an answer.
     """
 
     def __init__(self, seconds: float) -> None:
         self.end = time.monotonic() + seconds
-        self.is_gone = False
+        self.is_cancelled = False
 
     @property
-    def seconds(self) -> float:
-        """What is left of the time, 0 when the client is gone."""
-        return 0.0 if self.is_gone else max(self.end - time.monotonic(), 0.0)
+    def seconds_left(self) -> float:
+        """Seconds until the deadline, 0 when cancelled."""
+        return 0.0 if self.is_cancelled else max(self.end - time.monotonic(), 0.0)
 
 
-# Of the request at hand: `asyncio.to_thread` takes it along. A call from Python waits for ever.
-WAITING: ContextVar[Waiting] = ContextVar("WAITING", default=Waiting(math.inf))  # noqa: B039
+# The deadline of the current request; `asyncio.to_thread` copies it into the thread. None, as in a
+# call from Python, means no limit.
+DEADLINE: ContextVar[Deadline | None] = ContextVar("DEADLINE", default=None)
 
 
-def check_waiting() -> None:
-    """Give up the request at hand if nobody waits for its answer any more.
+def check_deadline() -> None:
+    """Stop the current request if its deadline has passed.
 
     Raises
     ------
-    GivenUpError
+    DeadlineError
     """
-    if not WAITING.get().seconds:
-        raise GivenUpError("expected an answer in time, got none: ask for fewer studies at once")
+    if not _seconds_left():
+        raise DeadlineError("expected an answer in time, got none; send fewer studies at once")
 
 
 @contextmanager
-def held(lock):
-    """Hold a lock or semaphore, once it is free, for as long as the answer is waited for."""
-    if not lock.acquire(timeout=min(WAITING.get().seconds, threading.TIMEOUT_MAX)):
-        check_waiting()
-        raise GivenUpError("expected a free core in time, got none: ask again later")
+def acquired_in_time(lock: "threading.Lock | threading.Semaphore") -> Iterator[None]:
+    """Hold a lock or semaphore; wait for it no longer than the deadline.
+
+    Raises
+    ------
+    DeadlineError
+    """
+    if not lock.acquire(timeout=min(_seconds_left(), threading.TIMEOUT_MAX)):
+        raise DeadlineError("expected a free core in time, got none; try again later")
     try:
-        check_waiting()
+        check_deadline()
         yield
     finally:
         lock.release()
+
+
+def _seconds_left():
+    deadline = DEADLINE.get()
+    return math.inf if deadline is None else deadline.seconds_left

@@ -1,4 +1,4 @@
-"""Images of a request: base64 texts go in, prepared views of studies in memory come out."""
+"""Decode the images of a request into prepared views in memory."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ from mura_skorch.data.dataset import StudyDataset
 from mura_skorch.data.image_size import count_pixels
 from mura_skorch.data.images import decode_view
 from mura_skorch.data.transforms import Prepare
-from mura_skorch.serving.deadlines import check_waiting, held
+from mura_skorch.serving.deadlines import acquired_in_time, check_deadline
 from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
 from mura_skorch.training.device import count_cores
@@ -28,31 +28,31 @@ from mura_skorch.utils.intensity import UnsuitableImageError
 
 __all__ = ["DecodedStudies", "decode_studies"]
 
-# First bytes of the files that are taken. Pillow knows many more formats, some of which start
-# other programs.
+# First bytes of the accepted formats. Pillow reads many more, some of them by starting other
+# programs.
 KINDS = {
     "PNG": lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"),
     "JPEG": lambda data: data.startswith(b"\xff\xd8\xff"),
     "DICOM": lambda data: data[128:132] == b"DICM",
 }
-LONGEST_PATH = 4096  # characters, as on Linux
-# More requests than cores would only hold more large images at once.
+LONGEST_PATH = 4096  # characters, the limit of Linux
+# Decoding more requests at once than there are cores would only take more memory.
 DECODERS = threading.BoundedSemaphore(count_cores())
 
 
 class DecodedStudies(Dataset):
-    """Studies whose views are in memory: whatever takes a study table for prediction takes them.
+    """Studies whose views are in memory; predictions accept them in place of a study table.
 
     Parameters
     ----------
     studies : DataFrame of n_studies rows
-        ``study_type``, "" where it is not known, and ``views``, tuples of names.
+        ``study_type``, "" where unknown, and ``views``, tuples of names.
     views : dict of int to list of ndarray
-        For each image size, the prepared views of all studies, in order.
+        For each image size, the prepared views of all studies in order.
     shapes : list of tuple of int
-        Height and width of every view before it was prepared, in order.
+        Height and width of each view before it was prepared, in order.
     notes : list of list of str
-        What is to say of the images of each study, such as that one is blank.
+        Remarks on the images of each study, such as that one is blank.
     """
 
     def __init__(self, studies, views, shapes, notes):
@@ -79,18 +79,19 @@ def decode_studies(
     root: Any = None,
     limits: Limits = DEFAULTS,
 ) -> DecodedStudies:
-    """Return the studies of a request with their views read and prepared.
+    """Return the studies of a request with their views decoded and prepared.
 
-    The headers of all files are read before the first is decoded, and one is decoded at a time.
+    The headers of all files are read before the first file is decoded. Files are decoded one at a
+    time.
 
     Parameters
     ----------
     rows : sequence of Row
         As `check_rows` returns them.
     sizes : collection of int
-        Image sizes of the classifiers that will see the views, in pixels.
+        Image sizes, in pixels, of the classifiers that will predict.
     root : path, optional
-        Folder below which a client may name files. None refuses every path.
+        Folder in which a client may name files. None refuses every path.
     limits : Limits
 
     Returns
@@ -100,10 +101,10 @@ def decode_studies(
     Raises
     ------
     BadRequestError
-        An image is no base64, a path that is refused, no readable PNG, JPEG or DICOM, or too
-        large, alone or together with the others.
-    GivenUpError
-        Nobody waits for the answer any more.
+        An image is not base64, is a path that is refused, is not a readable PNG, JPEG or DICOM
+        file, or is too large, alone or together with the others.
+    DeadlineError
+        The client no longer waits.
     """
     names = [
         tuple(f"image {k} of study {number}" for k in range(1, len(row.images) + 1))
@@ -117,19 +118,19 @@ def decode_studies(
     ]
     views: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
     shapes, n_pixels = [], 0
-    with held(DECODERS):
+    with acquired_in_time(DECODERS):
         for image, name, _ in named:
-            check_waiting()
-            n_pixels += _n_pixels(_bytes_of(image, name, root, limits), name, limits)
+            check_deadline()
+            n_pixels += _count_pixels(_read(image, name, root, limits), name, limits)
         if n_pixels > limits.total_pixels:
             raise BadRequestError(
                 f"expected at most {limits.total_pixels:,} pixels in all images of a request, got "
-                f"{n_pixels:,}: send the studies in several requests"
+                f"{n_pixels:,}; send the studies in several requests"
             )
         for image, name, its_notes in named:
-            check_waiting()
-            view, told = _view(_bytes_of(image, name, root, limits), name, limits)
-            its_notes.extend(told)
+            check_deadline()
+            view, view_notes = _decode(_read(image, name, root, limits), name, limits)
+            its_notes.extend(view_notes)
             shapes.append(view.shape)
             for size, prepared in views.items():
                 prepared.append(Prepare(size)(view))
@@ -138,48 +139,48 @@ def decode_studies(
     return DecodedStudies(table, views, shapes, notes)
 
 
-def _bytes_of(image: str, name: str, root: Any, limits: Limits) -> bytes:
-    """Return the bytes of a file that came as base64, as a data URL or, below a root, by name."""
+def _read(image: str, name: str, root: Any, limits: Limits) -> bytes:
+    """Return the bytes of a file sent as base64 or as a data URL, or named below the root."""
     if image.startswith("data:"):
         head, comma, text = image.partition(",")
         if not comma or not head.endswith(";base64"):
             raise BadRequestError(
-                f"expected {name} as base64, with or without data:image/png;base64, before it, "
+                f"expected {name} as base64, with or without data:image/png;base64, in front, "
                 "got another data URL"
             )
     else:
         text = image
     if _is_path(text):
-        return _file_below(root, text.removeprefix("file:"), name, limits)
+        return _read_file(root, text.removeprefix("file:"), name, limits)
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise BadRequestError(
-            f"expected {name} as the base64 of a whole file, got a text of {len(text):,} "
-            "characters that is none"
+            f"expected {name} as base64 of a complete file, got {len(text):,} characters that are "
+            "not base64"
         ) from None
     if not data:
-        raise BadRequestError(f"expected {name} as the base64 of a file, got an empty text")
+        raise BadRequestError(f"expected {name} as base64 of a file, got an empty string")
     return data
 
 
 def _is_path(text: str) -> bool:
-    """Return whether a text can only be meant as a path.
+    """Return whether a string can only be a path.
 
-    The alphabet of base64 has the slash, and a JPEG's begins with one, but neither dot nor colon,
-    backslash or tilde; and short texts with a slash are no image.
+    Base64 may contain a slash, and that of a JPEG begins with one. It contains no dot, colon,
+    backslash or tilde. A short string with a slash is not an image.
     """
     if len(text) > LONGEST_PATH:
         return False
     return bool(re.search(r"[.:\\~]", text)) or (len(text) < 60 and "/" in text)
 
 
-def _file_below(root: Any, path: str, name: str, limits: Limits) -> bytes:
-    """Return the bytes of a file that lies below the root once all links are followed."""
+def _read_file(root: Any, path: str, name: str, limits: Limits) -> bytes:
+    """Return the bytes of a file that is below the root after all links are followed."""
     if not root:
         raise BadRequestError(
-            f"expected {name} as the base64 of a file, got what looks like a path, which this "
-            "server does not open"
+            f"expected {name} as base64 of a file, got what looks like a path, which this server "
+            "does not open"
         )
     top = Path(root).resolve()
     try:
@@ -187,34 +188,34 @@ def _file_below(root: Any, path: str, name: str, limits: Limits) -> bytes:
         if file.is_relative_to(top) and file.is_file() and file.stat().st_size <= limits.n_bytes:
             return file.read_bytes()
     except (OSError, ValueError, RuntimeError):
-        pass  # the same answer, whatever is there: a client learns nothing of the disk
+        pass  # same answer for every reason, so that a client learns nothing about the disk
     raise BadRequestError(
         f"expected {name} as base64, or the name of a file of at most {limits.n_bytes:,} bytes "
-        "below this server's image folder, got a path that is neither"
+        "in this server's image folder, got a path that is neither"
     )
 
 
-def _n_pixels(data: bytes, name: str, limits: Limits) -> int:
-    """Return the number of pixels of an image, at most those of one, by its header."""
-    with _told(data, name, limits) as kind:
+def _count_pixels(data: bytes, name: str, limits: Limits) -> int:
+    """Return the number of pixels in an image according to its header, within the limit."""
+    with _described_errors(data, name, limits) as kind:
         n_pixels = count_pixels(data, kind)
     if n_pixels > limits.pixels:
         raise _too_large(name, limits)
     return n_pixels
 
 
-def _view(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, list[str]]:
-    """Return a view and what is to say of it."""
-    _n_pixels(data, name, limits)  # again: a file below the root may have changed
+def _decode(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, list[str]]:
+    """Return a view and remarks on it."""
+    _count_pixels(data, name, limits)  # again, because a file below the root may have changed
     notes: list[str] = []
-    with _told(data, name, limits):
+    with _described_errors(data, name, limits):
         view = decode_view(io.BytesIO(data), note=notes.append)
     return view, [f"{name}: {note}" for note in notes]
 
 
 @contextmanager
-def _told(data, name, limits):
-    """Give the kind of a file, and say in a sentence what is wrong with it."""
+def _described_errors(data, name, limits):
+    """Give the format of a file; raise all errors of the block in a sentence for the client."""
     kind = next((kind for kind, fits in KINDS.items() if fits(data)), None)
     if kind is None:
         raise BadRequestError(
@@ -230,15 +231,14 @@ def _told(data, name, limits):
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(name, limits) from None
-    except UnsuitableImageError as error:  # complete, but it cannot be shown
+    except UnsuitableImageError as error:  # complete, but it cannot be displayed
         raise BadRequestError(f"{name}: {error}") from None
     except Exception as error:
-        reason = "" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        reason = " ".join(reason.split())[:200]
-        raise BadRequestError(
-            f"expected {name} as a readable {kind} file, got a truncated or damaged one"
-            + (f" ({reason})" if reason else "")
-        ) from None
+        message = f"expected {name} as a readable {kind} file, got a truncated or damaged one"
+        reason = " ".join(str(error).split())[:200]
+        if reason and not isinstance(error, Image.UnidentifiedImageError):
+            message += f" ({reason})"
+        raise BadRequestError(message) from None
 
 
 def _too_large(name, limits):

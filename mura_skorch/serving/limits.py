@@ -1,4 +1,4 @@
-"""Limits: environment variables go in; the most that one request may hold comes out."""
+"""Limits on one request, read from environment variables."""
 
 import os
 from collections.abc import Mapping
@@ -10,29 +10,29 @@ PREFIX = "MURA_MAX_"
 
 
 class Limits(NamedTuple):
-    """The most that one request may hold; each has a variable, such as ``MURA_MAX_IMAGES``."""
+    """Limits on one request; each has a variable, such as ``MURA_MAX_IMAGES``."""
 
-    # More than the 64 studies of two or three views that a large request holds.
+    # A large request holds 64 studies of two or three views.
     images: int = 256
-    # The detectors of radiography deliver at most about 20.
+    # Detectors for radiography deliver at most about 20.
     image_megapixels: int = 40
     total_megapixels: int = 400
-    # MURA's 64 studies are a tenth of it as PNG, five raw DICOM files of 12 megapixels all of it.
+    # 64 studies of MURA take a tenth of it; five raw DICOM files of 12 megapixels take all of it.
     body_megabytes: int = 128
 
     @property
     def pixels(self) -> int:
-        """Pixels of one image."""
+        """Pixels in one image."""
         return self.image_megapixels * 10**6
 
     @property
     def total_pixels(self) -> int:
-        """Pixels of all images of a request together."""
+        """Pixels in all images of a request together."""
         return self.total_megapixels * 10**6
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of a request, and of a file that it names."""
+        """Bytes in a request, or in a file that it names."""
         return self.body_megabytes * 10**6
 
 
@@ -40,12 +40,16 @@ DEFAULTS = Limits()
 
 
 def read_limits(environment: Mapping[str, str] = os.environ) -> Limits:
-    """Return the limits of this process.
+    """Return the limits that the environment sets.
+
+    Parameters
+    ----------
+    environment : mapping of str to str, default=os.environ
 
     Raises
     ------
     ValueError
-        A variable holds no whole number above 0.
+        A variable is not a whole number above 0.
 
     Examples
     --------
@@ -58,8 +62,8 @@ def read_limits(environment: Mapping[str, str] = os.environ) -> Limits:
         if text := environment.get(variable, "").strip():
             if not (text.isascii() and text.isdigit() and int(text)):
                 raise ValueError(
-                    f"expected {variable} as a whole number above 0, got {text!r}; change it or "
-                    "take it out of the server's environment"
+                    f"expected {variable} as a whole number above 0, got {text!r}; change it in "
+                    "the server's environment or unset it"
                 )
             found[name] = int(text)
     return Limits(**found)

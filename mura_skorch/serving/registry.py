@@ -1,4 +1,4 @@
-"""Publishing: a fitted estimator goes in, an MLflow model with version and alias comes out."""
+"""Log fitted models to MLflow and register them."""
 
 import tempfile
 from contextlib import contextmanager
@@ -17,37 +17,38 @@ def log_model(
     alias: str | None = None,
     run_id: str | None = None,
 ) -> str:
-    """Log a fitted model to an MLflow run, so that MLflow can serve it, and register it.
+    """Log a fitted model to an MLflow run in a form that MLflow can serve, and register it.
 
-    The model that a fit itself has logged needs none of this to be served, and only
-    ``mlflow.register_model(f"runs:/{clf.run_id_}/model", "mura")`` to be registered. This is for
-    what became of it later: a recalibrated copy, an ensemble, a model from a folder.
+    Use it for models made after a fit: a recalibrated copy, an ensemble, a model from a folder. A
+    fit logs its own model; to register that one, call
+    ``mlflow.register_model(f"runs:/{clf.run_id_}/model", "mura")``.
 
     Parameters
     ----------
     clf : MuraClassifier or MuraEnsemble
         Fitted or loaded.
     name : str, default="model"
-        Artifact path in the run. One that the run has already is an error.
+        Artifact path in the run, which must not exist yet.
     registered_model_name : str, optional
-        Make it the next version of this registered model, which is made where it is missing.
+        Register it as the next version of this model, which is created if missing.
     alias : str, optional
-        Such as "champion": let ``models:/<registered_model_name>@<alias>`` mean this version.
+        Give the version this alias, such as "champion", so that
+        ``models:/<registered_model_name>@<alias>`` is its address.
     run_id : str, optional
-        Log into this run. None means the active run, or else a new one.
+        Run to log to. None means the active run, or a new one if there is none.
 
     Returns
     -------
     str
-        The model's address: ``models:/mura@champion``, ``models:/mura/3`` or ``runs:/...``, which
-        `load_model` and ``mlflow models serve -m`` take.
+        The model's address: ``models:/mura@champion``, ``models:/mura/3`` or ``runs:/...``.
+        `load_model` and ``mlflow models serve -m`` accept it.
 
     Raises
     ------
     ValueError
-        There is an alias without a name to register, or the run has artifacts of that name.
+        There is an alias but no model name, or the run has artifacts of that name already.
     MlflowException
-        The tracking server does not answer, or refuses.
+        The tracking server is unreachable or refuses.
 
     Examples
     --------
@@ -67,8 +68,8 @@ def log_model(
         save_mlmodel(clf, folder)
         if client.list_artifacts(run_id, name):
             raise ValueError(
-                f"expected a name that run {run_id} does not have yet, got {name!r}; pass another"
-                " name, or register what is there: "
+                f"expected a new artifact name in run {run_id}, got {name!r}, which exists; pass "
+                "another name, or register what is there: "
                 f'mlflow.register_model("runs:/{run_id}/{name}", ...)'
             )
         client.log_artifacts(run_id, folder, name)
@@ -86,7 +87,7 @@ def log_model(
 
 @contextmanager
 def _run(run_id, name, note):
-    """Give the id of the run to log into: the given one, the active one, or a new one."""
+    """Give the id of the run to log to: the given one, the active one, or a new one."""
     import mlflow
 
     active = mlflow.active_run()

@@ -1,4 +1,4 @@
-"""Answers: a model and studies in memory go in; one row for each study, fit for JSON, comes out."""
+"""Build the answer for each study of a request, ready for JSON."""
 
 import base64
 import io
@@ -7,33 +7,32 @@ import numpy as np
 from PIL import Image
 
 from mura_skorch.inspection.activation_maps import resize_map
-from mura_skorch.serving.deadlines import check_waiting
+from mura_skorch.serving.deadlines import check_deadline
 
-__all__ = ["FAILED", "answer", "compute", "give_up_between_parts", "image_sizes", "map_layer"]
+__all__ = ["answer", "compute", "image_sizes", "map_layer", "stop_between_batches"]
 
-FAILED = "the model failed on this request, and the reason is in the server's log"
-# Pixels of the longer side of a map; it has about 7 cells a side, so that more show nothing.
+# Pixels on the longer side of a map image. A map has about 7 cells a side: more would show nothing.
 LONGEST_SIDE = 1024
 
 
 def image_sizes(model):
-    """Return the sizes to which a model, or an ensemble's members, bring their views."""
+    """Return the image sizes, in pixels, of a model or of an ensemble's members."""
     return {net.get_params_for("dataset")["image_size"] for net in _members(model)}
 
 
-def give_up_between_parts(model):
-    """Let a model, before each part of a batch, ask whether its answer is still waited for."""
+def stop_between_batches(model):
+    """Make a model check the deadline of the request before each part of a batch."""
     for net in _members(model):
         network = getattr(net.module_, "network", net.module_)
-        network.register_forward_pre_hook(_ask)
+        network.register_forward_pre_hook(_check_deadline)
 
 
-def _ask(network, inputs):
-    check_waiting()
+def _check_deadline(network, inputs):
+    check_deadline()
 
 
 def compute(model, studies, *, activation_maps=False):
-    """Run studies through the network, all of an answer for which there is but one.
+    """Run studies through the network, which only one request may use at a time.
 
     Parameters
     ----------
@@ -42,44 +41,47 @@ def compute(model, studies, *, activation_maps=False):
     studies : DecodedStudies
         As `decode_studies` returns them.
     activation_maps : bool, default=False
-        Compute them, too. Costs a second pass.
+        Compute activation maps too, in a second pass.
 
     Returns
     -------
     proba : ndarray of shape (n_studies,), float32
-    view_proba : list of ndarray of shape (n_views,), float32
-        Both float64 of a recalibrated model.
+        float64 if the model is recalibrated.
+    view_proba : list of ndarray of shape (n_views,)
+        One array per study, of the same type.
     cams : list of ndarray of shape (n_views, h, w), float32, or None
+        Activation maps in logits; None if not asked for.
 
     Raises
     ------
     FloatingPointError
         A probability is NaN: the weights are damaged.
     """
-    proba, of_views = model.predict_with_views(studies)
+    proba, view_proba = model.predict_with_views(studies)
     if not np.isfinite(proba).all():  # NaN is not above the threshold: it would be called normal
         raise FloatingPointError(f"expected finite probabilities, got {proba[:, 1].tolist()}")
-    return proba[:, 1], of_views, model.localize(studies) if activation_maps else None
+    cams = model.localize(studies) if activation_maps else None
+    return proba[:, 1], view_proba, cams
 
 
-def answer(model, studies, proba, of_views, cams=None):
-    """Say what a client needs to know of each study.
+def answer(model, studies, proba, view_proba, cams=None):
+    """Return the answer for each study.
 
     Parameters
     ----------
     model : MuraClassifier or MuraEnsemble
         Fitted.
     studies : DecodedStudies
-    proba, of_views, cams
+    proba, view_proba, cams
         As `compute` returns them.
 
     Returns
     -------
     list of dict
-        For each study ``probability`` of abnormality, ``decision``, "abnormal" strictly above
-        ``threshold`` and else "normal", ``view_probabilities`` in the order of the images, and
-        ``note``, a caveat or None. With maps also ``activation_maps``, base64 PNGs, see
-        `map_layer`, and ``activation_map_limit``, where their colours end, in logits.
+        For each study ``probability`` of abnormality; ``decision``, "abnormal" strictly above
+        ``threshold`` and else "normal"; ``view_probabilities`` in the order of the images;
+        ``note``, a caveat or None. With maps also ``activation_maps``, base64 PNGs as of
+        `map_layer`, and ``activation_map_limit``, the end of their colour scale in logits.
     """
     threshold = float(model.threshold_)
     rows = [
@@ -90,17 +92,17 @@ def answer(model, studies, proba, of_views, cams=None):
             "view_probabilities": views.tolist(),
             "note": note,
         }
-        for p, views, note in zip(proba, of_views, _notes(model, studies), strict=True)
+        for p, views, note in zip(proba, view_proba, _notes(model, studies), strict=True)
     ]
     if cams is not None:
         shapes = iter(studies.shapes)
         for row, maps in zip(rows, cams, strict=True):
-            row |= _drawn(maps, shapes)
+            row.update(_encoded_maps(maps, shapes))
     return rows
 
 
 def map_layer(cam, shape, limit):
-    """Return a map as a see-through layer, in the colours of the report, to lay over its view.
+    """Return an activation map as a transparent layer over its view, in the report's colours.
 
     Parameters
     ----------
@@ -109,14 +111,14 @@ def map_layer(cam, shape, limit):
     shape : tuple of int
         Height and width of the view, in pixels.
     limit : float
-        Where the colours end, in logits, above 0.
+        End of the colour scale in logits, above 0.
 
     Returns
     -------
     ndarray of shape (H, W, 4), uint8
-        Vermillion adds to the logit of abnormality, sky blue takes from it; opacity grows with
-        the strength, from 0 to 191 of 255. Of a view with a side above `LONGEST_SIDE` it is
-        smaller, in the same proportions.
+        RGBA. Vermillion adds to the logit of abnormality, sky blue subtracts from it; opacity
+        grows with the absolute value, from 0 to 191 of 255. If a side of the view is longer than
+        `LONGEST_SIDE`, the layer is smaller, in the same proportions.
 
     Examples
     --------
@@ -135,8 +137,8 @@ def map_layer(cam, shape, limit):
     return table.astype(np.uint8)[level + most]
 
 
-def _drawn(cams, shapes):
-    """Return the maps of one study, all on one scale."""
+def _encoded_maps(cams, shapes):
+    """Return the maps of one study, all on one colour scale."""
     from mura_skorch.inspection.overlay import map_limit
 
     limit = map_limit(*cams)
@@ -145,7 +147,7 @@ def _drawn(cams, shapes):
 
 
 def _png(picture):
-    check_waiting()
+    check_deadline()
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
@@ -156,10 +158,13 @@ def _members(model):
 
 
 def _notes(model, studies):
-    """Return the caveats for each study: the model's, of its type and of its images."""
+    """Yield the note of each study: caveats of the model, the study type and the images."""
     seen = {name for net in _members(model) for name in net.study_types_}
-    for study_type, of_images in zip(studies.studies["study_type"], studies.notes, strict=True):
-        parts = [model.note_] if model.note_ else []
+    for study_type, image_notes in zip(studies.studies["study_type"], studies.notes, strict=True):
+        notes = []
+        if model.note_:
+            notes.append(model.note_)
         if study_type and study_type not in seen:
-            parts.append(f"training never saw {study_type[:60]}: nothing is known of the quality")
-        yield "; ".join([*parts, *of_images]) or None
+            notes.append(f"training never saw {study_type[:60]}: the quality is unknown")
+        notes.extend(image_notes)
+        yield "; ".join(notes) if notes else None

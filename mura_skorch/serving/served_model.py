@@ -1,4 +1,4 @@
-"""Served model: MLflow runs this file, which it keeps beside the weights, to load them."""
+"""Load the model of this folder: MLflow runs this file, which is saved next to the weights."""
 
 from pathlib import Path
 

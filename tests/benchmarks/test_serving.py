@@ -1,8 +1,10 @@
 """The served model, DenseNet-169 at 224 pixels: start-up, latency and throughput over HTTP."""
 
 import base64
+import contextlib
 import json
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,6 +81,22 @@ def test_latency_of_one_study(url, clf, table):
     against_predict_proba("one study a request", clf, table[:1], seconds)
     body = body_of(table[:1], activation_maps=True)
     add_row(f"{SERVED}: one study with maps, seconds", "", repeated(url, body, 9), None)
+
+
+def test_latency_after_clients_that_disconnect(url, table):
+    """The server stops computing for clients that are gone, so the next one hardly waits."""
+    one, many = body_of(table[:1]), body_of(table)
+    request = urllib.request.Request(url, many, {"Content-Type": "application/json"})
+    eight = 8 * min(repeated(url, many, 1))
+
+    def disconnect(_):
+        with contextlib.suppress(TimeoutError, urllib.error.URLError):
+            urllib.request.urlopen(request, timeout=eight / 16)  # while one is computed
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(disconnect, range(8)))
+    what = f"{SERVED}: one study after 8 clients with 64 disconnect"
+    assert add_row(what, "computing all 8", [seconds_of(url, one) / eight], 0.5, better=min) < 0.5
 
 
 def test_throughput_of_64_studies(url, clf, table):

@@ -55,7 +55,7 @@ def study(*images, **row):
     return {"dataframe_records": [{"images": list(images), **row}]}
 
 
-def post(url, body, content_type="application/json", timeout=60):
+def post(url, body, content_type="application/json", timeout=240):
     """Return status and body of an answer; bytes and iterables of bytes are sent as they are."""
     data = json.dumps(body).encode() if isinstance(body, dict | list) else body
     headers = {"Content-Type": content_type}

@@ -1,13 +1,9 @@
-"""What a request may cost the server: time, memory, lines of its log."""
+"""Limits on what a request may cost the server: time, memory, log lines."""
 
-import asyncio
 import base64
 import io
 import json
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,47 +14,15 @@ import pydicom
 import pytest
 from dicom_files import write_dicom
 from PIL import Image
-from served import NOTE, ROOT, at_most, encoded, picture, post, served, study, untrained
-from servers import served_model
+from served import NOTE, at_most, encoded, picture, post, served, study
 
-from mura_skorch.serving.body_limits import BodyReader
 from mura_skorch.serving.images import decode_studies
 from mura_skorch.serving.limits import Limits, read_limits
 from mura_skorch.serving.requests import BadRequestError, Row
 from mura_skorch.serving.responses import map_layer
-from mura_skorch.tracking.mlflow_model import save_mlmodel
+from tests.serving.conftest import MAX_BODY_MEGABYTES
 
-PATIENCE = 5  # seconds that the server takes for an answer
-LARGEST = 20_000_000  # bytes of a request
-
-
-@pytest.fixture(scope="module")
-def clf():
-    return untrained(0)
-
-
-@pytest.fixture(scope="module")
-def folder(clf, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("limits")
-    save_mlmodel(clf, folder / "model")
-    return folder
-
-
-def started(folder, name, *options, **environment):
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return served_model(folder / "model", folder / name, *options, **environment)
-
-
-@pytest.fixture(scope="module")
-def server(folder):
-    """A server of no patience and short requests."""
-    with started(folder, "log", "-t", str(PATIENCE), MURA_MAX_BODY_MEGABYTES="20") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def url(server):
-    return f"{server.url}/invocations"
+LARGEST = MAX_BODY_MEGABYTES * 10**6  # bytes of a request
 
 
 def refused(url, body, content_type="application/json"):
@@ -72,49 +36,11 @@ def refused(url, body, content_type="application/json"):
     return message
 
 
-# --- time ------------------------------------------------------------------------------------
-
-LONG = study(*[picture()] * 256) | {"params": {"activation_maps": True}}
-
-
-def answers_soon(url):
-    begin = time.perf_counter()
-    status, answer = post(url, study(picture()))
-    assert status == 200, answer
-    return time.perf_counter() - begin < PATIENCE
-
-
-def test_requests_whose_time_is_over_do_not_keep_the_server_busy(server, url):
-    with ThreadPoolExecutor(24) as pool:
-        status = {status for status, _ in pool.map(lambda _: post(url, LONG), range(24))}
-    assert 504 in status
-    assert status <= {200, 504}
-    assert answers_soon(url)
-    assert "gave up a request" in server.log.read_text()
-    assert "Traceback" not in server.log.read_text()
-
-
-def test_compressed_dicom_within_its_limits_is_served(url):
-    uid = pydicom.uid
-    for syntax in (uid.JPEG2000Lossless, uid.RLELossless, uid.DeflatedExplicitVRLittleEndian):
-        served(url, study(base64.b64encode(dicom(syntax=syntax)).decode())["dataframe_records"])
-
-
-def test_clients_that_hang_up_do_not_keep_the_server_busy(server, url):
-    before = server.log.read_text().count("gave up a request")
-
-    def hang_up(_):
-        with pytest.raises((TimeoutError, urllib.error.URLError)):
-            post(url, LONG, timeout=0.5)
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(hang_up, range(6)))
-    assert answers_soon(url)
-    assert server.log.read_text().count("gave up a request") > before
+# --- time and memory -------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_two_hundred_clients_at_once_get_their_own_answers(clf, folder, tmp_path):
+def test_two_hundred_clients_at_once_get_their_own_answers(clf, url, tmp_path):
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"image{number}.png" for number in range(200)]
     for path in paths:
@@ -123,14 +49,10 @@ def test_two_hundred_clients_at_once_get_their_own_answers(clf, folder, tmp_path
     table = pd.DataFrame({"study_type": "XR_WRIST", "views": [(str(path),) for path in paths]})
     expected = clf.predict_proba(table)[:, 1]
     assert len(np.unique(expected.round(4))) > 100  # another study's answer would be noticed
-    with started(folder, "crowd") as server, ThreadPoolExecutor(200) as pool:
-        url = f"{server.url}/invocations"
+    with ThreadPoolExecutor(200) as pool:
         answers = list(pool.map(lambda path: served(url, [{"images": [encoded(path)]}]), paths))
     assert [len(answer) for answer in answers] == [1] * 200
     assert np.abs([row["probability"] for (row,) in answers] - expected).max() < 1e-5
-
-
-# --- memory ----------------------------------------------------------------------------------
 
 
 def png(width, height, *chunks):
@@ -191,6 +113,12 @@ BOMBS = {
 }  # fmt: skip
 
 
+def test_compressed_dicom_within_its_limits_is_served(url):
+    uid = pydicom.uid
+    for syntax in (uid.JPEG2000Lossless, uid.RLELossless, uid.DeflatedExplicitVRLittleEndian):
+        served(url, study(base64.b64encode(dicom(syntax=syntax)).decode())["dataframe_records"])
+
+
 @pytest.mark.parametrize("name", BOMBS)
 def test_image_bombs_are_refused_before_they_take_memory(server, url, name):
     data, expected = BOMBS[name]
@@ -198,7 +126,7 @@ def test_image_bombs_are_refused_before_they_take_memory(server, url, name):
         assert expected in refused(url, study(base64.b64encode(data).decode()))
 
 
-def test_requests_that_are_too_long_are_refused_and_not_kept(server, url):
+def test_requests_that_are_too_long_are_refused_and_not_stored(server, url):
     too_long = f"expected a request of at most {LARGEST:,} bytes, got 400,000,000"
     with at_most(server, megabytes=100):
         assert too_long in refused(url, bytes(400_000_000))
@@ -208,28 +136,7 @@ def test_requests_that_are_too_long_are_refused_and_not_kept(server, url):
     assert status == 200
 
 
-def test_request_beyond_what_all_may_keep_at_once_is_told_to_come_again():
-    def read(reader, text):
-        messages = iter([{"body": text[:3], "more_body": True}, {"body": text[3:]}])
-
-        async def receive():
-            return {"type": "http.request", **next(messages)}
-
-        parts: list[bytes] = []
-        asyncio.run(reader.read(receive, parts))
-        return parts
-
-    reader = BodyReader(8)
-    kept = [read(reader, b"12345678") for _ in range(4)]
-    assert kept == [[b"12345678"]] * 4
-    with pytest.raises(BlockingIOError, match="at most 32 bytes of all requests at once"):
-        read(reader, b"1234")
-    assert reader.n_kept == 32
-    reader.n_kept -= 8  # one has its answer
-    assert read(reader, b"1234") == [b"1234"]
-
-
-def test_files_that_are_too_long_are_refused_as_those_of_no_file(tmp_path):
+def test_files_that_are_too_long_are_refused_like_missing_ones(tmp_path):
     (tmp_path / "long.png").write_bytes(base64.b64decode(picture()) + bytes(1_000_000))
     row = Row(["long.png"], None)
     assert decode_studies([row], {32}, root=tmp_path).shapes == [(64, 64)]
@@ -245,7 +152,7 @@ def test_maps_of_large_views_are_small_and_so_is_their_memory(server, url):
     assert Image.open(io.BytesIO(base64.b64decode(text))).size == (1024, 512)
 
 
-def test_small_map_is_the_large_one_made_smaller():
+def test_map_of_a_large_view_is_that_of_a_smaller_one():
     cam = np.random.default_rng(0).normal(size=(7, 7)).astype(np.float32)
     as_it_is, smaller = (map_layer(cam, shape, 2.0) for shape in ((1024, 512), (4096, 2048)))
     assert np.array_equal(as_it_is, smaller)
@@ -259,7 +166,7 @@ def test_limits_are_read_from_the_environment():
             read_limits({"MURA_MAX_IMAGES": wrong})
 
 
-# --- words -----------------------------------------------------------------------------------
+# --- headers and log -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -269,18 +176,18 @@ def test_limits_are_read_from_the_environment():
         "Application/JSON ; odata=verbose; charset=Utf-8", "application/json; charset=us-ascii",
     ],
 )  # fmt: skip
-def test_json_in_utf_8_is_served_however_its_header_says_so(url, content_type):
+def test_every_spelling_of_json_in_utf_8_is_accepted(url, content_type):
     status, answer = post(url, study(picture()), content_type)
     assert status == 200, answer
 
 
 @pytest.mark.parametrize("charset", ["latin-1", '"utf-16"', "nothing-known"])
-def test_other_charsets_are_400_in_one_sentence(url, charset):
+def test_other_charsets_are_refused_in_one_sentence(url, charset):
     content_type = f"application/json; charset={charset}"
     assert "the charset of application/json as utf-8" in refused(url, b"{}", content_type)
 
 
-def test_log_repeats_nothing_of_a_request_and_has_no_stack_of_a_bad_one(server, url):
+def test_log_has_neither_parts_of_a_request_nor_a_stack_trace(server, url):
     forged = 'x\nINFO:     127.0.0.1:9 - "POST /forged HTTP/1.1" 200 OK' + "y" * 10_000
     before = len(server.log.read_text())
     row = study(picture(), **{forged: 1, "\ud800": "\udfff"})

@@ -1,15 +1,16 @@
 import base64
 import io
 import json
-import os
-import subprocess
-import sys
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mlflow
+import mlflow.cli
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from dicom_files import write_dicom
 from PIL import Image
 from served import (
@@ -23,7 +24,6 @@ from served import (
     study,
     untrained,
 )
-from servers import served_model
 
 from mura_skorch import MuraClassifier, MuraEnsemble
 from mura_skorch.data import read_view
@@ -35,43 +35,27 @@ from mura_skorch.tracking.mlflow_model import save_mlmodel
 
 
 @pytest.fixture(scope="module")
-def clf():
-    return untrained(0)
-
-
-@pytest.fixture(scope="module")
 def ensemble(clf):
     other = untrained(1, image_size=48)
     other.study_types_ = ["XR_WRIST"]
     return MuraEnsemble.of([clf, other], threshold=0.4)
 
 
-@pytest.fixture(scope="module")
-def champion(mlflow_store, clf):
-    return log_model(clf, registered_model_name="mura", alias="champion")
-
-
-@pytest.fixture(scope="module")
-def table(studies):
-    """Eight studies of both types."""
-    return studies[studies.split == "valid"].iloc[::2]
-
-
 # --- an MLflow model -------------------------------------------------------------------------
 
 
 def test_logged_model_is_registered_under_its_alias_and_loads_bit_equal(champion, clf, table):
-    assert champion == "models:/mura@champion"
+    assert champion == "models:/wrists@champion"
     assert np.array_equal(load_model(champion).predict_proba(table), clf.predict_proba(table))
     assert np.array_equal(
         MuraClassifier.load(champion).predict_proba(table), clf.predict_proba(table)
     )
-    version = mlflow.MlflowClient().get_model_version_by_alias("mura", "champion")
+    version = mlflow.MlflowClient().get_model_version_by_alias("wrists", "champion")
     assert version.description == NOTE
     assert mlflow.get_run(version.run_id).data.tags["note"] == NOTE
 
 
-def test_model_holds_code_weights_and_text_but_no_pickle_and_no_path(clf, tmp_path):
+def test_saved_model_holds_no_pickle_and_no_path(clf, tmp_path):
     save_mlmodel(clf, tmp_path / "model")
     files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {
@@ -86,7 +70,7 @@ def test_model_holds_code_weights_and_text_but_no_pickle_and_no_path(clf, tmp_pa
     assert "python_model" not in flavor
 
 
-def test_model_of_a_fit_is_served_as_it_is(clf, table, tmp_path):
+def test_model_of_a_fit_is_served_unchanged(clf, table, tmp_path):
     save_mlmodel(clf, tmp_path)  # what a fit logs
     with mlflow.start_run() as run:
         mlflow.log_artifacts(tmp_path, "model")
@@ -107,7 +91,7 @@ def test_calibrated_model_answers_in_double_precision(clf, table, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:training never saw")
-def test_ensemble_answers_as_it_predicts(ensemble, table):
+def test_ensemble_answers_with_its_predictions(ensemble, table):
     served = mlflow.pyfunc.load_model(log_model(ensemble, "ensemble"))
     answers = served.predict(pd.DataFrame(requested(table)), params={"activation_maps": True})
     assert np.array_equal(np.float32(answers["probability"]), ensemble.predict_proba(table)[:, 1])
@@ -120,17 +104,17 @@ def test_ensemble_answers_as_it_predicts(ensemble, table):
 
 
 @pytest.mark.filterwarnings("ignore:training never saw")
-def test_study_and_view_probabilities_of_one_pass_are_those_of_two(clf, ensemble, table):
+def test_one_pass_gives_the_study_and_view_probabilities_of_two(clf, ensemble, table):
     for model in (clf, ensemble):
         proba, of_views = model.predict_with_views(table)
         assert np.array_equal(proba, model.predict_proba(table))
         assert all(map(np.array_equal, of_views, model.predict_view_proba(table)))
 
 
-def test_alias_without_a_name_and_a_name_twice_in_a_run_are_refused(clf, champion):
+def test_alias_without_a_model_name_and_an_artifact_that_exists_are_refused(clf, champion):
     with pytest.raises(ValueError, match="an alias belongs to a registered model"):
         log_model(clf, alias="champion")
-    run_id = mlflow.MlflowClient().get_model_version_by_alias("mura", "champion").run_id
+    run_id = mlflow.MlflowClient().get_model_version_by_alias("wrists", "champion").run_id
     with pytest.raises(ValueError, match="pass another name, or register what is there"):
         log_model(clf, run_id=run_id)
 
@@ -138,21 +122,7 @@ def test_alias_without_a_name_and_a_name_twice_in_a_run_are_refused(clf, champio
 # --- over HTTP -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def server(champion, tmp_path_factory):
-    """A running ``mlflow models serve``."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    # one thread as here: bits depend on it
-    with served_model(champion, log, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def url(server):
-    return f"{server.url}/invocations"
-
-
-def test_served_batch_is_predict_proba_bit_for_bit(url, clf, table):
+def test_served_batch_equals_predict_proba_bit_for_bit(url, clf, table):
     rows = served(url, requested(table))
     assert np.array_equal(
         np.float32([row["probability"] for row in rows]), clf.predict_proba(table)[:, 1]
@@ -168,7 +138,7 @@ def test_served_batch_is_predict_proba_bit_for_bit(url, clf, table):
     assert {row["note"] for row in rows} == {NOTE}
 
 
-def test_single_studies_in_either_format_answer_within_rounding(url, clf, table):
+def test_single_studies_in_both_formats_agree_within_rounding(url, clf, table):
     expected = clf.predict_proba(table)[:, 1]
     for row, p in zip(requested(table), expected, strict=True):
         (one,) = served(url, [row])
@@ -179,7 +149,7 @@ def test_single_studies_in_either_format_answer_within_rounding(url, clf, table)
     assert answer["predictions"] == served(url, [{"images": row["images"]}])
 
 
-def test_requests_at_the_same_time_do_not_mix(url, table):
+def test_concurrent_requests_do_not_mix(url, table):
     rows = requested(table)
     alone = [served(url, [row], activation_maps=True) for row in rows]
     with ThreadPoolExecutor(4) as pool:
@@ -204,7 +174,7 @@ def test_activation_maps_are_layers_of_the_size_of_their_views(url, clf, table):
     assert "activation_maps" not in served(url, requested(table.iloc[[1]]))[0]
 
 
-def test_data_urls_wrapped_base64_and_jpeg_are_taken(url, table):
+def test_data_urls_wrapped_base64_and_jpeg_are_accepted(url, table):
     image = requested(table)[0]["images"][0]
     file = io.BytesIO()
     Image.fromarray(read_view(table.iloc[0].views[0])).save(file, "JPEG", quality=95)
@@ -216,7 +186,7 @@ def test_data_urls_wrapped_base64_and_jpeg_are_taken(url, table):
     assert last == pytest.approx(first, abs=0.2)
 
 
-def test_dicom_is_taken_in_the_place_of_an_image(url, table, tmp_path):
+def test_dicom_is_accepted_as_an_image(url, table, tmp_path):
     path = table["views"].iloc[0][0]
     dicom = write_dicom(tmp_path / "view", read_view(path), WindowCenter=128, WindowWidth=256)
     by_dicom, by_png = served(url, [{"images": [encoded(dicom)]}, {"images": [encoded(path)]}])
@@ -240,7 +210,7 @@ def test_blank_image_is_answered_with_a_note(url, table):
     assert second["note"].startswith(f"{NOTE}; image 2 of study 2: all of its 81 pixels")
 
 
-def test_dicom_that_cannot_be_shown_is_no_damaged_one(tmp_path):
+def test_dicom_that_cannot_be_displayed_is_not_called_damaged(tmp_path):
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     write_dicom(tmp_path / "v", pixels, RescaleSlope=0, RescaleIntercept=0)
     with pytest.raises(
@@ -251,7 +221,7 @@ def test_dicom_that_cannot_be_shown_is_no_damaged_one(tmp_path):
 
 
 BAD = {
-    "no JSON": (b'{"dataframe_records": [}', r"got another text \(Expecting value, character 23\)"),
+    "no JSON": (b'{"dataframe_records": [}', r"got other text \(Expecting value, character 23\)"),
     "nothing": (b"", "got nothing"),
     "no UTF-8": (b"\xff\xfe", "expected JSON in UTF-8"),
     "deep JSON": (b"[" * 100_000, "nested too deep"),
@@ -274,10 +244,10 @@ BAD = {
     "no images": ({"dataframe_records": [{"image": ["x"]}]}, 'got the columns "image"'),
     "null": ({"dataframe_records": [{"images": None}]}, "got null"),
     "empty list": (study(), "at least one image in study 1"),
-    "one text": ({"dataframe_records": [{"images": "x"}]}, "got a single text"),
-    "null among images": (study(None), "image 1 of study 1 as a base64 text, got null"),
-    "no base64": (study("abc!"), "that is none"),
-    "empty text": (study(""), "got an empty text"),
+    "one text": ({"dataframe_records": [{"images": "x"}]}, "got a single string"),
+    "null among images": (study(None), "image 1 of study 1 as a base64 string, got null"),
+    "no base64": (study("abc!"), "that are not base64"),
+    "empty text": (study(""), "got an empty string"),
     "no image": (study("aGVsbG8gd29ybGQ="), "as a PNG, JPEG or DICOM file, got 11 bytes"),
     "a GIF": (study(base64.b64encode(b"GIF89a" + bytes(99)).decode()), "of another kind"),
     "a truncated PNG": (study(picture(until=-40)), "readable PNG file, got a truncated"),
@@ -297,7 +267,7 @@ BAD = {
     "a relative path": (study("../image1.png"), "looks like a path"),
     "a file URL": (study("file:///etc/passwd"), "looks like a path"),
     "a web address": (study("https://example.com/a.png"), "looks like a path"),
-    "a number as type": (study(picture(), study_type=3), "study_type of study 1 as a text"),
+    "a number as type": (study(picture(), study_type=3), "study_type of study 1 as a string"),
     "a word as parameter": (study("x") | {"params": {"activation_maps": "yes"}}, "true or false"),
     "a wrong parameter": (study("x") | {"params": {"maps": True}}, "no params but activation_maps"),
     "a list of parameters": (study("x") | {"params": [1]}, "params as an object"),
@@ -305,7 +275,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_requests_are_400_in_one_sentence(url, name):
+def test_bad_requests_are_refused_in_one_sentence(url, name):
     body, expected = BAD[name]
     status, answer = post(url, body)
     assert status == 400
@@ -319,7 +289,7 @@ def test_bad_requests_are_400_in_one_sentence(url, name):
     assert "stack" not in json.dumps(answer)
 
 
-def test_other_content_types_are_400_in_one_sentence(url):
+def test_other_content_types_are_refused_in_one_sentence(url):
     for content_type in ("text/csv", "application/vnd.apache.parquet", "", "text/plain"):
         status, answer = post(url, b"images\nx", content_type)
         assert (status, answer["message"].split(",")[0]) == (
@@ -327,14 +297,14 @@ def test_other_content_types_are_400_in_one_sentence(url):
         )  # fmt: skip
 
 
-def test_server_goes_on_after_bad_requests(url, table):
+def test_server_works_after_bad_requests(url, table):
     row = requested(table)[0]
     before = served(url, [row])
     post(url, study(picture(size=(10_000, 10_000))))
     assert served(url, [row]) == before
 
 
-def test_probability_that_is_no_number_is_a_failure_and_not_normal(clf, tmp_path):
+def test_nan_probability_is_a_failure_and_not_normal(clf, tmp_path):
     save_mlmodel(clf, tmp_path)
     pyfunc = mlflow.pyfunc.load_model(tmp_path)
     pyfunc.unwrap_python_model().model.module_.network.classifier.bias.data[:] = np.nan
@@ -342,7 +312,7 @@ def test_probability_that_is_no_number_is_a_failure_and_not_normal(clf, tmp_path
         pyfunc.predict(pd.DataFrame({"images": [[picture()]]}))
 
 
-def test_failure_of_the_model_is_told_without_its_stack(clf, tmp_path, caplog):
+def test_failure_of_the_model_is_reported_without_its_stack_trace(clf, tmp_path, caplog):
     save_mlmodel(clf, tmp_path)
     pyfunc = mlflow.pyfunc.load_model(tmp_path)
     pyfunc.unwrap_python_model().model.module_.network = None
@@ -353,16 +323,11 @@ def test_failure_of_the_model_is_told_without_its_stack(clf, tmp_path, caplog):
     assert "Traceback" in caplog.text  # the server's log has it
 
 
-@pytest.mark.slow
 def test_mlflow_models_predict_answers_the_example_of_the_model(champion, tmp_path):
     folder = mlflow.artifacts.download_artifacts(champion)
-    command = [
-        sys.executable, "-m", "mlflow", "models", "predict", "-m", champion,
-        "-i", f"{folder}/serving_input_example.json", "-t", "json", "--env-manager", "local",
-        "-o", str(tmp_path / "answer.json"),
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    words = ["models", "predict", "-m", champion, "-i", f"{folder}/serving_input_example.json"]
+    words += ["-t", "json", "--env-manager", "local", "-o", str(tmp_path / "answer.json")]
+    CliRunner().invoke(mlflow.cli.cli, words, catch_exceptions=False)
     (row,) = json.loads((tmp_path / "answer.json").read_text())["predictions"]
     assert 0 <= row["probability"] <= 1
     assert row["note"] == NOTE
@@ -381,7 +346,7 @@ def root(tmp_path):
     return tmp_path / "root"
 
 
-def test_paths_below_a_configured_root_are_read(root):
+def test_paths_in_a_configured_root_are_read(root):
     for path in ("deep/image1.png", "deep/../deep/image1.png", "file:deep/image1.png",
                  f"{root}/deep/image1.png"):  # fmt: skip
         decoded = decode_studies([Row([path], None)], {32}, root=root)
@@ -392,24 +357,16 @@ def test_paths_below_a_configured_root_are_read(root):
     "path",
     ["../outside.png", "link.png", "/etc/passwd", "nothing.png", "file:deep", "a\0.png"],
 )
-def test_paths_that_leave_the_root_are_refused_as_those_of_no_file(root, path):
+def test_paths_that_leave_the_root_are_refused_like_missing_ones(root, path):
     with pytest.raises(BadRequestError, match="got a path that is neither"):
         decode_studies([Row([path], None)], {32}, root=root)
 
 
-# --- the page --------------------------------------------------------------------------------
+# --- the guide -------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_python_of_the_serving_page_runs_as_it_stands(tmp_path):
-    blocks = (ROOT / "docs" / "serving.md").read_text().split("```python\n")[1:]
-    code = "\n".join(block.split("```")[0] for block in blocks)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it, of another store
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr
-    assert (tmp_path / "request.json").is_file()
+def test_code_of_the_serving_page_runs():
+    page = (ROOT / "docs" / "serving.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec("\n".join(blocks), {})
+    assert Path("request.json").is_file()

@@ -53,6 +53,21 @@ def test_folder_becomes_a_study_table_in_under_ten_lines(studies):
     assert all(Path(view).is_absolute() for view in checked["views"].explode())
 
 
+def test_one_folder_per_accession_becomes_a_study_table(labels):
+    root = Path("my_hospital").resolve()
+    labels["study"] = labels["patient"] + labels["study"]  # as unique as an accession number
+    for folder in sorted(root.glob("*/*")):
+        folder.rename(root / f"{folder.parent.name}{folder.name}")
+    labels.to_csv("labels.csv", index=False)
+    names = {"pd": pd, "root": root}
+    exec(BLOCKS[1], names)
+    checked, _ = check_studies(names["studies"])
+    assert checked["study"].tolist() == labels["study"].tolist()
+    assert checked["patient"].tolist() == labels["patient"].tolist()
+    assert checked["views"].map(len).tolist()[:3] == [1, 2, 3]
+    assert all(view.parents[1] == root for view in map(Path, checked["views"].explode()))
+
+
 def test_labels_from_a_spreadsheet_give_the_same_table(labels, studies):
     names = {"pd": pd, "root": None}
     exec(BLOCKS[0], names)
@@ -60,7 +75,7 @@ def test_labels_from_a_spreadsheet_give_the_same_table(labels, studies):
     words = words.rename(columns={"label": "Label ", "patient": "Patient"})
     text = words.to_csv(index=False, sep=";") + ";;;\n"
     Path("labels.csv").write_text(text, encoding="utf-8-sig")
-    exec(BLOCKS[1] + BLOCKS[0].splitlines()[-2] + "\n" + BLOCKS[0].splitlines()[-1], names)
+    exec(BLOCKS[2] + BLOCKS[0].splitlines()[-2] + "\n" + BLOCKS[0].splitlines()[-1], names)
     pd.testing.assert_frame_equal(names["studies"][studies.columns], studies)
 
 
@@ -73,7 +88,7 @@ def test_documented_table_is_fitted_and_predicted(studies):
 
 
 def test_documented_names_exist():
-    for block in BLOCKS[2:]:
+    for block in BLOCKS[3:]:
         for line in block.splitlines():
             if line.startswith("from "):
                 exec(line, {})
