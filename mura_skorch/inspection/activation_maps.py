@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from mura_skorch.data.images import read_view
-from mura_skorch.data.unreadable import with_gaps
+from mura_skorch.data.unreadable import insert_nan
 
 __all__ = ["localize", "peak_in_box", "peak_of", "resize_map", "view_map"]
 
@@ -81,7 +81,7 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
             features = caught.pop(0).float().relu()
             maps.extend((features * weight).sum(dim=1).cpu().numpy())
     parts = np.split(np.stack(maps), np.cumsum(dataset.n_views)[:-1])
-    return with_gaps(parts, None if dataset is studies else getattr(dataset, "bad_views", None))
+    return insert_nan(parts, None if dataset is studies else getattr(dataset, "bad_views", None))
 
 
 def view_map(clf: Any, study: pd.Series, number: int = 1) -> tuple[np.ndarray, np.ndarray]:
