@@ -232,7 +232,7 @@ def as_split(given: Any) -> Callable[..., tuple[Any, Any]] | None:
         return ValidStudies(given if isinstance(given, pd.DataFrame) else studies_of(given))
     if isinstance(given, type):
         raise TypeError(
-            f"expected an instance as train_split, got the class {given.__name__}; {remedy}"
+            f"expected train_split as an instance, got the class {given.__name__}; {remedy}"
         )
     if callable(given):
         return given
