@@ -309,7 +309,7 @@ def _problem(file: Path, shape: tuple[int, ...], fingerprint: str) -> str | None
         return "is truncated or not a cache"
     if about.get("fingerprint") != fingerprint:
         return "is of images that have changed since"
-    if about["checksum"] != _join_checksums(zlib.crc32(view) for view in views):
+    if about["checksum"] != _join_checksums(map(zlib.crc32, np.asarray(views))):
         return "is damaged"
     return None
 

@@ -47,6 +47,7 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 # Enough to hide the delay of a network disk; on a local disk the number makes no difference.
 _N_THREADS = 8
+_N_TOGETHER = 256  # files that a thread checks at a time
 
 
 def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.ndarray:
@@ -202,12 +203,14 @@ def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) 
       no/such/image1.png: expected an image file, got no such file. ...
     """
     paths = list(dict.fromkeys(paths))
+    ignore_warnings_of(_TIFF_HEADERS)
     errors = map_in_threads(
         _check_file,
         paths,
         desc="check files",
         unit="file",
         n_threads=_N_THREADS,
+        chunksize=_N_TOGETHER,
         leave=False,
         delay=1.0,
     )
@@ -242,7 +245,6 @@ def image_format(path: str | os.PathLike[str]) -> tuple[str | None, str]:
 
 def _check_file(path: str | os.PathLike[str]) -> Exception | None:
     """Return what is wrong with a file, or None."""
-    ignore_warnings_of(_TIFF_HEADERS)
     try:
         with open(path, "rb") as file:
             if is_dicom(file):

@@ -37,7 +37,7 @@ LONGEST_NAME = 200  # characters of a name in a message
 # Threads hide the delay of a network disk. A local disk is faster without them.
 N_THREADS = 8
 SLOW = 1e-4  # seconds per file above which threads are used
-N_TIMED = 256  # files that are timed together
+N_TIMED = 256  # files that are timed, or read by a thread, together
 SAMPLE = 4096  # bytes read at the start, the middle and the end of a file
 
 
@@ -371,6 +371,7 @@ def _map_files(function: Callable[[str], T], paths: list[str]) -> list[T]:
                 desc="compare files",
                 unit="file",
                 n_threads=N_THREADS,
+                chunksize=N_TIMED,
                 leave=False,
                 delay=1.0,
             )

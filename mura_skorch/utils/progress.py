@@ -26,6 +26,7 @@ def map_in_threads(
     items: Collection[Item],
     *,
     n_threads: int | None = None,
+    chunksize: int = 1,
     **options: Any,
 ) -> list[Result]:
     """Return the results of a function for all items, computed in threads, with a progress bar.
@@ -41,6 +42,8 @@ def map_in_threads(
         Its arguments.
     n_threads : int or None, default=None
         None is the default of `concurrent.futures.ThreadPoolExecutor`.
+    chunksize : int, default=1
+        Smallest number of items that a thread takes at a time; more for calls of microseconds.
     **options
         As of `progress_bar`: ``desc`` and ``unit``, for example.
 
@@ -52,7 +55,7 @@ def map_in_threads(
     # tqdm's thread_map makes a task of every item, and importing it warns in notebooks that lack
     # ipywidgets.
     items = list(items)
-    size = max(1, len(items) // N_TASKS)
+    size = max(chunksize, len(items) // N_TASKS)
     tasks = [items[start : start + size] for start in range(0, len(items), size)]
     is_stopped = threading.Event()
 
