@@ -176,9 +176,12 @@ def test_no_call_starts_after_an_error(n_items):
     assert len(started) <= 4
 
 
-def test_threads_return_results_in_the_order_of_the_items():
+@pytest.mark.parametrize("chunksize", [1, 7, 10_000])
+def test_threads_return_results_in_the_order_of_the_items(chunksize):
     for n_items in (0, 1, 1025, 5000):
-        found = map_in_threads(str, range(n_items), desc="numbers", unit="number")
+        found = map_in_threads(
+            str, range(n_items), chunksize=chunksize, desc="numbers", unit="number"
+        )
         assert found == [str(number) for number in range(n_items)]
 
 
