@@ -89,8 +89,8 @@ class StudyDenseNet(nn.Module):
             range(SMALLEST), True, lo=image_size, key=lambda size: _takes(cls.build_network, size)
         )
         raise ValueError(
-            f"expected dataset__image_size of {least} pixels or more, as the network of "
-            f"{cls.__name__} needs, got {image_size}; raise it"
+            f"expected dataset__image_size of {least} pixels or more, the smallest that "
+            f"{cls.__name__} takes, got {image_size}; raise it"
         )
 
     def forward(
