@@ -22,7 +22,13 @@ from mura_skorch.calibration.threshold_mixin import OperatingPointMixin, probabi
 from mura_skorch.callbacks.best_weights import BestWeights
 from mura_skorch.callbacks.defaults import training_callbacks
 from mura_skorch.data.collate import StudyCollate
-from mura_skorch.data.dataset import StudyDataset, base_of, is_cached, studies_of
+from mura_skorch.data.dataset import (
+    StudyDataset,
+    base_of,
+    is_cached,
+    prepare_views,
+    studies_of,
+)
 from mura_skorch.data.images import check_views
 from mura_skorch.data.splits import (
     PatientSplit,
@@ -32,7 +38,12 @@ from mura_skorch.data.splits import (
     check_no_shared_patient,
 )
 from mura_skorch.data.transforms import Augment
-from mura_skorch.data.unreadable import check_none_lost, count_bad_views, tell_bad_views, with_gaps
+from mura_skorch.data.unreadable import (
+    check_none_lost,
+    collect_unreadable,
+    insert_nan,
+    warn_unreadable,
+)
 from mura_skorch.inspection.activation_maps import localize
 from mura_skorch.models.densenet import StudyDenseNet
 from mura_skorch.models.losses import StudyTypeBCE
@@ -105,7 +116,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         Height and width of a prepared view in pixels.
     dataset__cache : path or None, default=None
         Folder in which prepared views are kept, so that no image is decoded twice; None keeps
-        none. See `mura_skorch.data.ViewCache`.
+        none. See `mura_skorch.data.CachedViews`.
     optimizer : class or str, default=torch.optim.Adam
         As in the paper, with torch's betas (0.9, 0.999). A name such as "AdamW" is that of a class
         in `torch.optim`. Optimizers that evaluate a batch several times, such as LBFGS, are
@@ -202,8 +213,8 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         brings the best weights back; a second one stops at once. SIGTERM ends the program with
         code 143, its MLflow run as KILLED.
     bad_views_ : DataFrame or None
-        The views that the last fit left out, see `mura_skorch.data.leave_out`; None where it
-        was to raise.
+        The views that the last fit left out, see `mura_skorch.data.drop_unreadable`; None where
+        it was to raise.
 
     References
     ----------
@@ -496,7 +507,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         """Return one array per study of what was made of all views."""
         ends = studies_of(dataset)["views"].map(len).cumsum().to_numpy()
         bad_views = None if dataset is X else getattr(dataset, "bad_views", None)
-        return with_gaps(np.split(of_views, ends[:-1]), bad_views)
+        return insert_nan(np.split(of_views, ends[:-1]), bad_views)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return class activation maps of every view: where its logit comes from.
@@ -616,7 +627,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     def get_dataset(self, X: Any, y: ArrayLike | None = None) -> Any:
         """Return the studies of a checked table, their types coded as in training."""
         if is_dataset(X):  # one of studies in memory is made for each classifier
-            return X.dataset_for(self) if hasattr(X, "dataset_for") else X
+            return prepare_views(X.dataset_for(self) if hasattr(X, "dataset_for") else X)
         X, y = check_studies(X, y)
         unseen = sorted(set(X["study_type"]) - set(self.study_types_))
         if unseen:
@@ -628,14 +639,14 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         dataset = self._dataset_of(X, y)
         if self.on_bad_view != "raise":
             check_none_lost(dataset.bad_views)
-            tell_bad_views(dataset.bad_views)
+            warn_unreadable(dataset.bad_views)
         return dataset
 
     def _dataset_of(self, X, y):
         settings = self.get_params_for("dataset")
         if self.on_bad_view != "raise":  # datasets of one's own need not know of it
             settings["on_bad_view"] = self.on_bad_view
-        return self.dataset(X, y, study_types=self.study_types_, **settings)
+        return prepare_views(self.dataset(X, y, study_types=self.study_types_, **settings))
 
     def get_split_datasets(
         self, X: Any, y: ArrayLike | None = None, **fit_params: Any
@@ -650,10 +661,10 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
                 f"expected validation data to choose the threshold by {self.threshold!r} on, got "
                 "none; pass a number, or a train_split"
             )
-        parts = [train] if valid is None else [train, valid]
+        parts = [prepare_views(part) for part in (train, valid) if part is not None]
         self.bad_views_ = None
         if self.on_bad_view != "raise":
-            self.bad_views_ = count_bad_views(map(base_of, parts), self.max_bad_share)
+            self.bad_views_ = collect_unreadable(map(base_of, parts), self.max_bad_share)
         if valid is not None:
             check_no_shared_patient(train, valid)
             self._check_never_trained_on(valid)

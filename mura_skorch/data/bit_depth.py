@@ -1,4 +1,4 @@
-"""Read the grey values of image files whose samples are deeper than 8 bits, or signed."""
+"""Read image files whose samples are signed or have more than 8 bits."""
 
 import struct
 import zlib
@@ -15,9 +15,9 @@ __all__ = ["check_deep", "check_size", "read_deep"]
 Load = Callable[[bytes, str], Image.Image]
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
-# What Pillow's zip decoder takes for the upper and the lower byte of each sample of a PNG, by the
-# colour type. It has none for grey with alpha, whose two samples are as many bytes as RGBA of 8
-# bits, and are filtered alike.
+# Raw modes of Pillow's zip decoder for the upper and the lower byte of each sample of a PNG, by
+# colour type. It has none for grey with alpha. Its two samples have as many bytes as RGBA of 8
+# bits, and the same filters.
 _PNG_RAW_MODES = {
     2: ("RGB", ["RGB;16B", "RGB;16L"]),
     4: ("RGBA", ["RGBA"]),
@@ -48,33 +48,33 @@ _REMEDY = "Save it as greyscale of 16 bits or less, or drop its study from the t
 
 
 def read_deep(file: BinaryIO, load: Load) -> tuple[np.ndarray, int] | None:
-    """Return the grey values of a file in full depth, None where Pillow reads all there is.
+    """Return the grey values of a file in full depth, or None if Pillow reads them all.
 
     Parameters
     ----------
     file : binary file
-        At its start, where it is left.
+        At its start, also afterwards.
     load : callable
-        Opens and decodes the bytes of a file that Pillow knows under the given name.
+        Decodes the bytes of a file, given Pillow's name of its format.
 
     Returns
     -------
     values : ndarray of shape (H, W), integer or float
-        On any scale; transparent pixels are over black.
+        On any scale; transparent pixels are laid over black.
     orientation : int
         As in EXIF; 1 is upright.
 
     Raises
     ------
     UnsuitableImageError
-        The file has a layout that is not read.
+        The file has an unsupported layout.
     ValueError, OSError
         It is truncated or damaged.
 
     Notes
     -----
-    Pillow's own decoders are used on the same compressed bytes under another header: to them, a
-    TIFF of three 16-bit samples is one of a single 8-bit sample that is six times as wide.
+    Pillow decodes the same compressed bytes under a different header. A TIFF of three 16-bit
+    samples, for example, becomes one of a single 8-bit sample that is six times as wide.
     """
     start = _start(file)
     if start.startswith(PNG_START) and len(start) == 32:
@@ -89,24 +89,24 @@ def read_deep(file: BinaryIO, load: Load) -> tuple[np.ndarray, int] | None:
 
 
 def check_deep(file: BinaryIO) -> bool:
-    """Refuse layouts that are not read, by the header of a file.
+    """Refuse files with an unsupported layout, by their header.
 
     Parameters
     ----------
     file : binary file
-        At its start, where it is left.
+        At its start, also afterwards.
 
     Returns
     -------
     bool
-        Whether the file is a TIFF of signed or deep samples, which Pillow may not know.
+        Whether the file is a TIFF of signed or deep samples, which Pillow may not recognise.
 
     Raises
     ------
     UnsuitableImageError
-        The file has a layout that is not read.
+        The file has an unsupported layout.
     PIL.Image.DecompressionBombError
-        Such a TIFF is too large.
+        Such a TIFF has too many pixels.
     """
     start = _start(file)
     if start.startswith(_TIFF_STARTS):
@@ -119,10 +119,10 @@ def check_deep(file: BinaryIO) -> bool:
 def check_size(width: int, height: int) -> None:
     """Raise `PIL.Image.DecompressionBombError` above ``PIL.Image.MAX_IMAGE_PIXELS``.
 
-    No pixels at all are a ValueError.
+    Raise ValueError if there are no pixels at all.
     """
     if width < 1 or height < 1:
-        raise ValueError("its header tells of no pixels")
+        raise ValueError("its header says that it has no pixels")
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise Image.DecompressionBombError(f"{width} x {height} pixels")
@@ -169,7 +169,7 @@ def _read_png(file: BinaryIO) -> tuple[np.ndarray, int]:
 
 
 def _png_chunks(data: bytes) -> dict[bytes, bytes]:
-    """Return the chunks of a PNG by their type, those of one type joined."""
+    """Return the chunks of a PNG by type; those of one type are joined."""
     chunks: dict[bytes, bytearray] = {}
     place = len(PNG_START)
     while place + 8 <= len(data):
@@ -188,7 +188,7 @@ def _png_chunks(data: bytes) -> dict[bytes, bytes]:
 
 
 def _deep_tags(file: BinaryIO) -> dict[int, Any] | None:
-    """Return the tags of a TIFF whose samples Pillow does not read as they are, None of others."""
+    """Return the tags of a TIFF whose samples Pillow does not read exactly, else None."""
     start = file.read(16)
     try:
         found = TiffImagePlugin.ImageFileDirectory_v2(_tiff_header(start))
@@ -205,7 +205,7 @@ def _deep_tags(file: BinaryIO) -> dict[int, Any] | None:
         if n_samples == 1 and predictor == 3 and start[:2] == b"II":
             return None
         width, height = int(tags[_WIDTH]), int(tags[_HEIGHT])
-    except Exception:  # a damaged header, of which Pillow will say what is wrong
+    except Exception:  # a damaged header: Pillow will say what is wrong
         return None
     finally:
         file.seek(0)
@@ -241,7 +241,7 @@ def _read_tiff(file: BinaryIO, tags: dict[int, Any], load: Load) -> tuple[np.nda
     grey = samples[..., 0] if n_colours == 1 else luma(samples[..., :3])
     if tags[_PHOTOMETRIC] == 0:  # white is zero
         grey = grey.max() - grey.astype(np.float64)
-    # Pillow, too, takes a sample that nobody describes for alpha.
+    # Like Pillow, treat an undescribed sample as alpha.
     if tags[_SAMPLES] > n_colours and (*tags.get(_EXTRA, ()), _ALPHA)[0] == _ALPHA:
         grey = _over_black(grey, samples[..., n_colours])
     return grey, tags.get(_ORIENTATION, 1)
@@ -281,13 +281,13 @@ def _tiff_header(data: bytes) -> bytes:
 
 
 def _with_tags(data: bytes, tags: dict[int, Any]) -> bytes:
-    """Return a TIFF of the same strips or tiles, with another directory at its end."""
+    """Return a TIFF of the same strips or tiles, with a new directory at its end."""
     order, is_big = "<" if data[:2] == b"II" else ">", len(_tiff_header(data)) == 16
     place, count, size = ("Q", "Q", 8) if is_big else ("I", "H", 4)
     data += bytes(-len(data) % 8)
     start = struct.pack(order + place, len(data))
     data = data[:size] + start + data[2 * size :]
-    # Values that do not fit into their entry follow the directory.
+    # Values that do not fit into their entry are stored after the directory.
     behind = len(data) + struct.calcsize(f"<{count}{place}") + len(tags) * (4 + 2 * size)
     entries, rest = b"", b""
     for tag in sorted(tags):
@@ -327,14 +327,14 @@ def _read_ppm(file: BinaryIO, load: Load) -> tuple[np.ndarray, int] | None:
             while end < len(data) and data[end : end + 1].isdigit():
                 end += 1
             if end == place or end - place > 9:
-                return None  # damaged, as Pillow will say
+                return None  # damaged: Pillow will say so
             tokens.append((place, data[place:end]))
             place = end
     if len(tokens) < 3 or int(tokens[2][1]) <= 255:
         return None
     width, height = int(tokens[0][1]), int(tokens[1][1])
     (start, old_width), _, (end, old_maximum) = tokens
-    # With this maximum, Pillow does not scale and round.
+    # With this maximum, Pillow neither scales nor rounds.
     grey = b"%s%s%d%s65535%s" % (
         b"P2" if data[:2] == b"P3" else b"P5",
         data[2:start],
@@ -347,7 +347,7 @@ def _read_ppm(file: BinaryIO, load: Load) -> tuple[np.ndarray, int] | None:
 
 
 def _check_jpeg_2000(file: BinaryIO) -> None:
-    """Refuse several components of more than 8 bits, of which Pillow drops the lower ones."""
+    """Refuse several components of more than 8 bits: Pillow drops the lower bits."""
     data = file.read(2**20)
     file.seek(0)
     place = data.find(_SIZ)
@@ -366,10 +366,10 @@ def _check_jpeg_2000(file: BinaryIO) -> None:
 
 
 def _over_black(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lay transparent pixels over black, on a scale that the alpha widens."""
+    """Lay transparent pixels over black, by multiplying with alpha."""
     low, high = alpha.min(), alpha.max()
     if low == high and high > 0:
-        return grey  # equally opaque everywhere, which no scaling shows
-    # The product of two integers of 16 bits fits into int64, one of 32 may not.
+        return grey  # equally opaque everywhere: stretching removes the factor
+    # The product of two 16-bit integers fits into int64, that of 32-bit integers may not.
     kind = np.int64 if alpha.dtype.kind == "u" and alpha.dtype.itemsize <= 2 else np.float64
     return grey.astype(kind) * alpha.astype(kind)

@@ -1,224 +1,361 @@
-"""Cache: image paths and their preparation go in, one memory-mapped file of views comes out."""
+"""Store prepared views on disk, so that no image is decoded twice.
+
+A cache is a NumPy file, ``224px-<hash>.npy``, and a JSON file of the same name that describes it.
+The hash stands for the paths, the transform and the rules by which files are read.
+"""
 
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from numpy.lib import format as npy
 
 from mura_skorch.data.images import READING, read_view
+from mura_skorch.data.unreadable import find_unreadable
+from mura_skorch.utils.atomic import write_text
 from mura_skorch.utils.intensity import ViewNotes
-from mura_skorch.utils.progress import progress_bar
+from mura_skorch.utils.progress import map_in_threads
 
-__all__ = ["ViewCache", "remembered"]
+__all__ = ["CacheFile", "cached_unreadable", "fill_cache", "list_caches", "remove_caches"]
 
-HEADER_BYTES = 512  # a line of JSON, padded; the pixels start behind it
-FORMAT = "mura_skorch views 1"  # another layout of the file gets another number
-BLOCK = 256  # views that are prepared, written and checked at a time
+FORMAT = 1  # raise it when the description or the checksum changes
+UNREADABLE = "unreadable-"  # first part of the names of the lists of unreadable views
+UNFINISHED = ".unfinished"
+LOCK = ".lock"
+# Names of the files that are listed, so that no other file of the folder is ever removed.
+OWN_NAME = re.compile(r"(\d+px-[0-9a-f]{24}\.npy(\.unfinished)?|unreadable-[0-9a-f]{24}\.json)")
 
 
-class ViewCache:
-    """Prepared views of a table in one file, filled at the first use and shared by all processes.
+def fill_cache(folder: str | os.PathLike[str], paths: Iterable[str], transform: Any) -> Path:
+    """Return the cache file of some images, filled if there is no valid one.
 
     Parameters
     ----------
     folder : path
-        Made where it is missing. Holds one file per table and preparation.
-    paths : sequence of str
+        Created if it does not exist. Holds one cache per list of images and transform.
+    paths : iterable of str
         Image files, in the order of the views.
-    prepare : Prepare
-        What is done to each view; its ``repr`` and `image_size` are part of the file's name.
+    transform : Prepare
+        Applied to each view. Its ``repr`` and ``image_size`` identify it.
 
-    Attributes
-    ----------
-    file : Path
-        The cache's file.
-    views : memmap of shape (n_views, image_size, image_size), uint8
-        Read-only; pages are read as they are needed and shared between processes.
+    Returns
+    -------
+    Path
+        A NumPy file of shape (n_views, image_size, image_size), uint8.
 
     Raises
     ------
     OSError
-        If the disk has too little room; says how much is needed and how much is free.
+        The disk has too little room; the message says how much is needed and how much is free.
     FileNotFoundError, ValueError
-        If an image cannot be read; names it.
+        An image cannot be read; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        An image has changed since, or the cache is damaged: it is filled again.
 
     Notes
     -----
-    The file's name stands for the paths, the preparation and the rules by which files are read; its
-    header holds a digest of the
-    images' sizes and times of change, and a checksum of the pixels. A file whose images have
-    changed, or that is damaged, is filled again. It is written under another name and renamed when
-    it is whole and on the disk. A second process waits for the first.
+    The cache is written under another name and renamed when it is complete and on the disk. A
+    second process waits for the first. Each use checks a fingerprint of the images, their sizes
+    and times of change, and a checksum of the pixels.
     """
-
-    def __init__(self, folder: str | os.PathLike[str], paths: Iterable[str], prepare: Any) -> None:
-        paths = list(paths)
-        self.shape = (len(paths), prepare.image_size, prepare.image_size)
-        folder = Path(folder).expanduser().resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        rules = f"{READING} {prepare!r}".encode()
-        name = hashlib.sha256(rules + b"\0".join(map(os.fsencode, paths)))
-        self.file = folder / f"{prepare.image_size}px-{name.hexdigest()[:24]}.views"
-        with FileLock(f"{self.file}.lock"):
-            state = _state_of(paths)
-            if not self._is_whole(state):
-                self._fill(paths, prepare, state)
-        self.views = self._open()
-
-    def __getstate__(self):
-        """Leave the pixels out: another process opens the file."""
-        return {name: value for name, value in vars(self).items() if name != "views"}
-
-    def __setstate__(self, state):
-        vars(self).update(state)
-        self.views = self._open()
-
-    def _open(self):
-        return np.memmap(self.file, np.uint8, mode="r", offset=HEADER_BYTES, shape=self.shape)
-
-    def _is_whole(self, state):
-        """Return whether the file is there, of these images as they are now, and undamaged."""
-        if not self.file.is_file():
-            return False
-        header, reason = _read_header(self.file), None
-        expected = HEADER_BYTES + int(np.prod(self.shape))
-        if header is None or self.file.stat().st_size != expected:
-            reason = "is truncated or no cache"
-        elif header["state"] != state:
-            reason = "is of images that have changed since"
-        elif header["checksum"] != _checksum(self._open()):
-            reason = "is damaged"
-        if reason:
-            warnings.warn(f"{self.file} {reason}; it is filled again", stacklevel=4)
-        return reason is None
-
-    def _fill(self, paths, prepare, state):
-        """Prepare all views into a new file, and give it its name once it is whole."""
-        needed = HEADER_BYTES + int(np.prod(self.shape))
-        free = shutil.disk_usage(self.file.parent).free
-        if needed > free:
-            raise _no_room(self.file, needed, free)
-        draft = self.file.with_suffix(f".{os.getpid()}")
-        try:
-            with draft.open("wb") as file:
-                file.write(b" " * HEADER_BYTES)
-                checksum = _write_views(file, paths, prepare)
-                header = {"format": FORMAT, "state": state, "checksum": checksum}
-                file.seek(0)
-                file.write(json.dumps(header).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.file)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                free = shutil.disk_usage(self.file.parent).free
-                raise _no_room(self.file, needed, free) from error
-            raise
-        finally:
-            draft.unlink(missing_ok=True)
+    paths = list(paths)
+    settings = {"format": FORMAT, "reading_rules": READING, "transform": repr(transform)}
+    folder = _make_folder(folder)
+    file = folder / f"{transform.image_size}px-{_hash_of(paths, settings)}.npy"
+    shape = (len(paths), transform.image_size, transform.image_size)
+    with FileLock(f"{file}{LOCK}"):
+        fingerprint = _fingerprint(paths)
+        if file.is_file():
+            problem = _problem(file, shape, fingerprint)
+            if problem is None:
+                os.utime(_description_of(file))  # when it was last used
+                return file
+            warnings.warn(f"{file} {problem}; it is filled again", stacklevel=2)
+        checksum = _write_views(file, paths, transform, shape)
+        description = settings | {
+            "image_size": transform.image_size,
+            "n_views": len(paths),
+            "fingerprint": fingerprint,
+            "checksum": checksum,
+            "paths": [os.fspath(path) for path in paths],
+        }
+        write_text(_description_of(file), json.dumps(description, indent=1))
+    return file
 
 
-def remembered(
-    folder: str | os.PathLike[str],
-    paths: Iterable[str],
-    find: Callable[[list[str]], dict[str, str]],
-) -> dict[str, str]:
-    """Return what is found of images, kept in a file until one of them changes.
+def cached_unreadable(folder: str | os.PathLike[str], paths: Iterable[str]) -> dict[str, str]:
+    """Return the views that cannot be read, from a file that is valid until an image changes.
 
     Parameters
     ----------
     folder : path
-        Made where it is missing.
+        Folder of caches, created if it does not exist.
     paths : iterable of str
         Image files.
-    find : callable
-        Returns texts by path, such as `mura_skorch.data.find_bad_views`.
 
     Returns
     -------
     dict of str to str
+        As `mura_skorch.data.find_unreadable` returns it.
     """
     paths = list(paths)
+    name = _hash_of(paths, {"format": FORMAT, "reading_rules": READING})
+    file = _make_folder(folder) / f"{UNREADABLE}{name}.json"
+    with FileLock(f"{file}{LOCK}"):
+        fingerprint = _fingerprint(paths)
+        known = _read_json(file)
+        if known.get("fingerprint") == fingerprint and isinstance(known.get("reasons"), dict):
+            os.utime(file)
+            return known["reasons"]
+        reasons = find_unreadable(paths)
+        found = {"fingerprint": fingerprint, "reasons": reasons, "paths": list(map(str, paths))}
+        write_text(file, json.dumps(found, indent=1))
+    return reasons
+
+
+# ---------------------------------------------------------- list and remove files
+
+
+@dataclass(frozen=True)
+class CacheFile:
+    """A cache in a folder.
+
+    Attributes
+    ----------
+    file : Path
+        The NumPy file, or the list of unreadable views.
+    n_bytes : int
+        Size on disk, with its description.
+    n_views : int or None
+        Number of views; None if it is not known.
+    last_used : float
+        Seconds since 1970.
+    problem : str or None
+        Why it will not be used again: "images have changed", "images are gone", "unfinished",
+        "damaged" or "other reading rules". None if it can be used.
+    """
+
+    file: Path
+    n_bytes: int
+    n_views: int | None
+    last_used: float
+    problem: str | None
+
+
+def list_caches(folder: str | os.PathLike[str]) -> list[CacheFile]:
+    """Return the caches in a folder, the one used last first.
+
+    Parameters
+    ----------
+    folder : path
+        Folder that was passed as ``dataset__cache``.
+
+    Returns
+    -------
+    list of CacheFile
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"expected a folder of caches, got {folder}, which is none; pass the folder that was "
+            "used as dataset__cache"
+        )
+    files = [file for file in folder.iterdir() if OWN_NAME.fullmatch(file.name)]
+    return sorted(map(_describe, files), key=lambda cache: -cache.last_used)
+
+
+def remove_caches(
+    folder: str | os.PathLike[str], *, unused_days: float | None = None, all_files: bool = False
+) -> list[CacheFile]:
+    """Remove the caches of a folder that will not be used again.
+
+    Parameters
+    ----------
+    folder : path
+        Folder that was passed as ``dataset__cache``.
+    unused_days : float or None, default=None
+        Also remove caches that were not used for this many days.
+    all_files : bool, default=False
+        Remove every cache.
+
+    Returns
+    -------
+    list of CacheFile
+        What was removed. A cache that another process is filling stays.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    """
+    removed = []
+    for cache in list_caches(folder):
+        is_old = unused_days is not None and time.time() - cache.last_used > unused_days * 86400
+        if not (all_files or is_old or cache.problem):
+            continue
+        with _lock_if_free(cache.file) as is_free:
+            if is_free:
+                cache.file.unlink(missing_ok=True)
+                _description_of(cache.file).unlink(missing_ok=True)
+                removed.append(cache)
+    return removed
+
+
+@contextmanager
+def _lock_if_free(file: Path) -> Iterator[bool]:
+    """Give whether no other process holds a cache, and hold it."""
+    lock = FileLock(f"{str(file).removesuffix(UNFINISHED)}{LOCK}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _describe(file: Path) -> CacheFile:
+    description = _description_of(file)
+    about = _read_json(description)
+    paths = about.get("paths")
+    used = description if description.is_file() else file
+    n_bytes = sum(part.stat().st_size for part in {file, description} if part.is_file())
+    n_views = len(paths) if isinstance(paths, list) else None
+    return CacheFile(file, n_bytes, n_views, used.stat().st_mtime, _why_unused(file, about, paths))
+
+
+def _why_unused(file: Path, about: dict[str, Any], paths: Any) -> str | None:
+    if file.suffix == UNFINISHED:
+        return "unfinished"
+    if not isinstance(paths, list):
+        return "damaged"
+    if about.get("reading_rules", READING) != READING or about.get("format", FORMAT) != FORMAT:
+        return "other reading rules"
+    if not any(map(os.path.exists, paths)):
+        return "images are gone"
+    return None if about.get("fingerprint") == _fingerprint(paths) else "images have changed"
+
+
+# ------------------------------------------------------------------- the files
+
+
+def _make_folder(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    rules = f"{READING} ".encode()
-    name = hashlib.sha256(rules + b"\0".join(map(os.fsencode, paths))).hexdigest()[:24]
-    file = folder / f"{find.__name__}-{name}.json"
-    with FileLock(f"{file}.lock"):
-        state = _state_of(paths)
-        try:
-            known = json.loads(file.read_text("utf-8"))
-            if known["state"] == state:
-                return dict(known["found"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # not there, of another state, or damaged: it is made again
-        found = find(paths)
-        draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps({"state": state, "found": found}), "utf-8")
-        draft.replace(file)
-    return found
+    return folder
 
 
-def _write_views(file, paths, prepare):
-    """Write the prepared views in order, and return their checksum."""
-    notes = ViewNotes()
-
-    def prepared(path):
-        return prepare(read_view(path, note=notes))
-
-    checksum = 0
-    bar = progress_bar(len(paths), desc="cache", unit="view")
-    # Threads suffice: decoding and scaling release the lock.
-    with bar, ThreadPoolExecutor() as pool:
-        for start in range(0, len(paths), BLOCK):
-            block = paths[start : start + BLOCK]
-            pixels = np.stack(list(pool.map(prepared, block)))
-            checksum = zlib.crc32(pixels.data, checksum)
-            file.write(pixels)
-            bar.update(len(block))
-    return checksum
+def _description_of(file: Path) -> Path:
+    return file if file.suffix == UNFINISHED else file.with_suffix(".json")
 
 
-def _state_of(paths):
-    """Return a digest of the sizes and times of change of the images."""
+def _hash_of(paths: list[str], settings: dict[str, Any]) -> str:
+    text = json.dumps(settings, sort_keys=True).encode() + b"\0"
+    return hashlib.sha256(text + b"\0".join(map(os.fsencode, paths))).hexdigest()[:24]
+
+
+def _fingerprint(paths: Iterable[str]) -> str:
+    """Return a digest of the sizes and times of change of images."""
     digest = hashlib.sha256()
     for path in paths:
         try:
             found = os.stat(path)
             digest.update(f"{found.st_size},{found.st_mtime_ns};".encode())
         except FileNotFoundError:
-            digest.update(b"missing;")  # the error that names it comes with the reading
+            digest.update(b"missing;")  # reading it raises the error that names it
     return digest.hexdigest()
 
 
-def _read_header(file):
-    """Return the header of a cache, None of anything else."""
+def _read_json(file: Path) -> dict[str, Any]:
+    """Return what a JSON file holds, or nothing if it is missing or damaged."""
     try:
-        with file.open("rb") as opened:
-            header = json.loads(opened.read(HEADER_BYTES))
-        return header if header["format"] == FORMAT else None
-    except (ValueError, KeyError, TypeError):
-        return None
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _checksum(views):
-    checksum = 0
-    for start in range(0, len(views), BLOCK):
-        checksum = zlib.crc32(views[start : start + BLOCK], checksum)
-    return checksum
+def _problem(file: Path, shape: tuple[int, ...], fingerprint: str) -> str | None:
+    """Return why a cache file cannot be used, or None."""
+    about = _read_json(_description_of(file))
+    try:
+        views = npy.open_memmap(file, mode="r")
+    except (OSError, ValueError):
+        return "is truncated or not a cache"
+    if views.shape != shape or views.dtype != np.uint8 or "checksum" not in about:
+        return "is truncated or not a cache"
+    if about.get("fingerprint") != fingerprint:
+        return "is of images that have changed since"
+    if about["checksum"] != _join_checksums(map(zlib.crc32, np.asarray(views))):
+        return "is damaged"
+    return None
 
 
-def _no_room(file, needed, free):
+def _write_views(file: Path, paths: list[str], transform: Any, shape: tuple[int, ...]) -> int:
+    """Write the prepared views to a new file, give it its name and return its checksum."""
+    unfinished = Path(f"{file}{UNFINISHED}")
+    n_bytes = shape[1] * shape[2]
+    needed = len(paths) * n_bytes
+    if needed > shutil.disk_usage(file.parent).free:
+        raise _no_room(file, needed)
+    notes = ViewNotes()
+    try:
+        with unfinished.open("wb") as opened:
+            about = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            npy.write_array_header_1_0(opened, about)
+            start = opened.tell()
+
+        # Written, not mapped: on a full disk a write raises, a memory map ends the process.
+        def write_view(number: int) -> int:
+            view = transform(read_view(paths[number], note=notes))
+            with unfinished.open("r+b") as opened:
+                opened.seek(start + number * n_bytes)
+                opened.write(view)
+            return zlib.crc32(view)
+
+        checksums = map_in_threads(write_view, range(len(paths)), desc="cache", unit="view")
+        with unfinished.open("r+b") as complete:
+            os.fsync(complete.fileno())
+        unfinished.replace(file)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise _no_room(file, needed) from error
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return _join_checksums(checksums)
+
+
+def _join_checksums(checksums: Iterable[int]) -> int:
+    """Return one checksum for those of all views."""
+    return zlib.crc32(np.fromiter(checksums, dtype="<u4").tobytes())
+
+
+def _no_room(file: Path, needed: int) -> OSError:
+    free = shutil.disk_usage(file.parent).free
     return OSError(
         errno.ENOSPC,
         f"expected {needed / 1e9:.2f} GB of free disk for the cache of prepared views, got "

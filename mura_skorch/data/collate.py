@@ -1,4 +1,4 @@
-"""Study collate: samples of any number of views go in, one padded batch and its mask come out."""
+"""Join studies with different numbers of views into one padded batch and its mask."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["StudyCollate"]
 
 
 class StudyCollate:
-    """Join studies into one batch, zero-padded to its longest study.
+    """Join studies into one batch, zero-padded to the longest study.
 
     Examples
     --------
@@ -30,14 +30,14 @@ class StudyCollate:
         Parameters
         ----------
         samples : list of (dict, float)
-            As `StudyDataset` gives them, at least one.
+        As `StudyDataset` returns them, at least one.
 
         Returns
         -------
         inputs : dict
             ``views`` uint8 (B, V, H, W), ``view_mask`` bool (B, V), True where a view is real,
-            and ``study_type`` int64 (B,). Where the samples have it, also ``row`` int64 (B,), which
-            the network does not get: a study's row in its table, for messages.
+            and ``study_type`` int64 (B,). If the samples have it, also ``row`` int64 (B,): the
+            study's row in its table, for messages. The network does not receive it.
         label : Tensor of shape (B,), float32
         """
         inputs, labels = zip(*samples, strict=True)

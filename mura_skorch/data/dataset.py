@@ -1,4 +1,4 @@
-"""Study dataset: a row of the table goes in, its prepared views, type code and label come out."""
+"""The dataset of a study table: views, study type and label of one study at a time."""
 
 import os
 from collections.abc import Sequence
@@ -12,44 +12,49 @@ from numpy.typing import ArrayLike
 from skorch.dataset import Dataset
 from torch.utils.data import Subset
 
-from mura_skorch.data.cache import ViewCache, remembered
-from mura_skorch.data.images import read_view
-from mura_skorch.data.transforms import Prepare
-from mura_skorch.data.unreadable import find_bad_views, leave_out
-from mura_skorch.utils.intensity import ViewNotes
+from mura_skorch.data.cache import cached_unreadable
+from mura_skorch.data.unreadable import drop_unreadable, find_unreadable
+from mura_skorch.data.views import CachedViews, FileViews, Views
 
-__all__ = ["StudyDataset", "base_of", "is_cached", "studies_of"]
+__all__ = ["StudyDataset", "base_of", "is_cached", "prepare_views", "studies_of"]
 
 
 class StudyDataset(Dataset):
-    """Whole studies, read from disk one at a time.
+    """Complete studies with all their views.
+
+    The constructor reads no image. `prepare` does once what reading needs; an estimator calls it
+    in `fit` and in every prediction.
 
     Parameters
     ----------
     studies : DataFrame
         A checked study table; the columns ``study_type`` and ``views`` are read.
     y : array-like of shape (n_studies,), optional
-        Labels, 1 abnormal and 0 normal. None means ``studies["label"]`` where that column exists;
-        unlabelled studies carry NaN.
+        Labels, 1 abnormal and 0 normal. None means ``studies["label"]`` if there is such a column;
+        unlabelled studies have NaN.
+    views : FileViews, CachedViews or ArrayViews, optional
+        Source of the prepared views, in the order of the table. None reads the files that the table
+        names, through `cache` if that is given.
     image_size : int, default=224
-        Height and width of a prepared view in pixels.
+        Height and width of a prepared view, in pixels. Ignored if `views` is given.
     study_types : sequence of str, optional
-        The types that index the loss weights, sorted. A type outside it gets the index
+        The types that index the loss weights, sorted. A type that is not among them gets the index
         ``len(study_types)``. None means the types of this table.
     cache : path, optional
-        Folder of prepared views, see `mura_skorch.data.ViewCache`: filled when the dataset is
-        made, so that no image is decoded twice. None reads the images each time.
+        Folder of caches, see `mura_skorch.data.CachedViews`. None decodes the images each time.
     on_bad_view : {"raise", "skip"}, default="raise"
-        "raise": reading a view that cannot be read raises. "skip": all views are decoded when the
-        dataset is made, and those that cannot be read are left out of the table; where there is a
-        cache, what was found is kept beside it.
+        How to handle unreadable images. "raise": reading one raises. "skip": `prepare` decodes all
+        views and drops unreadable ones from the table; with a cache, their list is stored there.
 
     Attributes
     ----------
     studies : DataFrame
-        The table, its ``label`` column replaced by `y` where that is given, without bad views.
+        The table, with `y` as its ``label`` column if that is given. After `prepare`, without
+        dropped views and studies.
+    views : FileViews, CachedViews or ArrayViews
+        Source of the views.
     bad_views : DataFrame or None
-        What was left out, see `mura_skorch.data.leave_out`; None where nothing was checked.
+        The dropped views, see `mura_skorch.data.drop_unreadable`; None if nothing was checked.
     n_views : ndarray of shape (n_studies,), int64
         Number of views of each study.
     """
@@ -59,6 +64,7 @@ class StudyDataset(Dataset):
         studies: pd.DataFrame,
         y: ArrayLike | None = None,
         *,
+        views: Views | None = None,
         image_size: int = 224,
         study_types: Sequence[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
@@ -66,39 +72,72 @@ class StudyDataset(Dataset):
     ) -> None:
         if on_bad_view not in ("raise", "skip"):
             raise ValueError(f"expected on_bad_view to be 'raise' or 'skip', got {on_bad_view!r}")
-        studies = studies if y is None else studies.assign(label=np.asarray(y))
-        self.bad_views = None
-        if on_bad_view == "skip":
-            paths = chain.from_iterable(studies["views"])
-            bad = (
-                find_bad_views(paths) if cache is None else remembered(cache, paths, find_bad_views)
+        if views is not None and (cache is not None or on_bad_view == "skip"):
+            raise ValueError(
+                "expected views without a cache and with on_bad_view='raise', got both; leave "
+                "views out to read the files of the table"
             )
-            studies, self.bad_views = leave_out(studies, bad)
-        self.studies = studies
         self.image_size = image_size
         self.cache = cache
         self.on_bad_view = on_bad_view
-        self.study_types = (
-            sorted(studies["study_type"].unique()) if study_types is None else study_types
-        )
-        self.prepare = Prepare(image_size)
-        self.notes = ViewNotes()
+        self.bad_views: pd.DataFrame | None = None
+        self.given_study_types = study_types
+        self._set_studies(studies if y is None else studies.assign(label=np.asarray(y)), views)
+
+    def _set_studies(self, studies: pd.DataFrame, views: Views | None) -> None:
+        """Take a table and the source of its views."""
+        self.studies = studies
+        given = self.given_study_types
+        self.study_types = sorted(studies["study_type"].unique()) if given is None else given
         self.n_views = studies["views"].map(len).to_numpy(dtype=np.int64)
-        self.paths = PackedPaths(path for views in studies["views"] for path in views)
-        self.first_path = np.concatenate([[0], np.cumsum(self.n_views)])
-        self.prepared = None if cache is None else ViewCache(cache, self.paths, self.prepare)
+        self.first_view = np.concatenate([[0], np.cumsum(self.n_views)])
+        self.views = self._views_of_files() if views is None else views
         codes = {name: code for code, name in enumerate(self.study_types)}
         unseen = len(codes)
         self.codes = np.array([codes.get(name, unseen) for name in studies["study_type"]])
-        if "label" in self.studies:
-            labels = pd.to_numeric(self.studies["label"]).to_numpy(
-                dtype=np.float32, na_value=np.nan
-            )
+        if "label" in studies:
+            labels = pd.to_numeric(studies["label"]).to_numpy(dtype=np.float32, na_value=np.nan)
         else:
             labels = np.full(len(studies), np.nan, dtype=np.float32)
         self.labels = labels
         # Where skorch's scorers without a cache look for what they score.
         self.X, self.y = studies, labels
+
+    def _views_of_files(self) -> Views:
+        paths = chain.from_iterable(self.studies["views"])
+        if self.cache is None:
+            return FileViews(paths, self.image_size)
+        return CachedViews(self.cache, paths, self.image_size)
+
+    def prepare(self) -> Self:
+        """Drop unreadable views if asked to, and fill the cache if there is one.
+
+        A second call does nothing. Call it before taking a `Subset`: rows change when studies are
+        dropped.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            No view can be read, or the cache meets one that cannot.
+        FileNotFoundError, OSError
+            As `mura_skorch.data.fill_cache`.
+        """
+        if self.on_bad_view == "skip" and self.bad_views is None:
+            paths = chain.from_iterable(self.studies["views"])
+            if self.cache is None:
+                reasons = find_unreadable(paths)
+            else:
+                reasons = cached_unreadable(self.cache, paths)
+            studies, bad_views = drop_unreadable(self.studies, reasons)
+            if len(bad_views):
+                self._set_studies(studies, None)
+            self.bad_views = bad_views
+        self.views.prepare()
+        return self
 
     def __len__(self) -> int:
         return len(self.n_views)
@@ -119,12 +158,7 @@ class StudyDataset(Dataset):
         label : float
             1.0, 0.0 or NaN.
         """
-        part = slice(self.first_path[index], self.first_path[index + 1])
-        if self.prepared is not None:
-            views = np.array(self.prepared.views[part])
-        else:
-            paths = (self.paths[i] for i in range(part.start, part.stop))
-            views = np.stack([self.prepare(read_view(path, note=self.notes)) for path in paths])
+        views = self.views[slice(self.first_view[index], self.first_view[index + 1])]
         inputs = {
             "views": torch.from_numpy(views),
             "study_type": int(self.codes[index]),
@@ -133,7 +167,20 @@ class StudyDataset(Dataset):
         return inputs, float(self.labels[index])
 
     def with_studies(self, studies: pd.DataFrame) -> Self:
-        """Return a dataset of other studies with the same preparation and type codes."""
+        """Return a dataset of other studies with the same settings and type codes.
+
+        Call its `prepare` before use.
+
+        Parameters
+        ----------
+        studies : DataFrame
+            A checked study table.
+
+        Returns
+        -------
+        StudyDataset
+            It reads the files that the table names.
+        """
         return type(self)(
             studies,
             image_size=self.image_size,
@@ -143,35 +190,36 @@ class StudyDataset(Dataset):
         )
 
 
-class PackedPaths(Sequence):
-    """Paths as one array of bytes with offsets, read one at a time as str.
-
-    Loader workers share the array, where a list of str would be copied page by page as its
-    reference counts change; one long path does not widen the others.
+def prepare_views(dataset: Any) -> Any:
+    """Prepare the views of a dataset, or of the one behind a `Subset`, and return the dataset.
 
     Parameters
     ----------
-    paths : iterable of str or path-like
+    dataset : Dataset
+        Other classes than `StudyDataset` are returned unchanged.
+
+    Raises
+    ------
+    ValueError
+        It is a `Subset`, and preparing would drop studies, which changes the row numbers.
     """
-
-    def __init__(self, paths):
-        encoded = [os.fsencode(path) for path in paths]
-        self.ends = np.cumsum([0, *map(len, encoded)])
-        self.characters = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-
-    def __len__(self):
-        return len(self.ends) - 1
-
-    def __getitem__(self, index):
-        if not 0 <= index < len(self):
-            raise IndexError(f"expected a view from 0 to {len(self) - 1}, got {index}")
-        return os.fsdecode(self.characters[self.ends[index] : self.ends[index + 1]].tobytes())
+    base = base_of(dataset)
+    if not isinstance(base, StudyDataset):
+        return dataset
+    n_studies = len(base)
+    base.prepare()
+    if base is not dataset and len(base) != n_studies:
+        raise ValueError(
+            f"expected a Subset of a prepared dataset, got one whose {n_studies:,} studies became "
+            f"{len(base):,}; call prepare() of the dataset before you take the Subset"
+        )
+    return dataset
 
 
 def studies_of(dataset: Any) -> pd.DataFrame:
-    """Return the study table behind a dataset or a `Subset` of one, in the dataset's order.
+    """Return the study table of a dataset or of a `Subset` of one, in the dataset's order.
 
-    A table is its own.
+    A table is returned as it is.
     """
     if isinstance(dataset, pd.DataFrame):
         return dataset
@@ -186,5 +234,5 @@ def base_of(dataset: Any) -> Any:
 
 
 def is_cached(dataset: Any) -> bool:
-    """Return whether a dataset, or the one behind a `Subset`, reads its views from a cache."""
-    return getattr(base_of(dataset), "prepared", None) is not None
+    """Return whether the views of a dataset, or of the one behind a `Subset`, are decoded."""
+    return getattr(getattr(base_of(dataset), "views", None), "is_decoded", False)

@@ -6,7 +6,6 @@ import os
 import warnings
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import numpy as np
@@ -16,25 +15,27 @@ from mura_skorch.data.bit_depth import check_deep, check_size, read_deep
 from mura_skorch.dicom.decoder_process import check_image_apart
 from mura_skorch.dicom.reader import check_dicom, dicom_mode, is_dicom, read_dicom_view
 from mura_skorch.utils.intensity import Note, UnsuitableImageError, stretch
+from mura_skorch.utils.library_warnings import ignore_warnings_of
+from mura_skorch.utils.progress import map_in_threads
 from mura_skorch.utils.text import printable
 
 __all__ = ["check_views", "decode_view", "image_format", "read_view"]
 
-# Pillow knows many more formats, some of which start other programs (EPS) or are read by code that
-# hardly anybody looks at.
+# Pillow knows many more formats. Some start other programs (EPS), others are read by code that
+# is rarely reviewed.
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "DIB", "PPM", "WEBP", "GIF")
-# Changes with the rules by which files become grey values, so that caches of views are made anew.
+# Raise it when the rules by which files become grey values change: caches are then filled again.
 READING = 2
-# Each scan of a progressive JPEG costs a pass over all pixels and may be a few bytes long; writers
-# make about ten.
+# Each scan of a progressive JPEG costs a pass over all pixels, and may be a few bytes long. Usual
+# files have about ten.
 MAX_SCANS = 100
 START_OF_SCAN = b"\xff\xda"
-# Pillow warns of each damaged field of a TIFF's or EXIF's header, of which there may be thousands.
-warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
-# Bytes that close a complete file, looked for in its tail; some writers pad a few bytes after them.
+# Bytes that end a complete file, searched for in its tail: some writers add padding.
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL = 64
-# What turns an array upright, by the orientation in EXIF.
+# Also reads EXIF, and warns about each damaged field.
+_TIFF_HEADERS = "PIL.TiffImagePlugin"
+# Turns an array upright, by the orientation in EXIF.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: np.fliplr,
     3: lambda view: view[::-1, ::-1],
@@ -46,7 +47,7 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 # Enough to hide the delay of a network disk; on a local disk the number makes no difference.
 _N_THREADS = 8
-_PATHS_PER_TASK = 256
+_N_TOGETHER = 256  # files that a thread checks at a time
 
 
 def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.ndarray:
@@ -55,23 +56,23 @@ def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.n
     Parameters
     ----------
     path : str or path-like
-        A PNG, JPEG, JPEG 2000, TIFF, BMP, PNM, WebP or GIF file, or a DICOM file, known by its
-        content or its suffix. Of a file with several frames, the first is read.
+        A PNG, JPEG, JPEG 2000, TIFF, BMP, PNM, WebP or GIF file, or a DICOM file, recognised by its
+        content or its suffix. If it has several frames, the first is read.
     note : callable, optional
-        Takes a sentence that names a file whose pixels are all equal, or whose DICOM window is not
-        used. None warns; where many files are read, pass a `mura_skorch.utils.intensity.ViewNotes`.
+        Called with a message about a file whose pixels are all equal, or whose DICOM window is not
+        used. None warns. Pass a `mura_skorch.utils.intensity.ViewNotes` to read many files.
 
     Returns
     -------
     view : ndarray of shape (H, W), uint8
-        Grey values from 0 to 255, upright: an EXIF orientation is applied. A new, writable array.
+        Grey values from 0 to 255, upright: an EXIF orientation is applied. Writable.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ImportError
-        If it is DICOM and what reads it is not installed.
+        If it is DICOM and the packages that read it are not installed.
     ValueError
         If the path is a folder, or the file is empty, no image, truncated, damaged, larger than
         ``PIL.Image.MAX_IMAGE_PIXELS``, holds NaN or infinite pixels, or has a layout or a DICOM
@@ -84,20 +85,20 @@ def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.n
 
     Notes
     -----
-    - 8-bit grey is taken as it is, 1-bit becomes 0 and 255. Colour (RGB, palette, CMYK) becomes
-      ITU-R 601 luma, which is exact where red, green and blue are equal.
+    - 8-bit grey values are unchanged, 1-bit values become 0 and 255. Colour (RGB, palette, CMYK)
+      becomes ITU-R 601 luma, which is exact where red, green and blue are equal.
     - Transparent pixels are laid over black, the background of a radiograph.
-    - Samples of more than 8 bits, signed ones and floats, in grey or in colour: the smallest value
-      of the picture becomes 0 and the largest 255, as in a DICOM file without a window. How many
-      of a file's 16 bits its detector used is written nowhere, and guessing it from the largest
-      value makes a picture four times darker when one pixel is 1024 and not 1023. Scaled by its
-      own values, a picture is the same in training, validation and at prediction, whatever other
-      pictures are read with it; the price is that one stray pixel of 65535 darkens the others.
-    - A TIFF that counts white as zero is inverted. Of JPEG 2000, colour of more than 8 bits is
-      refused, since Pillow drops the lower ones.
-    - ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` changes nothing: where it is set, each file is first
-      decoded in another process, where it is not.
-    - Of DICOM, `mura_skorch.dicom.read_dicom_view` says how its values become grey values.
+    - Samples of more than 8 bits, signed samples and floats are stretched: the smallest value of
+      the image becomes 0 and the largest 255, as in a DICOM file without a window. A file does not
+      say how many of its 16 bits the detector used. Guessing from the largest value would make an
+      image four times darker when one pixel is 1024 instead of 1023. Stretched by its own values,
+      an image is the same in training and prediction, whatever else is read. The price: one stray
+      pixel of 65535 darkens all others.
+    - A TIFF in which zero is white is inverted. JPEG 2000 in colour with more than 8 bits is
+      refused, because Pillow drops the lower bits.
+    - ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` has no effect: if it is set, each file is first
+      decoded in another process, in which it is not.
+    - For DICOM, see `mura_skorch.dicom.read_dicom_view`.
 
     Examples
     --------
@@ -130,9 +131,10 @@ def decode_view(file: BinaryIO, *, note: Note = warnings.warn) -> np.ndarray:
     Parameters
     ----------
     file : binary file
-        Such as ``io.BytesIO(data)``; it can be read and searched.
+        Readable and seekable, such as ``io.BytesIO(data)``.
     note : callable, default=warnings.warn
-        Takes a sentence about a picture whose pixels are all equal, or whose window is not used.
+        Called with a message about an image whose pixels are all equal, or whose window is not
+        used.
 
     Returns
     -------
@@ -141,18 +143,19 @@ def decode_view(file: BinaryIO, *, note: Note = warnings.warn) -> np.ndarray:
     Raises
     ------
     Exception
-        Whatever the decoder raises: who calls knows what the file is called.
+        Whatever the decoder raises. The caller knows the name of the file.
     """
     view = _decoded(file, note)
     low = view.min()
     if low == view.max():
-        note(f"all of its {view.size:,} pixels have the grey value {low}. Check the picture")
+        note(f"all of its {view.size:,} pixels have the grey value {low}. Check the image")
     return view
 
 
 def _decoded(file: BinaryIO, note: Note) -> np.ndarray:
     if is_dicom(file):
         return read_dicom_view(file, note)
+    ignore_warnings_of(_TIFF_HEADERS)
     deep = read_deep(file, _load)
     if deep is not None:
         values, orientation = deep
@@ -168,25 +171,25 @@ def _decoded(file: BinaryIO, note: Note) -> np.ndarray:
 
 
 def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) -> None:
-    """Find bad image files without decoding the good ones, before an epoch is spent on them.
+    """Find bad image files before training, without decoding the good ones.
 
-    Each path must be a file with a header of a format that is read. A PNG or JPEG without its end
-    mark is decoded, to see whether it is truncated. Pixels of the other files are not looked at. Of
-    DICOM files, the header is checked, and whether all pixels are there.
+    Each path must be a file with a valid header of a supported format. A PNG or JPEG without its
+    end mark is decoded, to see whether it is truncated. The pixels of other files are not checked.
+    A DICOM file must have a valid header and all its pixels.
 
     Parameters
     ----------
     paths : iterable of str or path-like
         Image files; a path that occurs several times is checked once.
     max_named : int, default=5
-        How many bad files the message names; it counts all of them.
+        How many bad files the message names. It counts all of them.
 
     Raises
     ------
     FileNotFoundError
         If the only problem is that files are missing.
     ImportError
-        If the only problem is that DICOM files need a package.
+        If the only problem is that a package for DICOM is missing.
     ValueError
         If any file is a folder, empty, no image, truncated, larger than
         ``PIL.Image.MAX_IMAGE_PIXELS``, or of a layout or DICOM header that cannot be shown.
@@ -200,9 +203,18 @@ def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) 
       no/such/image1.png: expected an image file, got no such file. ...
     """
     paths = list(dict.fromkeys(paths))
-    tasks = [paths[i : i + _PATHS_PER_TASK] for i in range(0, len(paths), _PATHS_PER_TASK)]
-    with ThreadPoolExecutor(_N_THREADS) as pool:
-        bad = [error for errors in pool.map(_check_files, tasks) for error in errors]
+    ignore_warnings_of(_TIFF_HEADERS)
+    errors = map_in_threads(
+        _check_file,
+        paths,
+        desc="check files",
+        unit="file",
+        n_threads=_N_THREADS,
+        chunksize=_N_TOGETHER,
+        leave=False,
+        delay=1.0,
+    )
+    bad = [error for error in errors if error is not None]
     if not bad:
         return
     kinds = {type(error) for error in bad}
@@ -216,7 +228,8 @@ def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) 
 
 
 def image_format(path: str | os.PathLike[str]) -> tuple[str | None, str]:
-    """Return format and mode of a readable image, as PNG and L, or DICOM and MONOCHROME1."""
+    """Return format and mode of a readable image, such as PNG and L, or DICOM and MONOCHROME1."""
+    ignore_warnings_of(_TIFF_HEADERS)
     with open(path, "rb") as file:
         if is_dicom(file):
             return "DICOM", dicom_mode(file)
@@ -230,12 +243,8 @@ def image_format(path: str | os.PathLike[str]) -> tuple[str | None, str]:
             raise
 
 
-def _check_files(paths: list[str | os.PathLike[str]]) -> list[Exception]:
-    """Return one error for each bad file."""
-    return [error for error in map(_check_file, paths) if error is not None]
-
-
 def _check_file(path: str | os.PathLike[str]) -> Exception | None:
+    """Return what is wrong with a file, or None."""
     try:
         with open(path, "rb") as file:
             if is_dicom(file):
@@ -263,7 +272,7 @@ def _check_end(file: BinaryIO) -> None:
 
 
 def _check_complete(file: BinaryIO) -> None:
-    """Decode once more where Pillow does not raise, in a process where it does."""
+    """Decode in another process if Pillow would not raise here."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         position = file.tell()
         file.seek(0)
@@ -272,7 +281,7 @@ def _check_complete(file: BinaryIO) -> None:
 
 
 def _check_sums(file: BinaryIO) -> None:
-    """Raise where a PNG's pixels have changed since; Pillow decodes lost sectors as black."""
+    """Compare a PNG's pixels with their checksums; Pillow decodes lost sectors as black."""
     position = file.tell()
     file.seek(8)
     while len(head := file.read(8)) == 8:
@@ -288,11 +297,11 @@ def _check_sums(file: BinaryIO) -> None:
 
 
 def _open_image(file: BinaryIO, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
-    """Read the header; Pillow only warns of sizes between its limit and twice its limit."""
+    """Read the header, and check the size: up to twice its limit, Pillow only warns."""
     try:
         image = Image.open(file, formats=formats)
-    except MemoryError as error:  # Pillow believes what a part of a JPEG 2000 says of its length
-        raise ValueError("its header tells of more bytes than memory holds") from error
+    except MemoryError as error:  # Pillow trusts the lengths in a JPEG 2000
+        raise ValueError("its header asks for more bytes than memory holds") from error
     check_size(image.width, image.height)
     return image
 
@@ -319,7 +328,7 @@ def _to_grey(image: ImageFile.ImageFile) -> np.ndarray:
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
-        transparent = image.info.get("transparency")  # of a PNG, the value that is
+        transparent = image.info.get("transparency")  # in a PNG, the transparent value
         if isinstance(transparent, int):
             values = np.where(values == transparent, 0, values)
         return _to_8_bits(values)
@@ -344,7 +353,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
-    """Turn what Python or Pillow raised into an error that names the file."""
+    """Turn an error of Python or Pillow into one that names the file."""
     if isinstance(error, MemoryError):
         raise error
     name, reason = printable(os.fspath(path)), printable(" ".join(str(error).split()))
@@ -355,11 +364,11 @@ def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
         )
     if isinstance(error, ImportError):
         return ImportError(f"{name}: {reason}")
-    if isinstance(error, UnsuitableImageError):  # no fault of the copy
+    if isinstance(error, UnsuitableImageError):  # copying the file again would not help
         return ValueError(f"{name}: {reason}")
-    if os.path.isdir(path):  # before OSError: Windows calls a folder a lack of permission
+    if os.path.isdir(path):  # before OSError: Windows reports a missing permission
         return ValueError(f"{name}: expected an image file, got a folder. Pass the files in it.")
-    # EINVAL: a damaged header tells of a place before the file's start.
+    # EINVAL: a damaged header points before the start of the file.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return OSError(error.errno, error.strerror, os.fspath(path))
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

@@ -1,4 +1,4 @@
-"""Splits: one dataset goes in, a training and a validation part that share no patient come out."""
+"""Split a dataset into training and validation parts that share no patient."""
 
 import warnings
 from collections.abc import Callable
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Splitter(Protocol):
-    """What is asked of a splitter of scikit-learn."""
+    """The methods of a scikit-learn splitter that are used here."""
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Any:
         """Yield the rows of the two parts of each fold."""
@@ -39,29 +39,29 @@ class Splitter(Protocol):
         """Return the number of folds."""
 
 
-# What `train_split` may be, see `as_split`.
+# Types of `train_split`, see `as_split`.
 TrainSplit = Callable[..., Any] | Splitter | StudyDataset | pd.DataFrame | float | None
 
-# Random divisions tried; the one whose study types and labels are closest to the share is kept.
+# Number of random splits; the one with the best shares of study types and labels is used.
 N_TRIES = 32
 
 
 class PatientSplit:
-    """Hold out a share of the patients, with the study types and labels of the whole.
+    """Hold out a share of the patients, stratified by study type and label.
 
     Parameters
     ----------
     valid_share : float, default=0.1
-        Share of the patients held out for validation, between 0 and 1. It is a minimum:
-        scikit-learn rounds up, so that 2 of 11 patients are held out for 0.1.
+        Share of the patients to hold out, between 0 and 1. It is a minimum: scikit-learn rounds
+        up, and 0.1 holds out 2 of 11 patients.
     random_state : int, default=0
-        Its own seed, apart from the estimator's, so that models with other seeds and the points
-        of a grid share one validation part.
+        Seed of the split. It is not the estimator's seed: models with different seeds, and the
+        candidates of a grid search, share one validation part.
 
     Notes
     -----
-    scikit-learn's ``GroupShuffleSplit`` divides the patients 32 times. Kept is the division whose
-    validation part comes closest to `valid_share` of each study type and label, by the
+    scikit-learn's ``GroupShuffleSplit`` splits the patients 32 times. The result is the split
+    whose validation part is closest to `valid_share` of each study type and label, by the
     chi-squared distance.
     """
 
@@ -70,7 +70,7 @@ class PatientSplit:
         self.random_state = random_state
 
     def __call__(self, dataset: Any, y: Any = None) -> tuple[Subset[Any], Subset[Any]]:
-        """Return the training and the validation part as subsets of the dataset.
+        """Return the training and the validation part, as subsets of the dataset.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class PatientSplit:
 
 
 class ValidStudies:
-    """Validate on studies of one's own choice; all that `fit` is given is trained on.
+    """Use a fixed validation set; train on everything passed to `fit`.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class ValidStudies:
         self.studies = studies
 
     def __call__(self, dataset: Any, y: Any = None) -> tuple[Any, Any]:
-        """Return the dataset whole, and one of the validation studies prepared as it is."""
+        """Return the complete dataset, and one of the validation studies with its settings."""
         if not isinstance(self.studies, pd.DataFrame):
             raise TypeError(
                 f"expected a study table in ValidStudies, got {told(self.studies)}; pass what "
@@ -151,20 +151,20 @@ class ValidStudies:
 
 
 class FirstFold:
-    """Validate on the first fold of one of scikit-learn's splitters, by patient.
+    """Validate on the first fold of a scikit-learn splitter, grouped by patient.
 
     Parameters
     ----------
     splitter : splitter of scikit-learn
-        Such as ``GroupKFold(5)`` or ``StratifiedGroupKFold(10)``; the patients are its groups. One
-        that shuffles without a ``random_state`` gets 0, so that each fit has the same fold.
+        Such as ``GroupKFold(5)`` or ``StratifiedGroupKFold(10)``; the patients are its groups. If
+        it shuffles without a ``random_state``, 0 is used: each fit has the same fold.
     """
 
     def __init__(self, splitter: Any) -> None:
         self.splitter = splitter
 
     def __call__(self, dataset: Any, y: Any = None) -> tuple[Subset[Any], Subset[Any]]:
-        """Return the training and the validation part as subsets of the dataset.
+        """Return the training and the validation part, as subsets of the dataset.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class FirstFold:
             The dataset holds the labels.
         """
         studies = studies_of(dataset).reset_index(drop=True)
-        splitter = deepcopy(self.splitter)  # a random state of its own is not moved on
+        splitter = deepcopy(self.splitter)  # the user's random state does not advance
         if getattr(splitter, "random_state", 0) is None:
             splitter.random_state = 0
         label = studies["label"].to_numpy(dtype=int)
@@ -193,20 +193,19 @@ class FirstFold:
 
 
 def as_split(given: Any) -> Callable[..., tuple[Any, Any]] | None:
-    """Return what divides a dataset, of all that ``train_split`` takes.
+    """Convert any value of ``train_split`` to a callable that splits a dataset.
 
     Parameters
     ----------
     given : object
-        A share of the patients, such as 0.2; a table or dataset to validate on; a splitter of
-        scikit-learn, of which the first fold is taken; what skorch's ``predefined_split`` returns
-        of a table or dataset; any other callable of dataset and labels that returns the two parts;
-        None.
+        A share of the patients, such as 0.2; a table or dataset to validate on; a scikit-learn
+        splitter, whose first fold is used; skorch's ``predefined_split`` of a table or dataset; any
+        other callable of dataset and labels that returns the two parts; or None.
 
     Returns
     -------
     callable or None
-        None where all is trained on.
+        None means training on everything.
 
     Raises
     ------
@@ -233,47 +232,47 @@ def as_split(given: Any) -> Callable[..., tuple[Any, Any]] | None:
         return ValidStudies(given if isinstance(given, pd.DataFrame) else studies_of(given))
     if isinstance(given, type):
         raise TypeError(
-            f"expected train_split to be made, got the class {given.__name__}; {remedy}"
+            f"expected train_split as an instance, got the class {given.__name__}; {remedy}"
         )
     if callable(given):
         return given
     if hasattr(given, "split") and hasattr(given, "get_n_splits"):
         return FirstFold(given)
-    raise TypeError(f"expected train_split to divide studies, got {told(given)}; {remedy}")
+    raise TypeError(f"expected train_split to split studies, got {told(given)}; {remedy}")
 
 
 def _is_studies(given):
-    """Return whether something is a study table, or a dataset that has one."""
+    """Return whether a value is a study table, or a dataset of one."""
     return isinstance(given, pd.DataFrame) or isinstance(base_of(given), StudyDataset)
 
 
 def check_no_shared_patient(train: Any, valid: Any) -> None:
-    """Raise ValueError when a patient or a file is in both datasets, whatever split made them."""
+    """Raise ValueError if a patient or a file is in both datasets."""
     check_apart(studies_of(train), studies_of(valid), "training and validation")
 
 
 def check_apart(
     first: pd.DataFrame, second: pd.DataFrame, names: str = "the train and the valid split"
 ) -> None:
-    """Raise ValueError when a patient or a file is in both of two study tables.
+    """Raise ValueError if two study tables share a patient or a file.
 
     Parameters
     ----------
     first, second : DataFrame
         Study tables with ``patient`` and ``views``.
     names : str
-        What the message calls the two.
+        Names of the two tables in the message.
 
     Raises
     ------
     ValueError
-        A patient is in both, see `mura_skorch.utils.identity.patient_keys`; or a file is,
-        under whatever path; or a file of one holds the same bytes as a file of the other.
+        A patient is in both, see `mura_skorch.utils.identity.patient_keys`; or a file is, under
+        any path; or a file in one has the same bytes as a file in the other.
 
     Warns
     -----
     UserWarning
-        Patients differ only in leading zeros; or files within `first` hold the same bytes.
+        Patients differ only in leading zeros, or files within `first` have the same bytes.
     """
     keys = [patient_keys(table["patient"]) for table in (first, second)]
     if shared := set(keys[0]) & set(keys[1]):
@@ -282,7 +281,7 @@ def check_apart(
         raise ValueError(
             f"expected {names} to share no patient, got {len(shared)} in both "
             f"({some_names([str(written[key]) for key in sorted(shared)])}); split by the patient "
-            "column, as PatientSplit does, or leave these patients out of one"
+            "column, as PatientSplit does, or drop these patients from one"
         )
     warn_of_lookalikes([*keys[0], *keys[1]], stacklevel=3)
     paths = [list(chain.from_iterable(table["views"])) for table in (first, second)]
@@ -299,7 +298,7 @@ def check_apart(
 
 
 def _check_copies(first: list[str], second: list[str], names: str) -> None:
-    """Raise when files of both lists hold the same bytes; warn of copies within the first."""
+    """Raise if files of both lists have the same bytes; warn about copies within the first."""
     sides = [set(first), set(second)]
     copies = copied_files([*first, *second])
     if both := [group for group in copies if all(side & set(group) for side in sides)]:
@@ -309,15 +308,15 @@ def _check_copies(first: list[str], second: list[str], names: str) -> None:
         ]
         raise ValueError(
             f"expected {names} to share no view, got {len(both)} in both as copies of the same "
-            f"bytes: {some_names(named, width=1000)}; a picture is of one patient: correct "
-            "the patient column, or leave the copies out"
+            f"bytes: {some_names(named, width=1000)}; an image belongs to one patient: correct "
+            "the patient column, or drop the copies"
         )
     within = [group for group in copies if sides[0] & set(group)]
     if within:
         named = [" = ".join(group) for group in within]
         warnings.warn(
             f"{sum(map(len, within)):,} views are copies of one another, {len(within):,} different "
-            f"pictures: {some_names(named, width=1000)}; each counts as often as it is there: "
-            "leave the copies out, or check that they are no placeholders",
+            f"images: {some_names(named, width=1000)}; each counts as often as it occurs: drop the "
+            "copies, or check that they are not placeholders",
             stacklevel=4,
         )

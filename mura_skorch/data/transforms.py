@@ -1,4 +1,4 @@
-"""View transforms: `Prepare` (fixed) makes a view a small square, `Augment` (random) varies it."""
+"""View transforms: `Prepare` resizes a view to a square, `Augment` varies training views."""
 
 import math
 
@@ -11,7 +11,7 @@ __all__ = ["Augment", "Prepare"]
 
 
 class Prepare:
-    """Scale a view to a square; the aspect ratio is not kept, as in the paper.
+    """Resize a view to a square, without keeping the aspect ratio, as in the paper.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Prepare:
         self.image_size = image_size
 
     def __call__(self, view: np.ndarray) -> np.ndarray:
-        """Return the view scaled.
+        """Return the resized view.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ class Prepare:
 
 
 class Augment:
-    """Flip views left to right and rotate them, each by its own draw.
+    """Flip and rotate views at random, each on its own.
 
     The module applies it to training batches only, on its device. The draws come from torch's
     CPU generator in the main process, so that they are the same for any number of loader workers
@@ -57,16 +57,15 @@ class Augment:
     Parameters
     ----------
     degrees : float, default=10
-        Rotations are uniform in [-degrees, degrees]. The paper's version 4 uses 30; version 3
-        gives none, and 10 is what its known reimplementations use.
+        Rotations are uniform in [-degrees, degrees]. Version 4 of the paper uses 30. Version 3
+        gives no number; its known reimplementations use 10.
     flip : float, default=0.5
         Probability of a left-right flip, between 0 and 1.
 
     Notes
     -----
-    torchvision's ``RandomRotation`` draws one angle for a whole batch, hence one call a view;
-    here a single `grid_sample` turns all views of the batch, each by its own angle. Corners that
-    turn in from outside are black.
+    torchvision's ``RandomRotation`` draws one angle for the whole batch. Here a single
+    `grid_sample` rotates each view by its own angle. Pixels from outside the view are black.
 
     Examples
     --------

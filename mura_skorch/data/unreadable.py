@@ -1,12 +1,11 @@
-"""Bad views: study tables go in, the tables without unreadable views and a list of these come out.
+"""Find views that cannot be read, and drop them from study tables.
 
-A study keeps the views that can be read; a study none of whose views can be read is left out.
+A study keeps its readable views. A study without a readable view is dropped.
 """
 
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,25 +14,24 @@ import pandas as pd
 
 from mura_skorch.data.images import read_view
 from mura_skorch.utils.intensity import Note, ViewNotes
-from mura_skorch.utils.progress import progress_bar
+from mura_skorch.utils.progress import map_in_threads
 from mura_skorch.utils.text import printable
 
 __all__ = [
     "check_none_lost",
-    "count_bad_views",
-    "find_bad_views",
-    "leave_out",
-    "list_bad_views",
-    "tell_bad_views",
-    "with_gaps",
+    "collect_unreadable",
+    "drop_unreadable",
+    "find_unreadable",
+    "insert_nan",
+    "list_unreadable",
+    "warn_unreadable",
 ]
 
-BLOCK = 256  # views that wait for a thread at a time
 COLUMNS = ["row", "study", "view", "file", "reason", "study_left_out"]
 
 
-def find_bad_views(paths: Iterable[str]) -> dict[str, str]:
-    """Decode image files, in threads, and return those that cannot be read with the reason.
+def find_unreadable(paths: Iterable[str]) -> dict[str, str]:
+    """Decode image files in threads and return those that cannot be read.
 
     Parameters
     ----------
@@ -43,46 +41,40 @@ def find_bad_views(paths: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Path and reason of each file that is missing, damaged or no image. The reason does not name
-        the path.
+        The path of each file that is missing, damaged or no image, and the reason. The reason does
+        not contain the path.
 
     Raises
     ------
     OSError, ImportError, MemoryError
-        A file may not be read, or what reads it is not installed, or memory ran out: no fault of
-        the picture.
+        Access is denied, a package is missing, or memory ran out: the image is not to blame.
     """
     paths = list(dict.fromkeys(paths))
-    bad = {}
     reason_of = partial(_reason, note=ViewNotes())
-    with ThreadPoolExecutor() as pool, progress_bar(len(paths), desc="check", unit="view") as bar:
-        for start in range(0, len(paths), BLOCK):
-            block = paths[start : start + BLOCK]
-            for path, reason in zip(block, pool.map(reason_of, block), strict=True):
-                if reason is not None:
-                    bad[path] = reason
-            bar.update(len(block))
-    return bad
+    reasons = map_in_threads(reason_of, paths, desc="check", unit="view")
+    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason is not None}
 
 
-def leave_out(studies: pd.DataFrame, bad: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a study table without bad views, and the list of what is left out.
+def drop_unreadable(
+    studies: pd.DataFrame, reasons: Mapping[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a study table without unreadable views, and the list of what was dropped.
 
     Parameters
     ----------
     studies : DataFrame
         A checked study table. Never modified.
-    bad : dict of str to str
-        Paths and reasons, as `find_bad_views` gives them.
+    reasons : dict of str to str
+        Unreadable files and the reasons, as `find_unreadable` returns them.
 
     Returns
     -------
     studies : DataFrame
-        Without the bad views, and without the studies that have no other.
+        Without the unreadable views, and without the studies that have no others.
     bad_views : DataFrame
-        One row per bad view: ``row`` of the study in the given table, from 0; ``study``, its key,
-        or the table's index where it has none; ``view``, its number in the study, from 1; ``file``,
-        its name without the folder; ``reason``; ``study_left_out``.
+        One row per unreadable view: ``row`` of the study in the given table, from 0; ``study``, its
+        key, or the table's index if it has none; ``view``, its number in the study, from 1;
+        ``file``, its name without the folder; ``reason``; ``study_left_out``.
 
     Raises
     ------
@@ -92,7 +84,7 @@ def leave_out(studies: pd.DataFrame, bad: Mapping[str, str]) -> tuple[pd.DataFra
     Examples
     --------
     >>> studies = pd.DataFrame({"study": ["s", "t"], "views": [("a", "b"), ("c",)]})
-    >>> kept, bad_views = leave_out(studies, {"a": "got zero bytes", "c": "got zero bytes"})
+    >>> kept, bad_views = drop_unreadable(studies, {"a": "got zero bytes", "c": "got zero bytes"})
     >>> kept
       study views
     0     s  (b,)
@@ -102,12 +94,12 @@ def leave_out(studies: pd.DataFrame, bad: Mapping[str, str]) -> tuple[pd.DataFra
     1     t     1    c            True
     """
     keys = studies.get("study", studies.index)
-    views = [tuple(path for path in own if path not in bad) for own in studies["views"]]
+    views = [tuple(path for path in own if path not in reasons) for own in studies["views"]]
     found = [
-        (row, key, number, printable(os.path.basename(path)), bad[path], not kept)
+        (row, key, number, printable(os.path.basename(path)), reasons[path], not kept)
         for row, (key, own, kept) in enumerate(zip(keys, studies["views"], views, strict=True))
         for number, path in enumerate(own, start=1)
-        if path in bad
+        if path in reasons
     ]
     table = pd.DataFrame(found, columns=COLUMNS)
     if not found:
@@ -115,36 +107,36 @@ def leave_out(studies: pd.DataFrame, bad: Mapping[str, str]) -> tuple[pd.DataFra
     is_kept = np.array([len(own) > 0 for own in views])
     if not is_kept.any():
         raise ValueError(
-            f"expected a view that can be read, got none among {len(table):,}:"
-            f"{list_bad_views(table)}\nCheck whether the disk of the images is there"
+            f"expected readable views, got none among {len(table):,}:"
+            f"{list_unreadable(table)}\nCheck whether the disk of the images is mounted"
         )
     return studies.assign(views=np.fromiter(views, object, len(views)))[is_kept], table
 
 
-def count_bad_views(datasets: Iterable[Any], max_share: float) -> pd.DataFrame:
-    """Return and tell what datasets have left out, unless it is more than a share of one's views.
+def collect_unreadable(datasets: Iterable[Any], max_share: float) -> pd.DataFrame:
+    """Return the views that datasets have dropped, and warn about them.
 
     Parameters
     ----------
     datasets : iterable of StudyDataset
-        Made with ``on_bad_view="skip"``; one that occurs twice counts once.
+        Made with ``on_bad_view="skip"`` and prepared; one that occurs twice counts once.
     max_share : float
-        From 0 to 1.
+        Largest share of the views of a dataset that may be dropped, from 0 to 1.
 
     Returns
     -------
     DataFrame
-        As `leave_out` gives it, of all datasets.
+        As `drop_unreadable` returns it, of all datasets.
 
     Raises
     ------
     ValueError
-        A dataset has lost more.
+        A dataset has dropped more.
 
     Warns
     -----
     UserWarning
-        Views are left out.
+        Views were dropped.
     """
     if not 0 <= max_share <= 1:
         raise ValueError(f"expected max_bad_share from 0 to 1, got {max_share!r}")
@@ -156,57 +148,57 @@ def count_bad_views(datasets: Iterable[Any], max_share: float) -> pd.DataFrame:
         if n_bad > max_share * n_views:
             raise ValueError(
                 f"expected at most {max_share:.2%} of the views to be unreadable, got {n_bad:,} of "
-                f"{n_views:,} ({n_bad / n_views:.2%}):{list_bad_views(dataset.bad_views)}\n"
-                "Mend the files, or raise max_bad_share"
+                f"{n_views:,} ({n_bad / n_views:.2%}):{list_unreadable(dataset.bad_views)}\n"
+                "Repair the files, or raise max_bad_share"
             )
     bad_views = pd.concat(tables, ignore_index=True)
-    tell_bad_views(bad_views)
+    warn_unreadable(bad_views)
     return bad_views
 
 
 def check_none_lost(bad_views: pd.DataFrame) -> None:
-    """Raise ValueError where a study has no view that can be read.
+    """Raise ValueError if a study has no readable view.
 
     Parameters
     ----------
     bad_views : DataFrame
-        As `leave_out` gives it.
+        As `drop_unreadable` returns it.
     """
     lost = bad_views[bad_views["study_left_out"]]
     if len(lost):
         raise ValueError(
-            "expected a view that can be read of every study, got none of "
-            f"{lost['row'].nunique():,}:{list_bad_views(lost)}\nMend the files, or leave these "
-            "studies out: no probability can be given"
+            "expected a readable view of every study, got none of "
+            f"{lost['row'].nunique():,}:{list_unreadable(lost)}\nRepair the files, or drop these "
+            "studies: no probability can be given"
         )
 
 
-def tell_bad_views(bad_views: pd.DataFrame) -> None:
-    """Warn of what was left out, if anything was.
+def warn_unreadable(bad_views: pd.DataFrame) -> None:
+    """Warn about dropped views, if there are any.
 
     Parameters
     ----------
     bad_views : DataFrame
-        As `leave_out` gives it.
+        As `drop_unreadable` returns it.
     """
     if len(bad_views):
         n_studies = bad_views["study"][bad_views["study_left_out"]].nunique()
         warnings.warn(
-            f"{len(bad_views):,} views that cannot be read are left out, and {n_studies:,} studies "
-            f"that have no other:{list_bad_views(bad_views)}",
+            f"{len(bad_views):,} unreadable views are left out, and {n_studies:,} studies without "
+            f"others:{list_unreadable(bad_views)}",
             stacklevel=4,
         )
 
 
-def list_bad_views(bad_views: pd.DataFrame, max_named: int = 5) -> str:
-    """Return the first bad views as a text, one line each.
+def list_unreadable(bad_views: pd.DataFrame, max_named: int = 5) -> str:
+    """Return a text that names the first unreadable views, one a line.
 
     Parameters
     ----------
     bad_views : DataFrame
-        As `leave_out` gives it.
+        As `drop_unreadable` returns it.
     max_named : int, default=5
-        How many are named.
+        How many to name.
     """
     named = [
         f"\n  {row.study}, view {row.view} ({row.file}): {row.reason}"
@@ -216,15 +208,15 @@ def list_bad_views(bad_views: pd.DataFrame, max_named: int = 5) -> str:
     return "".join(named) + (f"\n  ... and {rest:,} more" if rest > 0 else "")
 
 
-def with_gaps(arrays: Sequence[np.ndarray], bad_views: pd.DataFrame | None) -> list[np.ndarray]:
-    """Return one array per study, with NaN in the places of the views that were left out.
+def insert_nan(arrays: Sequence[np.ndarray], bad_views: pd.DataFrame | None) -> list[np.ndarray]:
+    """Insert NaN at the places of dropped views.
 
     Parameters
     ----------
     arrays : sequence of ndarray of shape (n_read_views, ...), float
-        Of each study what was made of its views.
+        One array per study, with a value for each view that was read.
     bad_views : DataFrame or None
-        As `leave_out` gives it; no study is left out. None fills nothing in.
+        As `drop_unreadable` returns it, without dropped studies. None inserts nothing.
 
     Returns
     -------
@@ -233,18 +225,18 @@ def with_gaps(arrays: Sequence[np.ndarray], bad_views: pd.DataFrame | None) -> l
     Examples
     --------
     >>> bad_views = pd.DataFrame({"row": [0], "view": [1]})
-    >>> with_gaps([np.array([0.5]), np.array([0.25])], bad_views)
+    >>> insert_nan([np.array([0.5]), np.array([0.25])], bad_views)
     [array([nan, 0.5]), array([0.25])]
     """
     filled = list(arrays)
-    # Numbers of a study ascend, so that what is put in first moves no later place.
+    # The numbers of a study ascend: what is inserted first moves no later place.
     for row, number in () if bad_views is None else bad_views[["row", "view"]].to_numpy():
         filled[row] = np.insert(filled[row], number - 1, np.nan, axis=0)
     return filled
 
 
 def _reason(path: str, note: Note) -> str | None:
-    """Return why a picture cannot be read, or None."""
+    """Return why an image cannot be read, or None."""
     try:
         read_view(path, note=note)
     except (FileNotFoundError, ValueError) as error:

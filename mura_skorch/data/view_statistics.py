@@ -1,4 +1,4 @@
-"""View statistics: a study table goes in, intensity and size of each study's views come out."""
+"""Compute the mean intensity and the size of the views of each study."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -16,19 +16,19 @@ STATISTICS = ["mean_intensity", "height", "width"]
 
 
 def view_statistics(studies: pd.DataFrame) -> pd.DataFrame:
-    """Intensity and size of the views of each study, for `mura_skorch.evaluation.shortcut_scores`.
+    """Return intensity and size of each study, for `mura_skorch.evaluation.shortcut_scores`.
 
     Parameters
     ----------
     studies : DataFrame
-        A study table; of it, `views` is read.
+        A study table; the column ``views`` is read.
 
     Returns
     -------
     DataFrame
-        `mean_intensity` (grey values from 0 to 255), `height` and `width` (pixels), float64, each
-        the mean over the study's views as stored, with the index of `studies`:
-        ``studies.join(view_statistics(studies))``.
+        ``mean_intensity`` (grey values from 0 to 255), ``height`` and ``width`` (pixels), float64.
+        Each is the mean over the study's views at their original size. The index is that of
+        `studies`: ``studies.join(view_statistics(studies))``.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def view_statistics(studies: pd.DataFrame) -> pd.DataFrame:
     ...     view_statistics(read_studies(root)).columns.tolist()
     ['mean_intensity', 'height', 'width']
     """
-    look = partial(_statistics, note=ViewNotes())
-    rows = map_in_threads(look, studies["views"], desc="view statistics", unit="study")
+    statistics = partial(_statistics, note=ViewNotes())
+    rows = map_in_threads(statistics, studies["views"], desc="view statistics", unit="study")
     return pd.DataFrame(rows, columns=STATISTICS, index=studies.index, dtype=float)
 
 
 def _statistics(views: Iterable[str], note: Note) -> np.ndarray:
     """Return mean grey value, height and width of a study, each the mean over its views."""
-    pictures = (read_view(path, note=note) for path in views)
-    return np.mean([(picture.mean(), *picture.shape) for picture in pictures], axis=0)
+    images = (read_view(path, note=note) for path in views)
+    return np.mean([(image.mean(), *image.shape) for image in images], axis=0)

@@ -1,8 +1,8 @@
-"""Decode compressed frames, and check image files, in a process of their own.
+"""Decode compressed frames, and check image files, in a separate process.
 
-The libraries that read compressed pixels are written in C and C++; damaged ones can end the process
-they run in, or fill its memory. Here they can do neither to a fit. This file is also the program of
-that process. It imports nothing of the package, which takes seconds to import.
+The libraries that read compressed pixels are written in C and C++. Damaged pixels can crash the
+process they run in, or fill its memory; a separate process protects the fit. This file is also the
+program of that process. It imports nothing from the package, which takes seconds to import.
 """
 
 import atexit
@@ -23,7 +23,7 @@ import numpy as np
 __all__ = ["check_image_apart", "decode_apart"]
 
 TIMEOUT = 60.0  # seconds; 5 megapixels of JPEG 2000, the slowest, take one
-# What decoders need beyond the pixels themselves: copies, colours as float32, and their own tables.
+# Memory that decoders need besides the pixels: copies, colours as float32, and their own tables.
 N_COPIES, RESERVE = 16, 512 * 2**20
 TOO_LARGE = "its pixels take far more memory than their size"
 _idle: list["_Process"] = []
@@ -31,15 +31,15 @@ _running: set["_Process"] = set()
 
 
 def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
-    """Decode a compressed frame in another process, which stays for the next one.
+    """Decode a compressed frame in another process, which then waits for the next one.
 
     Parameters
     ----------
     frame : bytes
-        One frame, without the items that DICOM wraps it in.
+        One frame, without DICOM's encapsulation.
     **options : str, int or bool
-        ``syntax``, the transfer syntax; ``plugin``, which of pydicom's decoders to use; and those
-        of `pydicom.pixels.decoders.base.Decoder.as_array`.
+        ``syntax``, the transfer syntax; ``plugin``, the name of a pydicom decoder; and the
+        options of `pydicom.pixels.decoders.base.Decoder.as_array`.
 
     Returns
     -------
@@ -50,15 +50,15 @@ def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
     ImportError
         The process does not start.
     ValueError
-        The frame cannot be decoded, takes more than a minute or far more memory than its size, or
-        ends the process. The next frame gets a new one.
+        The frame cannot be decoded, needs more than a minute or far more memory than its size, or
+        crashes the process. The next frame gets a new process.
 
     Notes
     -----
-    Each thread that decodes at the same time has a process, of 70 MB or more, which ends with the
-    one that started it. A forked process starts its own.
+    Threads that decode at the same time each use a process, of 70 MB or more. It ends with the
+    process that started it. A forked process starts its own.
     """
-    process = _taken()
+    process = _take_process()
     timer = threading.Timer(TIMEOUT, process.popen.kill)
     timer.daemon = True
     try:
@@ -76,7 +76,7 @@ def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
         raise
     finally:
         timer.cancel()
-    if len(_idle) < (os.cpu_count() or 1):
+    if len(_idle) < _count_cores():
         _idle.append(process)
     else:
         process.end()
@@ -86,14 +86,14 @@ def decode_apart(frame: bytes, **options: Any) -> np.ndarray:
 
 
 def check_image_apart(data: bytes, formats: Sequence[str]) -> None:
-    """Decode an image file with Pillow in another process, where no setting of this one counts.
+    """Decode an image file with Pillow in another process, which has Pillow's default settings.
 
     Parameters
     ----------
     data : bytes
-        Of the whole file, whose header tells of no more pixels than are allowed.
+        The complete file. Its header must not exceed the allowed number of pixels.
     formats : sequence of str
-        Pillow's names of the formats that are tried.
+        Pillow's names of the formats to try.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def check_image_apart(data: bytes, formats: Sequence[str]) -> None:
 
 
 class _Process:
-    """A running decoder and the two pipes to it, unbuffered: a fork must not copy what waits."""
+    """A running decoder and its two pipes, unbuffered: a fork must not copy pending bytes."""
 
     def __init__(self) -> None:
         pipe = subprocess.PIPE
@@ -142,8 +142,17 @@ class _Process:
         self.answers.close()
 
 
-def _taken() -> _Process:
-    """Return a decoder that waits, or a new one."""
+def _count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _take_process() -> _Process:
+    """Return an idle decoder, or a new one."""
     with contextlib.suppress(IndexError):
         while True:
             process = _idle.pop()  # atomic: two threads never get the same
@@ -154,10 +163,10 @@ def _taken() -> _Process:
 
 
 def _forget() -> None:
-    """In a forked process, leave the decoders to the parent: they end when nobody holds a pipe."""
+    """In a forked process, leave the decoders to the parent: they end when all pipes are closed."""
     for process in _running:
         process.close()
-        process.popen.returncode = 0  # not ours to wait for
+        process.popen.returncode = 0  # the parent waits for it
     _running.clear()
     _idle.clear()
 
@@ -196,14 +205,14 @@ def _fill(pipe: Any, target: Any) -> Any:
 
 
 def _main() -> None:
-    """Answer until nobody can ask any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
+    """Answer requests until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     with open(0, "rb", buffering=0) as questions, open(os.dup(1), "wb", buffering=0) as answers:
-        os.dup2(2, 1)  # what a library prints must not get between the answers
+        os.dup2(2, 1)  # output of a library must not mix with the answers
         from PIL import Image
         from pydicom import pixels  # noqa: F401
 
-        Image.MAX_IMAGE_PIXELS = None  # who asks has compared the sizes
+        Image.MAX_IMAGE_PIXELS = None  # the process that asks has checked the size
         _send(answers, {})
         with contextlib.suppress(EOFError, BrokenPipeError):
             while True:
@@ -215,7 +224,7 @@ def _main() -> None:
                     else:
                         array = np.ascontiguousarray(_decoded(frame, **options))
                 except Exception as error:
-                    # pydicom's words for what a decoder raised: "... plugins:\n  name: error".
+                    # pydicom's message for the error of a decoder: "... plugins:\n  name: error".
                     text = " ".join(str(error).rpartition("plugins:\n")[2].split())
                     is_empty = not text or text.endswith(":")  # as a MemoryError is
                     _send(answers, {"error": TOO_LARGE if is_empty else text})
@@ -236,7 +245,7 @@ def _decoded(frame: bytes, *, syntax: str, plugin: str, **options: Any) -> np.nd
 
 
 def _decoded_by_pillow(data: bytes, *, formats: list[str]) -> np.ndarray:
-    """Return nothing of the pixels, which who asks will decode again."""
+    """Return no pixels: the process that asks decodes the file again."""
     from PIL import Image
 
     try:
@@ -250,7 +259,7 @@ def _decoded_by_pillow(data: bytes, *, formats: list[str]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _bounded_memory(n_bytes: int) -> Iterator[None]:
-    """Let this process take as much more memory, where that can be said: on Linux."""
+    """Limit the additional memory of this process, on Linux."""
     try:
         import resource
 

@@ -3,18 +3,16 @@
 import logging
 import math
 import re
-import warnings
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from mura_skorch.dicom.deflate import inflated
 from mura_skorch.utils.intensity import UnsuitableImageError
+from mura_skorch.utils.library_warnings import ignore_warnings_of
 
 __all__ = ["check_image", "decimal", "import_pydicom", "number", "read_header", "unsuitable"]
 
-# A damaged header may raise thousands, and they quote what should be read by nobody.
-warnings.filterwarnings("ignore", module=r"pydicom\.")
 _INSTALL = "Install what reads DICOM: pip install pydicom python-gdcm pylibjpeg pylibjpeg-openjpeg"
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOURS = ("RGB", "YBR_")
@@ -32,6 +30,8 @@ def import_pydicom() -> Any:
         import pydicom.pixels.utils
     except ImportError as error:
         raise ImportError(f"expected the package pydicom, got none. {_INSTALL}") from error
+    # A damaged header may raise thousands of warnings, and they quote patients' data.
+    ignore_warnings_of("pydicom")
     log = logging.getLogger("pydicom")
     if log.level == logging.WARNING:  # the default of pydicom, which also logs its warnings
         log.setLevel(logging.ERROR)

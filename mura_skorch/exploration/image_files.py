@@ -1,16 +1,17 @@
 """Inspect image files: size, format, mode and digest of every view, and duplicates."""
 
 import hashlib
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import effective_n_jobs
 
 from mura_skorch.data.images import image_format, read_view
 from mura_skorch.utils.intensity import Note, ViewNotes
-from mura_skorch.utils.progress import progress_bar
+from mura_skorch.utils.progress import map_in_threads
 from mura_skorch.utils.text import printable
 
 __all__ = ["find_duplicates", "read_image_files"]
@@ -63,14 +64,9 @@ def read_image_files(studies: pd.DataFrame, *, n_jobs: int = -1) -> pd.DataFrame
     views = list(chain.from_iterable(studies["views"]))
     images["path"] = pd.Series(views, index=images.index, dtype=object)
     paths = images["path"].unique()
-    pool = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
-    notes = ViewNotes()
-    found = pool(delayed(_inspect_file)(path, notes) for path in paths)
-    rows = []
-    with progress_bar(len(paths), desc="images", unit="file") as bar:
-        for row in found:
-            rows.append(row)
-            bar.update()
+    inspect = partial(_inspect_file, note=ViewNotes())
+    n_threads = effective_n_jobs(n_jobs)
+    rows = map_in_threads(inspect, paths, desc="images", unit="file", n_threads=n_threads)
     files = pd.DataFrame(rows, columns=FILE_COLUMNS, index=pd.Index(paths, dtype=object))
     files = files.astype({"width": "Int32", "height": "Int32"})
     return images.join(files, on="path").reset_index(drop=True)

@@ -1,11 +1,10 @@
-"""Where a network looks: class activation maps and the pointing game."""
+"""Class activation maps and the pointing game."""
 
 from mura_skorch.inspection.activation_maps import (
     localize,
     peak_in_box,
     peak_of,
     resize_map,
-    view_map,
 )
 from mura_skorch.inspection.pointing_game import LEGEND, pointing_scores
 
@@ -16,5 +15,4 @@ __all__ = [
     "peak_of",
     "pointing_scores",
     "resize_map",
-    "view_map",
 ]

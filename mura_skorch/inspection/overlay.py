@@ -1,24 +1,19 @@
-"""Lay an activation map over a view."""
-
-from typing import TYPE_CHECKING
+"""Draw an activation map over a view."""
 
 import numpy as np
 
 from mura_skorch.inspection.activation_maps import resize_map
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["map_limit", "overlay_map"]
 
-# Okabe and Ito's palette (see style): told apart with every kind of colour blindness, and, unlike
-# its darker blue, sky blue shows on the black background of a radiograph.
+# Okabe and Ito's colour-blind safe palette, as in plots. Its darker blue is hard to see on the
+# black background of a radiograph; sky blue is not.
 ABNORMAL, NORMAL, BOX = (213, 94, 0), (86, 180, 233), "#F0E442"  # vermillion, sky blue; yellow
-OPACITY = 0.75  # of the colour where a map reaches its limit
+OPACITY = 0.75  # of the colour at the limit of the scale
 
 
 def map_limit(*cams: np.ndarray) -> float:
-    """Return the largest absolute value of maps, the end of a symmetric scale; 1 if all are 0.
+    """Return the largest absolute value of maps, for a symmetric scale; 1 if all are 0.
 
     Parameters
     ----------
@@ -39,22 +34,22 @@ def map_limit(*cams: np.ndarray) -> float:
 
 
 def overlay_map(view: np.ndarray, cam: np.ndarray, limit: float) -> np.ndarray:
-    """Return a radiograph with a map laid over, in colour.
+    """Return a radiograph with a map drawn over it in colour.
 
     Parameters
     ----------
     view : ndarray of shape (H, W), uint8
         The radiograph.
     cam : ndarray of shape (h, w), float
-        Its map in logits, resized bilinearly to the view.
+        Its map in logits; it is resized to the view.
     limit : float
-        Where the colours end, in logits, above 0.
+        End of the colour scale, in logits, above 0.
 
     Returns
     -------
     ndarray of shape (H, W, 3), uint8
-        Where the map is 0 the radiograph is as it was; at ``limit`` and above it is
-        three quarters vermillion, at ``-limit`` and below three quarters sky blue.
+        The radiograph is unchanged where the map is 0, three quarters vermillion at ``limit`` and
+        above, and three quarters sky blue at ``-limit`` and below.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Study network: a batch of studies goes in, one logit per study and one per view comes out."""
+"""The study network: a DenseNet on every view, pooled over each study."""
 
 import math
 import os
@@ -16,12 +16,12 @@ from mura_skorch.models.pretrained import load_weights
 
 __all__ = ["StudyDenseNet", "draw_views", "pool_views"]
 
-# torchvision's ImageNet statistics, which its DenseNet weights were trained with.
+# ImageNet statistics that torchvision's weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# DenseNet halves five times: below this the last map of one view is a single pixel.
+# DenseNet halves a view five times. Below this size the last feature map is a single pixel.
 SMALLEST = 64
-# From here on every DenseNet of torchvision's has at least one pixel left.
+# From this size on, every DenseNet of torchvision has at least one pixel left.
 HALVED = 32
 
 
@@ -31,18 +31,18 @@ class StudyDenseNet(nn.Module):
     Parameters
     ----------
     weights : str, path or None, default=None
-        What the network starts from: a torchvision name ("IMAGENET1K_V1"), the path of a
-        DenseNet-169 state dict with torchvision's key names, the folder of a model saved by
-        `MuraClassifier.save`, or None for a random start.
+        Initial weights: a torchvision name ("IMAGENET1K_V1"), the path of a DenseNet-169 state
+        dict with torchvision's key names, the folder of a model saved by `MuraClassifier.save`, or
+        None for random weights.
     augment : callable, optional
-        Varies training views: (N, 1, H, W) float to the same. Never applied in eval mode.
+        Augments training views, float of shape (N, 1, H, W). Not applied in eval mode.
     max_views : int or None, default=64
         Most views that are computed at a time in eval mode, which bounds the memory and changes
         nothing else, and most views of one study in training, see `draw_views`. None sets no limit.
     memory_efficient : bool, default=False
-        Compute parts of the network a second time for the gradient instead of keeping them:
-        torchvision's gradient checkpointing. Slower, and a fraction of the memory; the result is
-        the same up to rounding.
+        Use torchvision's gradient checkpointing: parts of the network are computed again for the
+        gradient instead of being stored. Slower, with a fraction of the memory; results are equal
+        up to rounding.
 
     References
     ----------
@@ -51,7 +51,7 @@ class StudyDenseNet(nn.Module):
     .. [2] Huang et al., "Densely Connected Convolutional Networks", CVPR 2017.
     """
 
-    # A subclass may name another of torchvision's DenseNets.
+    # A subclass may use another DenseNet of torchvision.
     build_network = staticmethod(torchvision.models.densenet169)
 
     def __init__(
@@ -76,7 +76,7 @@ class StudyDenseNet(nn.Module):
 
     @classmethod
     def check_image_size(cls, image_size: int) -> None:
-        """Raise ValueError where views are too small for the network to halve them so often.
+        """Raise ValueError if views are too small for the network.
 
         Parameters
         ----------
@@ -89,8 +89,8 @@ class StudyDenseNet(nn.Module):
             range(SMALLEST), True, lo=image_size, key=lambda size: _takes(cls.build_network, size)
         )
         raise ValueError(
-            f"expected dataset__image_size of {least} pixels or more, which the network of "
-            f"{cls.__name__} takes, got {image_size}"
+            f"expected dataset__image_size of {least} pixels or more, the smallest that "
+            f"{cls.__name__} takes, got {image_size}; raise it"
         )
 
     def forward(
@@ -103,16 +103,16 @@ class StudyDenseNet(nn.Module):
         views : Tensor of shape (B, V, H, W), uint8
             Greyscale views, padded to the longest study.
         view_mask : Tensor of shape (B, V), bool
-            True where a view is real; at least one in each row. Only real views are computed.
+            True for real views, at least one in each row. Padding is not computed.
         study_type : Tensor of shape (B,), int64, optional
-            Not read: the network is not told the type. The loss is.
+            Ignored: only the loss uses the study type.
 
         Returns
         -------
         study_logit : Tensor of shape (B,), float32
             Logit of the mean probability of the study's views.
         view_logit : Tensor of shape (N,), float32
-            One logit for each real view of the batch, in order.
+            One logit per real view of the batch, in order.
         """
         real = views[view_mask]
         if self.training and len(real) == 1 and min(real.shape[1:]) < SMALLEST:
@@ -121,22 +121,88 @@ class StudyDenseNet(nn.Module):
                 f"pixels, for batch norm, got one of {real.shape[1]}; raise image_size, or change "
                 "batch_size so that no single study is left over"
             )
-        if self.training or self.max_views is None:
-            view_logit = self._read(real)
-        else:
-            view_logit = torch.cat([self._read(part) for part in real.split(self.max_views)])
+        view_logit = self._in_parts(self._view_logits, real)
         return pool_views(view_logit, view_mask), view_logit
 
-    def _read(self, views):
+    def activation_maps(
+        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        r"""Return the class activation map of each real view of a batch.
+
+        Call it in eval mode and without gradients.
+
+        Parameters
+        ----------
+        views : Tensor of shape (B, V, H, W), uint8
+            Greyscale views, padded to the longest study.
+        view_mask : Tensor of shape (B, V), bool
+            True for real views.
+        study_type : Tensor of shape (B,), int64, optional
+            Ignored.
+
+        Returns
+        -------
+        Tensor of shape (N, h, w), float32
+            One map per real view, in order, in logits. Its mean plus the bias of the last layer is
+            the view's logit. h and w are the size of the last feature maps.
+
+        Raises
+        ------
+        TypeError
+            The network is not one of torchvision's DenseNets with one output.
+
+        Notes
+        -----
+        A DenseNet averages its last feature maps :math:`f_k` over their pixels and weights them:
+
+        .. math:: z = b + \sum_k w_k \frac{1}{hw} \sum_{xy} \max(f_k(x, y), 0)
+                    = b + \frac{1}{hw} \sum_{xy} M(x, y), \quad
+                  M(x, y) = \sum_k w_k \max(f_k(x, y), 0).
+
+        M is the map [1]_. It is exact up to rounding.
+
+        References
+        ----------
+        .. [1] Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
+        """
+        network = self.network
+        if not isinstance(network, torchvision.models.DenseNet) or (
+            network.classifier.out_features != 1
+        ):
+            raise TypeError(
+                "expected a network of torchvision's DenseNets with one output, whose features and "
+                f"classifier a class activation map needs, got {type(network).__name__}; localise "
+                "with StudyDenseNet"
+            )
+        return self._in_parts(self._view_maps, views[view_mask])
+
+    def _in_parts(self, compute, views):
+        """Compute views of shape (N, H, W), at most `max_views` at a time in eval mode."""
+        if self.training or self.max_views is None:
+            return compute(views)
+        return torch.cat([compute(part) for part in views.split(self.max_views)])
+
+    def _view_logits(self, views):
         """Return the logits of views of shape (N, H, W), uint8."""
+        return self.network(self._normalise(views)).squeeze(1).float()
+
+    def _view_maps(self, views):
+        """Return the maps of views of shape (N, H, W), uint8."""
+        # The features end with batch norm; DenseNet's own ReLU comes after them.
+        features = self.network.features(self._normalise(views)).float().relu()
+        weight = self.network.classifier.weight[0, :, None, None].float()
+        return (features * weight).sum(dim=1)
+
+    def _normalise(self, views):
+        """Return views of shape (N, H, W), uint8, as the network's input, augmented in training."""
         views = views.unsqueeze(1).float() / 255
         if self.training and self.augment is not None:
             views = self.augment(views)
         views = (views - self.mean) / self.std
         if not self.training and views.device.type == "cpu":
-            # A quarter faster in float32, where training is not.
+            # A quarter faster in float32; training is not.
             views = views.contiguous(memory_format=torch.channels_last)
-        return self.network(views).squeeze(1).float()
+        return views
 
 
 def draw_views(batch: dict[str, torch.Tensor], max_views: int | None) -> dict[str, torch.Tensor]:
@@ -180,7 +246,7 @@ def pool_views(view_logit: torch.Tensor, view_mask: torch.Tensor) -> torch.Tenso
     view_logit : Tensor of shape (N,), float32
         Logits of the real views, in order.
     view_mask : Tensor of shape (B, V), bool
-        N of its entries are True, at least one in each row.
+        N entries are True, at least one in each row.
 
     Returns
     -------
@@ -192,8 +258,8 @@ def pool_views(view_logit: torch.Tensor, view_mask: torch.Tensor) -> torch.Tenso
 
         log(p / (1 - p)) = logsumexp(logsigmoid(z)) - logsumexp(logsigmoid(-z)),
 
-    since 1 - p = mean(sigmoid(-z)) and the two 1/V cancel. It stays finite where all views are
-    saturated and log(mean(sigmoid(z))) does not.
+    since 1 - p = mean(sigmoid(-z)) and the two 1/V cancel. It stays finite when all views are
+    saturated; log(mean(sigmoid(z))) does not.
 
     Examples
     --------
@@ -210,7 +276,7 @@ def pool_views(view_logit: torch.Tensor, view_mask: torch.Tensor) -> torch.Tenso
 
 @lru_cache(maxsize=128)
 def _takes(build_network, image_size):
-    """Return whether a network takes views of a size, computed of shapes alone."""
+    """Return whether a network accepts views of a size; only shapes are computed."""
     with torch.device("meta"), torch.no_grad():
         try:
             build_network(num_classes=1).eval()(torch.empty(1, 3, image_size, image_size))
@@ -220,11 +286,11 @@ def _takes(build_network, image_size):
 
 
 def _halve_momentum(network):
-    """Make two updates of a checkpointed batch norm's statistics equal to the one it should have.
+    """Make the two updates of a checkpointed batch norm equal to the single update it needs.
 
-    Each forward pass mixes a share m of the batch into them, r <- (1 - m) r + m s. Checkpointed
-    layers, the first norm of each dense layer, run twice on the same batch: with 1 - sqrt(1 - m)
-    in the place of m the two together do what one would.
+    Each forward pass mixes a share m of the batch's statistics s into the running ones:
+    r <- (1 - m) r + m s. Checkpointed layers, the first norm of each dense layer, run twice on the
+    same batch. With 1 - sqrt(1 - m) instead of m, two updates equal one.
     """
     for name, layer in network.named_modules():
         if name.endswith(".norm1"):

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Collection, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from mura_skorch.data.dataset import StudyDataset
 from mura_skorch.data.image_size import count_pixels
 from mura_skorch.data.images import decode_view
 from mura_skorch.data.transforms import Prepare
+from mura_skorch.data.views import ArrayViews
 from mura_skorch.serving.deadlines import acquired_in_time, check_deadline
 from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
@@ -67,9 +67,8 @@ class DecodedStudies(Dataset):
     def dataset_for(self, net):
         """Return the dataset that a classifier makes of a table, with its size and type codes."""
         size = net.get_params_for("dataset")["image_size"]
-        dataset: Any = StudyDataset(self.studies, image_size=size, study_types=net.study_types_)
-        dataset.prepared = SimpleNamespace(views=self.views[size])
-        return dataset
+        views = ArrayViews(self.views[size])
+        return StudyDataset(self.studies, views=views, study_types=net.study_types_)
 
 
 def decode_studies(

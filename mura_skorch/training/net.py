@@ -1,6 +1,6 @@
 """Training steps: batches go in; losses, and a step of the optimizer for several, come out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from inspect import signature
 from typing import Any, Self
@@ -139,13 +139,13 @@ class StudySteps(NeuralNetBinaryClassifier):
             enabled=self.precision_ == "bfloat16",
         )
 
-    def pass_through(self, module: torch.nn.Module, X: Any) -> Iterator[Any]:
-        """Yield what a module makes of each batch, loaded and computed as for a prediction.
+    def pass_through(self, module: Callable[..., Any], X: Any) -> Iterator[Any]:
+        """Yield the output of a module for each batch, loaded and computed as in a prediction.
 
         Parameters
         ----------
-        module : Module
-            In eval mode. Where it is a copy of the net's own, several threads may each have one.
+        module : Module or callable
+            In eval mode, or a method of one. Threads that need eval mode each use their own copy.
         X : DataFrame or dataset
             Studies.
         """

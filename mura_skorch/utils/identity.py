@@ -1,4 +1,4 @@
-"""Identity: decide which patients are the same person, and which paths are the same file."""
+"""Decide which patient ids are the same person, and which paths are the same file."""
 
 import filecmp
 import hashlib
@@ -9,9 +9,7 @@ import unicodedata
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from itertools import chain
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mura_skorch.utils.progress import map_in_threads
 from mura_skorch.utils.text import printable, shorten, some_names
 
 __all__ = [
@@ -35,11 +34,11 @@ __all__ = [
 T = TypeVar("T")
 
 LONGEST_NAME = 200  # characters of a name in a message
-# Enough to hide the delay of a network disk. A local one answers sooner than threads take turns.
+# Threads hide the delay of a network disk. A local disk is faster without them.
 N_THREADS = 8
-PATIENCE = 1e-4  # seconds for a file
-PATHS_PER_TASK = 256
-SAMPLE = 4096  # bytes at the start, in the middle and at the end: tell most files of a size apart
+SLOW = 1e-4  # seconds per file above which threads are used
+N_TIMED = 256  # files that are timed, or read by a thread, together
+SAMPLE = 4096  # bytes read at the start, the middle and the end of a file
 
 
 # ------------------------------------------------------------------- patients
@@ -48,41 +47,40 @@ SAMPLE = 4096  # bytes at the start, in the middle and at the end: tell most fil
 def patient_keys(
     patients: ArrayLike | pd.Series, name: str = "patient", *, missing: str | None = None
 ) -> np.ndarray:
-    """Return a text for each row that is the same exactly where the patient is the same.
+    """Return a key for each row: two keys are equal if and only if the patient is the same.
 
     Parameters
     ----------
     patients : array-like of shape (n_rows,)
-        Patient ids: texts or whole numbers, which may be mixed.
+        Patient ids: texts or whole numbers, also mixed.
     name : str, default="patient"
-        What messages call the column.
+        Name of the column in messages.
     missing : str or None, default=None
-        The key of a missing id. None raises where an id is missing.
+        The key of a missing id. None raises if an id is missing.
 
     Returns
     -------
     ndarray of shape (n_rows,), object
-        Keys of type str. They are for comparison: show the ids as they were given.
+        Keys of type str, for comparison only. Show users the original ids.
 
     Raises
     ------
     TypeError
         An id is neither a text nor a number, such as bytes or a tuple.
     ValueError
-        An id is missing, an empty text, not in UTF-8, not a whole number, or a float too large to
-        hold every whole number.
+        An id is missing, an empty text, not in UTF-8, not a whole number, or a float that is too
+        large to be exact.
 
     See Also
     --------
-    patient_codes : Integers instead of texts.
+    patient_codes : Integers instead of keys.
 
     Notes
     -----
-    - 7, 7.0, "7", " 7 " and "7.0" are one patient. So are all Unicode forms of a text: it is
-      compared in the form NFKC, without characters that take no space, and with each run of blanks
-      as one space.
+    - 7, 7.0, "7", " 7 " and "7.0" are one patient. So are all Unicode forms of a text, see
+      `text_key`.
     - "007" is not "7": in some registers they are two people. See `warn_of_lookalikes`.
-    - Upper and lower case are different.
+    - Upper and lower case differ.
 
     Examples
     --------
@@ -94,10 +92,10 @@ def patient_keys(
     if missing is None and absent.any():
         raise ValueError(
             f"expected {name} without missing values, got one in row {int(np.argmax(absent))}; "
-            "fill it in or leave that row out"
+            "fill it in or drop that row"
         )
     keys = np.empty(len(distinct) + 1, dtype=object)
-    keys[-1] = missing  # what the code -1 finds
+    keys[-1] = missing  # the code of a missing id is -1
     for code, value in enumerate(distinct):
         try:
             keys[code] = patient_key(value)
@@ -108,20 +106,19 @@ def patient_keys(
 
 
 def patient_codes(patients: ArrayLike | pd.Series, name: str = "patient") -> np.ndarray:
-    """Return an integer from 0 on for each row, the same where the patient is the same.
+    """Return an integer for each row, from 0, the same for the same patient.
 
     Parameters
     ----------
     patients : array-like of shape (n_rows,)
-        Patient ids as in `patient_keys`, none of which may be missing.
+        Patient ids as in `patient_keys`, without missing ones.
     name : str, default="patient"
-        What messages call the column.
+        Name of the column in messages.
 
     Returns
     -------
     ndarray of shape (n_rows,), int64
-        In the order of the keys, so that the order of the rows does not decide what the same seed
-        draws.
+        In the order of the keys: with a fixed seed, the order of the rows changes no random draw.
 
     Raises
     ------
@@ -145,7 +142,7 @@ def patient_codes(patients: ArrayLike | pd.Series, name: str = "patient") -> np.
 
 
 def count_patients(patients: ArrayLike | pd.Series) -> int:
-    """Return the number of patients in a column, without the rows that name none.
+    """Return the number of patients in a column; rows without an id do not count.
 
     Parameters
     ----------
@@ -161,19 +158,19 @@ def count_patients(patients: ArrayLike | pd.Series) -> int:
 
 
 def warn_of_lookalikes(keys: Iterable[str], *, stacklevel: int = 2) -> None:
-    """Warn where keys differ only in leading zeros, such as 007 and 7.
+    """Warn if keys differ only in leading zeros, such as 007 and 7.
 
     Parameters
     ----------
     keys : iterable of str
-        What `patient_keys` returns.
+        As `patient_keys` returns them.
     stacklevel : int, default=2
         As in `warnings.warn`.
 
     Warns
     -----
     UserWarning
-        Names the keys and says how to make them one.
+        It names the keys and says how to unify them.
     """
     alike: dict[str, set[str]] = defaultdict(set)
     for key in set(keys):
@@ -184,14 +181,14 @@ def warn_of_lookalikes(keys: Iterable[str], *, stacklevel: int = 2) -> None:
         pairs = some_names(sorted(" and ".join(same) for same in found))
         warnings.warn(
             f"patients that differ only in leading zeros count as different people: {pairs}. If "
-            "they are the same, write them alike: read the file with dtype=str, and fill up with "
+            "they are the same, write them alike: read the file with dtype=str, and pad with "
             'zeros, as studies.assign(patient=studies["patient"].astype(str).str.zfill(5)) does',
             stacklevel=stacklevel + 1,
         )
 
 
 def text_key(text: str) -> str:
-    """Return the form of a text in which look-alikes of other encodings compare as equal.
+    """Return a normal form of a text, equal for all Unicode forms of it.
 
     Parameters
     ----------
@@ -201,8 +198,8 @@ def text_key(text: str) -> str:
     Returns
     -------
     str
-        In the Unicode form NFKC, without characters that take no space, and with each run of
-        blanks as one space, none at the ends.
+        In the form NFKC, without invisible characters, with each run of blanks as one space and
+        none at the ends.
 
     Examples
     --------
@@ -224,15 +221,15 @@ _REMEDY = (
 
 
 def _factorize(values: Any, name: str) -> tuple[np.ndarray, list[Any]]:
-    """Return codes and the distinct values, in their own types."""
+    """Return codes and the distinct values, with their types."""
     if not isinstance(values, pd.Series):
         if isinstance(values, pd.Index | pd.api.extensions.ExtensionArray):
             values = pd.Series(values)
         elif not isinstance(values, np.ndarray):
-            values = pd.Series(list(values), dtype=object)  # 7 beside "7" stays what it is
+            values = pd.Series(list(values), dtype=object)  # keep 7 and "7" apart
     try:
         codes, distinct = pd.factorize(values)
-    except TypeError as error:  # lists and others without a hash
+    except TypeError as error:  # lists and other unhashable values
         raise TypeError(
             f"expected {name} as texts or whole numbers, got others ({error}); {_REMEDY}"
         ) from error
@@ -240,7 +237,7 @@ def _factorize(values: Any, name: str) -> tuple[np.ndarray, list[Any]]:
 
 
 def patient_key(value: Any) -> str:
-    """Return the key of one patient, as `patient_keys` does for a column.
+    """Return the key of one patient, see `patient_keys`.
 
     Parameters
     ----------
@@ -250,7 +247,7 @@ def patient_key(value: Any) -> str:
     Raises
     ------
     TypeError, ValueError
-        As in `patient_keys`; the message completes the words "expected a patient as".
+        As in `patient_keys`; the message continues "expected a patient as".
 
     Examples
     --------
@@ -277,7 +274,7 @@ def patient_key(value: Any) -> str:
 
 
 def _exact_below(value: float | np.floating) -> int:
-    """Return the number from which on floats of a type skip whole numbers."""
+    """Return the number above which floats of a type skip whole numbers."""
     return 2 ** (int(np.finfo(type(value)).nmant) + 1)
 
 
@@ -289,12 +286,12 @@ def _got(value: Any) -> str:
 
 
 def file_codes(paths: Iterable[str | os.PathLike[str]]) -> np.ndarray:
-    """Return an integer for each path, the same where two paths lead to the same file.
+    """Return an integer for each path, the same for paths to the same file.
 
     Parameters
     ----------
     paths : iterable of str or path-like
-        Files, which are asked for but not opened.
+        Files; they are not opened.
 
     Returns
     -------
@@ -302,10 +299,10 @@ def file_codes(paths: Iterable[str | os.PathLike[str]]) -> np.ndarray:
 
     Notes
     -----
-    The disk decides by device and inode, so that relative paths, ``..``, doubled slashes, links,
-    hard links and other Unicode forms of a name are seen through at the cost of one call per path.
-    Some network disks give one number to two files: names of a number must lead to one place or
-    hold the same bytes. A path without a file is compared as an absolute path.
+    Files are compared by device and inode, at the cost of one call per path. This covers relative
+    paths, ``..``, doubled slashes, links, hard links and Unicode forms of a name. Some network
+    disks give two files the same inode: such paths must also have the same real path or the same
+    bytes. A path without a file is compared as an absolute path.
 
     Examples
     --------
@@ -314,29 +311,29 @@ def file_codes(paths: Iterable[str | os.PathLike[str]]) -> np.ndarray:
     """
     names = [str(os.fspath(path)) for path in paths]
     distinct = list(dict.fromkeys(names))
-    places = dict(zip(distinct, _asked(_place, distinct), strict=True))
+    places = dict(zip(distinct, _map_files(_place, distinct), strict=True))
     if len(set(places.values())) < len(distinct):
-        _settle(places)
+        _split_shared_inodes(places)
     return pd.factorize(pd.Series([places[name] for name in names], dtype=object))[0]
 
 
 def copied_files(paths: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the files that hold the same bytes as another one.
+    """Return the files that have the same bytes as another one.
 
     Parameters
     ----------
     paths : iterable of str
-        Files. Those that cannot be read, and empty ones, are left out.
+        Files. Unreadable and empty ones are ignored.
 
     Returns
     -------
     list of tuple of str
-        The paths of each group of equal files, in the order given.
+        The paths of each group of equal files, in the given order.
 
     Notes
     -----
-    Only files of the same size are opened. Of those, only files that agree in three samples are
-    read to their end.
+    Only files of the same size are opened. Only those with the same three samples are read
+    completely.
 
     Examples
     --------
@@ -344,14 +341,14 @@ def copied_files(paths: Iterable[str]) -> list[tuple[str, ...]]:
     []
     """
     groups = [list(dict.fromkeys(paths))]
-    for what in (_size, _sample, _digest):
-        groups = list(_divide(groups, what))
+    for property_of in (_size, _sample, _digest):
+        groups = list(_divide(groups, property_of))
     return [tuple(group) for group in groups]
 
 
-def _divide(groups: list[list[str]], what: Callable[[str], Any]) -> Iterator[list[str]]:
-    """Divide groups of paths by what is found of their files, and drop those without a second."""
-    found = iter(_asked(what, [path for group in groups for path in group]))
+def _divide(groups: list[list[str]], property_of: Callable[[str], Any]) -> Iterator[list[str]]:
+    """Divide groups of paths by a property of their files; drop groups of one path."""
+    found = iter(_map_files(property_of, [path for group in groups for path in group]))
     for group in groups:
         parts: dict[Any, list[str]] = defaultdict(list)
         for path in group:
@@ -360,31 +357,38 @@ def _divide(groups: list[list[str]], what: Callable[[str], Any]) -> Iterator[lis
         yield from (part for part in parts.values() if len(part) > 1)
 
 
-def _asked(function: Callable[[str], T], paths: list[str]) -> list[T]:
-    """Return what a function finds of each file: in threads once the disk lets it wait."""
+def _map_files(function: Callable[[str], T], paths: list[str]) -> list[T]:
+    """Call a function on each file, in threads if the disk is slow."""
     found: list[T] = []
-    tasks = [paths[i : i + PATHS_PER_TASK] for i in range(0, len(paths), PATHS_PER_TASK)]
-    for number, task in enumerate(tasks, start=1):
+    for start in range(0, len(paths), N_TIMED):
+        part = paths[start : start + N_TIMED]
         begin = time.perf_counter()
-        found += map(function, task)
-        if time.perf_counter() - begin > PATIENCE * len(task):
-            with ThreadPoolExecutor(N_THREADS) as pool:
-                blocks = pool.map(lambda task: list(map(function, task)), tasks[number:])
-                return [*found, *chain.from_iterable(blocks)]
+        found += [function(path) for path in part]
+        if time.perf_counter() - begin > SLOW * len(part):
+            return found + map_in_threads(
+                function,
+                paths[start + N_TIMED :],
+                desc="compare files",
+                unit="file",
+                n_threads=N_THREADS,
+                chunksize=N_TIMED,
+                leave=False,
+                delay=1.0,
+            )
     return found
 
 
 def _place(path: str) -> Hashable:
-    """Return device and inode of a file, or the absolute path where there is none."""
+    """Return device and inode of a file, or the absolute path if there is no file."""
     try:
         found = os.stat(path)
         return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
-    except (OSError, ValueError):  # missing, forbidden, or no path at all: reading it will say so
+    except (OSError, ValueError):  # missing, forbidden or invalid: reading it will raise
         return os.path.abspath(path)
 
 
-def _settle(places: dict[str, Hashable]) -> None:
-    """Part the paths of one inode that are neither links nor of the same bytes."""
+def _split_shared_inodes(places: dict[str, Hashable]) -> None:
+    """Separate paths with the same inode that are neither links nor have the same bytes."""
     groups: dict[Hashable, list[str]] = defaultdict(list)
     for path, place in places.items():
         groups[place].append(path)

@@ -1,4 +1,4 @@
-"""Turn samples of any depth into grey values from 0 to 255."""
+"""Convert samples of any depth to grey values from 0 to 255."""
 
 import warnings
 from collections.abc import Callable
@@ -7,11 +7,11 @@ import numpy as np
 
 __all__ = ["UnsuitableImageError", "ViewNotes", "luma", "stretch"]
 
-Note = Callable[[str], None]  # takes a sentence about a picture
+Note = Callable[[str], None]  # called with a message about an image
 
 
 class UnsuitableImageError(ValueError):
-    """A complete file whose content cannot be shown; the message carries its own remedy."""
+    """A complete file whose content cannot be shown; the message includes a remedy."""
 
 
 class ViewNotes:
@@ -20,12 +20,12 @@ class ViewNotes:
     Parameters
     ----------
     max_named : int, default=5
-        How many views are named. One more warning says that further views are not.
+        How many views to name. One more warning says that further views are not named.
 
     Notes
     -----
-    The same text is passed to `warnings.warn` each time; its filters decide whether it is shown
-    again. An instance can be pickled, so that loader workers have one each.
+    A repeated message is passed to `warnings.warn` again, whose filters decide whether to show it.
+    Instances can be pickled: each loader worker has its own.
     """
 
     def __init__(self, max_named: int = 5) -> None:
@@ -33,7 +33,7 @@ class ViewNotes:
         self.named: set[str] = set()
 
     def __call__(self, text: str) -> None:
-        """Warn, unless enough other views were named."""
+        """Warn about a view, unless enough other views were named."""
         if len(self.named) < self.max_named:
             self.named.add(text)
         elif text not in self.named:
@@ -63,7 +63,7 @@ def stretch(values: np.ndarray) -> np.ndarray:
     if low == high:
         return np.zeros(values.shape, np.uint8)
     if values.dtype.kind in "iu" and int(high) - int(low) < 65536:
-        # Each value there may be once, instead of each pixel: ten times as fast.
+        # Stretch each possible value once instead of each pixel: ten times as fast.
         places = values.astype(np.int32) if values.dtype.itemsize <= 2 else values
         return _stretched(np.arange(int(high) - int(low) + 1))[places - low]
     return _stretched(values.astype(np.float64))
@@ -92,7 +92,7 @@ def luma(colours: np.ndarray) -> np.ndarray:
             grey = colours @ [0.299, 0.587, 0.114]
         is_grey = (colours == colours[..., :1]).all(axis=-1)
         return np.where(is_grey, colours[..., 0], grey)
-    # As Pillow computes it, in units of 1 / 65536.
+    # Pillow's arithmetic, in units of 1 / 65536.
     is_short = colours.dtype.kind == "u" and colours.dtype.itemsize <= 2
     kind = np.dtype(np.uint32 if is_short else np.int64)
     grey = np.full(colours.shape[:2], 0x8000, kind)
@@ -104,8 +104,8 @@ def luma(colours: np.ndarray) -> np.ndarray:
 def _stretched(values: np.ndarray) -> np.ndarray:
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
-        # By a power of two, which rounds nothing, so that no product of the largest or the
-        # smallest numbers of a float is infinite or zero.
+        # Scaling by a power of two is exact. It keeps products of very large or very small floats
+        # from becoming infinite or zero.
         exponent = -np.frexp(max(abs(low), abs(high)))[1]
         values, low, high = (np.ldexp(part, exponent) for part in (values, low, high))
     return np.rint((values - low) * 255 / (high - low)).astype(np.uint8)

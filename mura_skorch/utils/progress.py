@@ -1,21 +1,19 @@
-"""Progress: a function and items go in, results come out in order while a bar shows how many.
+"""Show the progress of long work: a tqdm bar on screens, plain log lines elsewhere."""
 
-A bar is drawn where somebody looks at it: in a terminal or a notebook. Into a pipe or a log file go
-no control characters; what takes minutes says there how far it is, in plain lines of `logging`.
-"""
-
+import io
 import logging
 import sys
-import time
+import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["ProgressLines", "in_notebook", "in_terminal", "map_in_threads", "progress_bar"]
+__all__ = ["LogLines", "in_notebook", "map_in_threads", "progress_bar"]
 
-PACE = 60.0  # seconds between two lines
+PACE = 60.0  # seconds between two log lines
+N_TASKS = 1024  # each task costs memory and time, so a million views are not a million tasks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,80 +22,86 @@ _log = logging.getLogger(__name__)
 
 
 def map_in_threads(
-    function: Callable[[Item], Result], items: Collection[Item], *, desc: str, unit: str
+    function: Callable[[Item], Result],
+    items: Collection[Item],
+    *,
+    n_threads: int | None = None,
+    chunksize: int = 1,
+    **options: Any,
 ) -> list[Result]:
-    """Return what a function makes of each item, computed in threads.
+    """Return the results of a function for all items, computed in threads, with a progress bar.
 
-    For work that releases Python's lock, as reading, decoding and drawing of pictures does. After
-    an error or Ctrl-C nothing further is started.
+    For work that releases the GIL, such as reading, decoding and drawing images. After an error or
+    Ctrl-C no further call starts.
 
     Parameters
     ----------
     function : callable
-        Of one item.
+        Takes one item.
     items : sized iterable
-        What it is called with.
-    desc, unit : str
-        What the bar counts.
-
-    Returns
-    -------
-    list
-        The results, in the order of the items.
+        Its arguments.
+    n_threads : int or None, default=None
+        None is the default of `concurrent.futures.ThreadPoolExecutor`.
+    chunksize : int, default=1
+        Smallest number of items that a thread takes at a time; more for calls of microseconds.
+    **options
+        As of `progress_bar`: ``desc`` and ``unit``, for example.
 
     Examples
     --------
     >>> map_in_threads(abs, [-1, 2], desc="numbers", unit="number")
     [1, 2]
     """
-    found = []
-    with ThreadPoolExecutor() as pool, progress_bar(len(items), desc=desc, unit=unit) as bar:
+    # tqdm's thread_map makes a task of every item, and importing it warns in notebooks that lack
+    # ipywidgets.
+    items = list(items)
+    size = max(chunksize, len(items) // N_TASKS)
+    tasks = [items[start : start + size] for start in range(0, len(items), size)]
+    is_stopped = threading.Event()
+
+    def run(task: list[Item]) -> list[Result]:
+        return [function(item) for item in task if not is_stopped.is_set()]
+
+    results: list[Result] = []
+    with ThreadPoolExecutor(n_threads) as pool, progress_bar(len(items), **options) as bar:
         try:
-            for result in pool.map(function, items):
-                found.append(result)
-                bar.update()
+            for found in pool.map(run, tasks):
+                results += found
+                bar.update(len(found))
         except BaseException:
+            is_stopped.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return found
+    return results
 
 
-def progress_bar(total: int, *, desc: str, unit: str, leave: bool = True) -> Any:
-    """Return what shows progress here: a bar, or lines where a bar would be rubbish.
+def progress_bar(total: int, **options: Any) -> tqdm:
+    """Return the progress bar for the place where the code runs.
 
     Parameters
     ----------
     total : int
-        How many there are.
-    desc, unit : str
-        What is counted.
-    leave : bool, default=True
-        Whether the bar stays when it is closed.
+        Number of steps.
+    **options
+        As of `tqdm`: ``desc``, ``unit``, ``leave``, ``delay``.
 
     Returns
     -------
-    tqdm or ProgressLines
-        Has ``update(n=1)``, ``set_postfix(...)`` and ``close()``, and is a context manager. In a
-        notebook it is a widget where ipywidgets is installed, else a line of text in the cell's
-        output; in a terminal it is tqdm's bar on stderr.
+    tqdm
+        In a notebook, a widget if ipywidgets is installed, else text in the cell's output. In a
+        terminal, a bar on stderr. Elsewhere, `LogLines`.
     """
-    options: dict[str, Any] = {"total": total, "desc": desc, "unit": unit, "leave": leave}
     if in_notebook():
         from tqdm import notebook
 
-        # Without ipywidgets, tqdm's widget raises and tqdm.auto warns.
+        # Without ipywidgets tqdm's widget raises, and tqdm.auto warns.
         if notebook.IProgress is not None:
-            return notebook.tqdm(**options)
-        # stderr would stand on red ground; and each change of the text is a message to the browser.
-        return tqdm(**options, file=sys.stdout, mininterval=0.5)
-    if in_terminal():
-        return tqdm(**options, file=sys.stderr)
-    return ProgressLines(total, desc=desc)
-
-
-def in_terminal() -> bool:
-    """Return whether somebody sees stderr as it is written."""
-    return sys.stderr is not None and sys.stderr.isatty()
+            return notebook.tqdm(total=total, **options)
+        # Notebooks show stderr on red, and each change of the text is a message to the browser.
+        return tqdm(total=total, file=sys.stdout, mininterval=0.5, **options)
+    if sys.stderr is not None and sys.stderr.isatty():
+        return tqdm(total=total, file=sys.stderr, **options)
+    return LogLines(total=total, **options)
 
 
 def in_notebook() -> bool:
@@ -108,42 +112,23 @@ def in_notebook() -> bool:
     return isinstance(shell.get_ipython(), kernel.ZMQInteractiveShell)
 
 
-class ProgressLines:
-    """A bar's stand-in for pipes and log files: a line a minute, through `logging`, level INFO.
+class LogLines(tqdm):
+    """A tqdm for pipes and log files: one plain line a minute, at level INFO, instead of a bar."""
 
-    Parameters
-    ----------
-    total : int
-        How many there are.
-    desc : str
-        What is counted.
-    """
+    monitor_interval = 0  # no thread that redraws bars
 
-    def __init__(self, total: int, *, desc: str) -> None:
-        self.total = total
-        self.desc = desc
-        self.n = 0
-        self.started = self.told = time.monotonic()
+    def __init__(self, **options: Any) -> None:
+        fixed = {"file": io.StringIO(), "leave": False, "miniters": 1}
+        super().__init__(**options | fixed | {"mininterval": PACE, "delay": PACE})
 
-    def update(self, n: int = 1) -> None:
-        """Count, and say how far it is when a minute has passed."""
-        self.n += n
-        now = time.monotonic()
-        if now - self.told >= PACE:
-            self.told = now
-            minutes = (now - self.started) / 60
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Log how far the work is; tqdm calls this to draw, and with a text to clear."""
+        if msg is None:
+            minutes = self.format_dict["elapsed"] / 60
             _log.info(
                 "%s: %s of %s, %.0f min", self.desc, f"{self.n:,}", f"{self.total:,}", minutes
             )
 
-    def set_postfix(self, *args: Any, **kwargs: Any) -> None:
-        """Take what a bar shows behind itself, and leave it out."""
 
-    def close(self) -> None:
-        """Do nothing: a line needs no end."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+# tqdm's own lock is shared between processes, too, which starts a tracker process on some systems.
+LogLines.set_lock(threading.RLock())

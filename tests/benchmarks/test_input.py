@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mura_skorch import PatientSplit, read_studies
-from mura_skorch.data import Prepare, StudyDataset, ViewCache
+from mura_skorch.data import Prepare, StudyDataset, fill_cache
 from tests.benchmarks.conftest import add_row
 
 IMAGE_SIZE = 224  # pixels
@@ -24,7 +24,7 @@ def decoded(path):
 
 
 def test_views_from_the_cache(in_turn, studies, tmp_path):
-    dataset = StudyDataset(studies, image_size=IMAGE_SIZE, cache=tmp_path)
+    dataset = StudyDataset(studies, image_size=IMAGE_SIZE, cache=tmp_path).prepare()
     in_turn(
         "input path, cache filled",
         "Pillow: decode and resize each time",
@@ -46,7 +46,7 @@ def test_filling_the_cache(in_turn, studies, tmp_path):
     in_turn(
         f"filling the cache, {os.cpu_count()} cores",
         "one pass of Pillow over the same files, as many threads",
-        lambda: ViewCache(next(folders), paths, Prepare(IMAGE_SIZE)),
+        lambda: fill_cache(next(folders), paths, Prepare(IMAGE_SIZE)),
         one_pass,
         target=0.85,
         rounds=5,

@@ -12,7 +12,7 @@ from mura_skorch.data import (
     StudyDataset,
     check_views,
     decode_view,
-    find_bad_views,
+    find_unreadable,
     read_view,
     view_statistics,
 )
@@ -288,12 +288,12 @@ def test_pillows_flag_for_truncated_files_changes_nothing(noisy, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     np.testing.assert_array_equal(read_view(noisy), expected)
     np.testing.assert_array_equal(decode_view(io.BytesIO(whole)), expected)
-    assert find_bad_views([str(noisy)]) == {}
+    assert find_unreadable([str(noisy)]) == {}
     for part in (2, 3):
         noisy.write_bytes(whole[: len(whole) // part])
         with pytest.raises(ValueError, match="image1: expected a readable image"):
             read_view(noisy)
-        assert list(find_bad_views([str(noisy)])) == [str(noisy)]
+        assert list(find_unreadable([str(noisy)])) == [str(noisy)]
     assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
@@ -326,10 +326,10 @@ def test_few_of_many_blank_views_are_named(tmp_path):
     dataset = pickle.loads(pickle.dumps(StudyDataset(studies, image_size=8)))
     reads = {
         "dataset": lambda: [dataset[i] for i in range(15)],
-        "bad views": lambda: find_bad_views(paths),
+        "bad views": lambda: find_unreadable(paths),
         "statistics": lambda: view_statistics(studies),
         "files": lambda: read_image_files(studies),
-        "cache": lambda: StudyDataset(studies, image_size=8, cache=tmp_path / "cache"),
+        "cache": lambda: StudyDataset(studies, image_size=8, cache=tmp_path / "cache").prepare(),
     }
     for name, read in reads.items():
         with warnings.catch_warnings(record=True) as told:

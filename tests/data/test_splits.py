@@ -221,9 +221,7 @@ def test_copies_within_the_training_part_are_told(train, valid, tmp_path):
     path = train["views"].iloc[0][0]
     shutil.copy(path, tmp_path / "again.png")
     copy = train.head(1).assign(views=[(str(tmp_path / "again.png"),)], patient="nobody")
-    with pytest.warns(
-        UserWarning, match=r"2 views are copies .* 1 different pictures: .*again.png"
-    ):
+    with pytest.warns(UserWarning, match=r"2 views are copies .* 1 different images: .*again.png"):
         check_apart(pd.concat([train, copy]), valid)
 
 

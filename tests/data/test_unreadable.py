@@ -109,7 +109,7 @@ def test_fit_leaves_out_bad_views_and_studies_that_have_no_other(own, damage):
     for path in own["views"].iloc[lost]:
         damage(path)
     net = skipping(train_split=None, max_epochs=1)
-    with pytest.warns(UserWarning, match=r"views that cannot be read are left out, and 1 studies"):
+    with pytest.warns(UserWarning, match=r"unreadable views are left out, and 1 studies"):
         net.fit(own)
     found = net.bad_views_
     assert len(found) == 1 + len(own["views"].iloc[lost])
@@ -237,12 +237,12 @@ def test_with_a_cache_a_second_fit_opens_no_image(own, tmp_path):
     pd.testing.assert_frame_equal(first.bad_views_, second.bad_views_)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"state": 1}'])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"fingerprint": 1}'])
 def test_damaged_list_of_what_was_found_is_made_again(own, tmp_path, damage):
     hollow(own["views"].iloc[2][0])
     params = {"dataset__cache": tmp_path / "cache", "train_split": None, "max_epochs": 1}
     first = quietly(skipping(**params).fit, own)
-    (known,) = (tmp_path / "cache").glob("*.json")
+    (known,) = (tmp_path / "cache").glob("unreadable-*.json")
     known.write_bytes(damage)
     second = quietly(skipping(**params).fit, own)
     pd.testing.assert_frame_equal(first.bad_views_, second.bad_views_)

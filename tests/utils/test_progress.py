@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from nets import tiny_classifier
 
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.utils import progress
-from mura_skorch.utils.progress import ProgressLines, map_in_threads, progress_bar
+from mura_skorch.utils.progress import LogLines, map_in_threads, progress_bar
 
 ROOT = Path(__file__).parents[2]
 FIT = """
@@ -141,7 +143,7 @@ def test_verbose_0_says_nothing(train, capfd):
 
 def test_long_work_says_in_a_log_how_far_it_is(caplog, monkeypatch):
     caplog.set_level(logging.INFO, logger="mura_skorch")
-    monkeypatch.setattr(progress, "PACE", 0.0)
+    monkeypatch.setattr(progress, "PACE", 1e-9)
     with progress_bar(2000, desc="cache", unit="view") as bar:
         bar.update(1500)
         bar.set_postfix({"train_loss": 0.5}, refresh=False)
@@ -157,21 +159,53 @@ def test_short_work_says_nothing_in_a_log(caplog, capfd):
     assert (said.out, said.err) == ("", "")
 
 
-def test_nothing_further_is_started_after_an_error():
-    started = []
+@pytest.mark.parametrize("n_items", [10, 10_000])
+def test_no_call_starts_after_an_error(n_items):
+    has_failed, started = threading.Event(), []
 
-    def fails_at_once(number):
+    def fails_first(number):
         started.append(number)
-        raise ZeroDivisionError
+        if number == 0:
+            has_failed.set()
+            raise ZeroDivisionError
+        has_failed.wait()
+        time.sleep(0.05)  # until the error has reached the thread that asked
 
     with pytest.raises(ZeroDivisionError):
-        map_in_threads(fails_at_once, range(10_000), desc="numbers", unit="number")
-    assert len(started) < 10_000
+        map_in_threads(fails_first, range(n_items), desc="numbers", unit="number", n_threads=2)
+    assert len(started) <= 4
+
+
+@pytest.mark.parametrize("chunksize", [1, 7, 10_000])
+def test_threads_return_results_in_the_order_of_the_items(chunksize):
+    for n_items in (0, 1, 1025, 5000):
+        found = map_in_threads(
+            str, range(n_items), chunksize=chunksize, desc="numbers", unit="number"
+        )
+        assert found == [str(number) for number in range(n_items)]
+
+
+def test_interrupted_work_ends_at_once(monkeypatch):
+    class Interrupted(LogLines):
+        def update(self, n=1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress, "LogLines", Interrupted)
+    started = []
+    with pytest.raises(KeyboardInterrupt):
+        map_in_threads(
+            lambda number: (started.append(number), time.sleep(0.01)),
+            range(10_000),
+            desc="numbers",
+            unit="number",
+            n_threads=2,
+        )
+    assert len(started) < 100
 
 
 def test_lines_stand_in_for_a_bar_where_stderr_is_closed(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    assert isinstance(progress_bar(1, desc="numbers", unit="number"), ProgressLines)
+    assert isinstance(progress_bar(1, desc="numbers", unit="number"), LogLines)
 
 
 def test_logging_is_left_to_the_user():
