@@ -217,7 +217,7 @@ class OperatingPointMixin:
                 model.slope_, model.intercept_ = fit_platt(y, expit(logit))
             elif calibration == "temperature":
                 model.slope_ = 1 / fit_temperature(y, expit(logit))
-            y_score = expit(model.rescale(logit))
+            y_score = expit(model.calibrate_logit(logit))
         else:
             y_score = model.predict_proba(studies)[:, 1]
         model.apply_rule(y, y_score, studies)
@@ -254,11 +254,11 @@ class OperatingPointMixin:
             self.rule_failed_ = False
 
     @property
-    def is_rescaled_(self) -> bool:
-        """Whether probabilities are others than those of the network's own logits."""
+    def is_recalibrated_(self) -> bool:
+        """Whether probabilities differ from those of the network's own logits."""
         return self.prior_correction_ or (self.slope_, self.intercept_) != (1, 0)
 
-    def rescale(self, logit: np.ndarray) -> np.ndarray:
+    def calibrate_logit(self, logit: np.ndarray) -> np.ndarray:
         """Return logits on the calibrated scale, in float64."""
         return self.slope_ * logit + self.intercept_
 
