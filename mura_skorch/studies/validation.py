@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mura_skorch.studies.bagging import as_table
 from mura_skorch.studies.mura_folder import _SURROGATE
 from mura_skorch.utils.identity import file_codes, patient_keys
 from mura_skorch.utils.text import printable, some_names
 
-__all__ = ["check_no_repeated_file", "check_studies"]
+__all__ = ["check_labelled", "check_no_repeated_file", "check_studies"]
 
 
 def check_studies(
@@ -26,11 +25,8 @@ def check_studies(
     ----------
     studies : DataFrame of shape (n_studies, n_columns)
         Needs ``study_type`` (str) and ``views`` (tuple, list or array of paths); to fit also
-        ``patient``, and ``label`` unless `y` is given. Other columns and the index are free. Where
-        a column ``study`` exists, its keys must be unique, unless a column ``draw`` says that
-        rows are drawn with replacement: then a study counts as often as it stands. Never modified.
-        An array that scikit-learn has made of a table is read by
-        `mura_skorch.studies.bagging.as_table`.
+        ``patient``, and ``label`` unless `y` is given. Other columns and the index are free. The
+        keys of a column ``study`` must be unique. Never modified.
     y : array-like of shape (n_studies,) or (n_studies, 1), default=None
         Labels, 0 or 1, in the order of the rows; they take the place of the column ``label``.
     for_fit : bool, default=False
@@ -72,11 +68,10 @@ def check_studies(
     >>> checked.loc[0, "views"], labels
     (('a1.png', 'a2.png'), array([1, 0]))
     """
-    studies = as_table(studies)
     if not isinstance(studies, pd.DataFrame):
         raise TypeError(
-            "expected a DataFrame with one row per study, "
-            f"got {type(studies).__name__}. Use read_studies(root), or build one:\n"
+            f"expected a DataFrame with one row per study, got {_described(studies)}. "
+            "Use read_studies(root), or build one:\n"
             "    import pandas as pd\n"
             '    row = {"study_type": "XR_WRIST", "patient": 1, "views": ("a.png",), "label": 1}\n'
             "    studies = pd.DataFrame([row])"
@@ -90,17 +85,44 @@ def check_studies(
         studies = studies.assign(views=np.fromiter(views, dtype=object, count=len(views)))
     if for_fit:
         patient_keys(studies["patient"])
-    is_first = _is_first_draw(studies, y) if "draw" in studies else np.ones(len(studies), bool)
-    once = studies[is_first]
-    _check_unique(once, by_views=for_fit)
+    _check_unique(studies, by_views=for_fit)
     labels = None
     if y is not None or "label" in studies:
         labels = _check_labels(studies, y, for_fit=for_fit)
-    if for_fit and labels is not None:
-        check_no_repeated_file(once, labels[is_first])
-    else:
-        check_no_repeated_file(once)
+    check_no_repeated_file(studies, labels if for_fit else None)
     return studies, labels if for_fit or y is not None else None
+
+
+def check_labelled(
+    studies: pd.DataFrame, y: ArrayLike | None = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Check a study table that predictions are to be scored against.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        A study table.
+    y : array-like of shape (n_studies,), optional
+        1 abnormal, 0 normal. None means ``studies["label"]``.
+
+    Returns
+    -------
+    studies : DataFrame of n_studies rows
+        As `check_studies` returns it.
+    labels : ndarray of shape (n_studies,), int64
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_studies`, and if there is neither `y` nor a column ``label``.
+    """
+    if y is None and isinstance(studies, pd.DataFrame):
+        if "label" not in studies:
+            raise ValueError("expected y or a column label to score against, got neither")
+        y = studies["label"]
+    labels: Any  # never None, since labels are given
+    studies, labels = check_studies(studies, y)
+    return studies, labels
 
 
 def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = None) -> None:
@@ -176,17 +198,20 @@ def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = No
         )
 
 
-# ------------------------------------------------------------------ the folder
-
-
-# --------------------------------------------------------------- the CSV files
-
-
-# ------------------------------------------------------------------- the table
+def _described(found: Any) -> str:
+    """Return what was given instead of a table, and what to do if scikit-learn made it."""
+    if not isinstance(found, np.ndarray):
+        return type(found).__name__
+    return (
+        f"an array of shape {found.shape}, whose columns have no names. If a transformer made it "
+        'of a table, call set_output(transform="pandas") on the transformer. Instead of a '
+        "BaggingClassifier use MuraEnsemble, with a member for each of several seeds"
+    )
 
 
 def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: bool) -> None:
-    needed = ["study_type", *["patient"] * with_patient, "views", *["label"] * with_label]
+    keys = ["study_type", "patient"] if with_patient else ["study_type"]
+    needed = [*keys, "views", "label"] if with_label else [*keys, "views"]
     missing = [column for column in needed if column not in studies]
     if missing:
         got = some_names(map(str, studies.columns), 20)
@@ -197,7 +222,7 @@ def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: boo
     repeated = [column for column in needed if list(studies.columns).count(column) > 1]
     if repeated:
         raise ValueError(f"expected each column once, got several called {', '.join(repeated)}")
-    for column in needed[: 1 + with_patient]:
+    for column in keys:
         absent = studies[column].isna().to_numpy()
         if absent.any():
             raise ValueError(
@@ -273,18 +298,6 @@ def _shared_files(studies: pd.DataFrame, shared: pd.DataFrame, paths: list[str])
     )
 
 
-def _is_first_draw(studies: pd.DataFrame, y: ArrayLike | None) -> np.ndarray:
-    """Return which rows do not repeat an earlier one, label included."""
-    rows = studies[studies.columns.intersection(["study", "study_type", "patient", "views"])]
-    label = studies.get("label") if y is None else _as_array(y).ravel()
-    if label is not None and len(label) == len(rows):  # another length is refused with the labels
-        rows = rows.assign(label=np.asarray(label))
-    try:
-        return ~rows.duplicated().to_numpy()
-    except TypeError:  # lists or dicts, which are refused with their column
-        return np.ones(len(studies), bool)
-
-
 def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
     repeated = pd.Series(dtype=object)
     remedy = 'Drop them: studies.drop_duplicates("study")'
@@ -304,8 +317,7 @@ def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
     if not repeated.empty:
         raise ValueError(
             f"expected each study once, got {len(repeated):,} repeated: "
-            f"{some_names(map(str, repeated))}. {remedy}. Rows that are drawn with replacement "
-            "need a column draw, which numbers them"
+            f"{some_names(map(str, repeated))}. {remedy}"
         )
 
 
