@@ -77,7 +77,7 @@ def holdings():
 def make_studies(folder, n_studies, seed=0):
     """Return a table of studies with the numbers of views of MURA's training part."""
     rng = np.random.default_rng(seed)
-    n_views = list(VIEW_COUNTS["train"])
+    n_views = np.array(list(VIEW_COUNTS["train"]), dtype=int)
     share = np.array(list(VIEW_COUNTS["train"].values()), dtype=float)
     views = []
     for i, n in enumerate(rng.choice(n_views, n_studies, p=share / share.sum())):

@@ -404,7 +404,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
             The second column is the mean over the study's views; float64, on the calibrated scale,
             after `recalibrate`.
         """
-        return self.predict_with_views(X)[0] if self.is_rescaled_ else super().predict_proba(X)
+        return self.predict_with_views(X)[0] if self.is_recalibrated_ else super().predict_proba(X)
 
     def predict_view_proba(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return the probability of abnormality of every view.
@@ -438,7 +438,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         view_proba : list of ndarray of shape (n_views,), float32
             Both float64 after `recalibrate`.
         """
-        if self.is_rescaled_:
+        if self.is_recalibrated_:
             return probabilities(*self.logits_with_views(X))
         study_logits, view_logits, dataset = self._raw_logits(X)
         to_proba = self._get_predict_nonlinearity()
@@ -465,11 +465,12 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
         """
         study_logits, view_logits, dataset = self._raw_logits(X)
         logit, of_views = (torch.cat(part).double().numpy() for part in (study_logits, view_logits))
-        if self.prior_correction_ or (prior_correction and not self.is_rescaled_):
+        if self.prior_correction_ or (prior_correction and not self.is_recalibrated_):
             shift = self.prior_shift(studies_of(dataset)["study_type"])
             logit = logit - shift
             of_views = of_views - np.repeat(shift, studies_of(dataset)["views"].map(len))
-        return self.rescale(logit), self._by_study(self.rescale(of_views), dataset, X)
+        of_studies, of_views = self.calibrate_logit(logit), self.calibrate_logit(of_views)
+        return of_studies, self._by_study(of_views, dataset, X)
 
     def prior_shift(self, study_types: Iterable[str] = ()) -> np.ndarray:
         """Return log(w1 / w0) of the class weights of study types, see `recalibrate`.

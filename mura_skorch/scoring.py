@@ -1,6 +1,6 @@
-"""Scorers for scikit-learn: a fitted estimator and labelled studies go in, kappas come out.
+"""Score estimators by Cohen's kappa in scikit-learn's searches and cross-validations.
 
-scikit-learn's register of scorers has no public entrance, so that they are passed as objects:
+scikit-learn has no public way to register a scorer by name, so pass the objects:
 ``scoring=kappa``, not ``scoring="kappa"``.
 """
 
@@ -13,12 +13,11 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import make_scorer
 
 from mura_skorch.metrics import kappa_score
-from mura_skorch.studies.bagging import as_table
-from mura_skorch.studies.validation import check_studies
+from mura_skorch.studies.validation import check_labelled
 
 __all__ = ["kappa", "kappa_by_study_type"]
 
-# A scorer that scikit-learn has made, since TunedThresholdClassifierCV takes no plain function.
+# Made by make_scorer because TunedThresholdClassifierCV refuses plain functions.
 kappa = make_scorer(kappa_score)
 
 
@@ -31,28 +30,26 @@ def kappa_by_study_type(
 ) -> dict[str, float]:
     """Score a fitted classifier by Cohen's kappa, over all studies and for each study type.
 
-    A scorer of several figures, for ``scoring=``; a search needs ``refit="kappa"`` beside it.
+    A scorer with several metrics, for ``scoring=``; a search also needs ``refit="kappa"``.
 
     Parameters
     ----------
     estimator : classifier
-        Fitted; its ``predict`` is called once, so that the decisions are those at its own
-        threshold.
+        Fitted. Its ``predict`` is called once, so decisions are those at its own threshold.
     X : DataFrame of n_studies rows
         A study table.
     y : array-like of shape (n_studies,), optional
         1 abnormal, 0 normal. None means ``X["label"]``.
     study_types : sequence of str, optional
-        Types that have a figure whether `X` holds them or not, so that each fold of a
-        cross-validation has the same ones. None means those of training, as far as a classifier
-        of this package is found in the estimator.
+        Types that get a score even if `X` has none of their studies, so that all folds of a
+        cross-validation have the same scores. None means the types of training, if the estimator
+        is or contains a classifier of this package.
 
     Returns
     -------
     dict of str to float
-        ``kappa`` over all studies, then ``kappa/<study type>`` in sorted order. NaN where it is
-        undefined: without studies of the type, and where labels and decisions are all of one
-        class.
+        ``kappa`` over all studies, then ``kappa/<study type>`` in sorted order. NaN if undefined:
+        there are no studies of the type, or all labels and decisions are of one class.
 
     Examples
     --------
@@ -66,11 +63,7 @@ def kappa_by_study_type(
     """
     if isinstance(study_types, str):
         raise TypeError(f"expected study_types as a list of types, got the text {study_types!r}")
-    X = as_table(X)
-    if y is None and "label" not in X:
-        raise ValueError("expected y or a column label to score against, got neither")
-    y_true: Any  # never None, as labels are given
-    X, y_true = check_studies(X, X["label"] if y is None else y)
+    X, y_true = check_labelled(X, y)
     y_pred = np.asarray(estimator.predict(X)).astype(int)
     study_type = X["study_type"].to_numpy()
     known = _types_seen(estimator) if study_types is None else study_types
@@ -82,7 +75,7 @@ def kappa_by_study_type(
 
 
 def _types_seen(estimator):
-    """Return the study types that the classifiers inside saw in training, as far as it is known."""
+    """Return the study types that the classifiers in an estimator were trained on, if known."""
     if hasattr(estimator, "study_types_"):
         return set(estimator.study_types_)
     single = ("best_estimator_", "estimator_", "estimator")

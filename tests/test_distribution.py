@@ -87,9 +87,9 @@ def sources(*suffixes):
     }
 
 
-def test_wheel_holds_every_module_and_template_and_nothing_else(wheel):
+def test_wheel_holds_every_module_template_and_table_and_nothing_else(wheel):
     names = {name for name in contents(wheel) if ".dist-info/" not in name}
-    ours = sources(".py", ".jinja", ".typed")
+    ours = sources(".py", ".csv", ".jinja", ".typed")
     package = {name for name in ours if name.startswith("mura_skorch/")}
     assert {"mura_skorch/py.typed", "mura_skorch/serving/served_model.py"} < package
     assert names == package
@@ -102,7 +102,7 @@ def test_wheel_of_the_sdist_is_the_wheel_of_the_repository(wheel, source, tmp_pa
 
 
 def test_sdist_holds_what_it_takes_to_check_the_package_and_no_stray_file(sdist):
-    assert sources(".py", ".jinja", ".md") <= sdist
+    assert sources(".py", ".csv", ".jinja", ".md") <= sdist
     assert {"LICENSE", "Makefile", "setup.cfg", "pyproject.toml", "CHANGELOG.md"} <= sdist
     assert not [name for name in sdist if Path(name).name in STRAY or "__pycache__" in name]
 

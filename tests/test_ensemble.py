@@ -6,6 +6,8 @@ import pytest
 from nets import TinyNet, tiny_classifier
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Ridge
 
 from mura_skorch.calibration import apply_platt
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss, load_model
@@ -98,12 +100,84 @@ def test_members_that_are_not_frozen_are_trained(train, valid):
 
 def test_parameters_are_members_and_threshold(ensemble):
     assert set(ensemble.get_params(deep=False)) == {"estimators", "threshold"}
-    assert pickle.loads(pickle.dumps(ensemble)).threshold_ == 0.5
+
+
+def test_pickled_ensemble_predicts_the_same(ensemble, valid):
+    copy = pickle.loads(pickle.dumps(ensemble))
+    assert copy.threshold_ == 0.5
+    assert np.array_equal(copy.predict_proba(valid), ensemble.predict_proba(valid))
+
+
+def test_members_and_their_parameters_are_parameters_by_name():
+    first, second = tiny_classifier(), tiny_classifier()
+    ensemble = MuraEnsemble([("a", first), ("b", second)])
+    params = ensemble.get_params()
+    assert (params["a"], params["b"]) == (first, second)
+    assert params["b__lr"] == second.lr
+    ensemble.set_params(b__lr=0.25, threshold=0.3)
+    assert (first.lr, second.lr, ensemble.threshold) == (params["a__lr"], 0.25, 0.3)
+    third = tiny_classifier()
+    ensemble.set_params(a=third)
+    assert ensemble.estimators == [("a", third), ("b", second)]
+    ensemble.set_params(estimators=[("c", first)], c__lr=0.5)
+    assert ensemble.estimators == [("c", first)]
+    assert first.lr == 0.5
+    with pytest.raises(ValueError, match="Invalid parameter 'a'"):
+        ensemble.set_params(a=third)
+    assert clone(ensemble).get_params()["c__lr"] == 0.5
+
+
+def test_dropped_member_is_left_out(members, valid, tmp_path):
+    frozen = [(f"m{k}", FrozenEstimator(net)) for k, net in enumerate(members)]
+    without = MuraEnsemble(frozen).set_params(m1="drop").fit(valid)
+    two = MuraEnsemble.of([members[0], members[2]])
+    assert np.array_equal(without.predict_proba(valid), two.predict_proba(valid))
+    without.save(tmp_path)
+    loaded = load_model(tmp_path, module=TinyNet)
+    assert np.array_equal(loaded.predict_proba(valid), two.predict_proba(valid))
+
+
+def test_transform_gives_the_probabilities_of_each_member(members, ensemble, valid):
+    expected = np.hstack([net.predict_proba(valid) for net in members])
+    assert np.array_equal(ensemble.transform(valid), expected)
+    names = ensemble.get_feature_names_out().tolist()
+    assert names[:3] == [
+        "muraensemble_member_00", "muraensemble_member_01", "muraensemble_member_10"
+    ]  # fmt: skip
 
 
 def test_unfitted_members_are_refused():
     with pytest.raises(NotFittedError):
         MuraEnsemble.of([tiny_classifier()])
+
+
+@pytest.mark.parametrize(
+    ("estimators", "message"),
+    [
+        ([], "at least one member"),
+        ([("a", "drop")], "at least one member"),
+        ({"a": 1}, "a list of"),
+        ([tiny_classifier()], "a list of"),
+        ([("a", Ridge())], "got Ridge as a"),
+        ([("a__b", tiny_classifier())], "rename a__b"),
+        ([("threshold", tiny_classifier())], "rename threshold"),
+        ([("a", tiny_classifier()), ("a", tiny_classifier())], "rename a"),
+    ],
+)
+def test_members_that_are_no_named_classifiers_are_refused(estimators, message, train):
+    with pytest.raises(ValueError, match=message):
+        MuraEnsemble(estimators).fit(train)
+    if not estimators:
+        with pytest.raises(ValueError, match=message):
+            MuraEnsemble.of([])
+
+
+def test_failed_fit_leaves_the_ensemble_unfitted(train, valid):
+    ensemble = MuraEnsemble([("a", tiny_classifier(lr="x"))])
+    with pytest.raises((TypeError, ValueError)):
+        ensemble.fit(train)
+    with pytest.raises(NotFittedError):
+        ensemble.predict_proba(valid)
 
 
 # --- operating point -------------------------------------------------------------------------
@@ -207,6 +281,16 @@ def test_threshold_of_numpy_is_saved(members, tmp_path):
     MuraEnsemble.of(members[:1], threshold=np.float32(0.4)).save(tmp_path)
     loaded = MuraEnsemble.load(tmp_path, module=TinyNet)
     assert loaded.threshold_ == pytest.approx(0.4)
+
+
+def test_saving_onto_a_file_names_it_and_leaves_it(ensemble, fitted, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("study,label\n")
+    for model in (fitted, ensemble):
+        for target in (file, file / "model"):
+            with pytest.raises(FileExistsError, match=r"new folder .* got the file .*csv;"):
+                model.save(target)
+    assert file.read_text() == "study,label\n"
 
 
 def test_errors_say_what_to_do(ensemble, tmp_path):

@@ -184,7 +184,7 @@ GOOD = {"study_type": "XR_HAND", "patient": "p", "views": ("a.png",), "label": 1
 
 @cases(0.1)
 @given(
-    columns=st.lists(st.sampled_from([*GOOD, "draw", "other"]), unique=True),
+    columns=st.lists(st.sampled_from([*GOOD, "other"]), unique=True),
     n_rows=st.integers(0, 3),
     wrong=st.dictionaries(st.sampled_from(list(GOOD)), st.tuples(st.integers(0, 2), CELLS)),
     y=st.none() | st.lists(CELLS, max_size=3),

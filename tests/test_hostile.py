@@ -174,7 +174,7 @@ def test_weights_that_unfold_to_more_than_their_file_are_refused():
     with zipfile.ZipFile("w.pth") as old, zipfile.ZipFile("bomb.pth", "w", 8) as new:
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
-    with pytest.raises(ValueError, match=r"bomb\.pth: its parts unfold to 4,0\d\d,\d+ bytes"):
+    with pytest.raises(ValueError, match=r"bomb\.pth: its entries decompress to 4,0\d\d,\d+ bytes"):
         StudyDenseNet("bomb.pth")
 
 

@@ -13,8 +13,9 @@ from nets import TinyNet, tiny_classifier
 from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
@@ -32,6 +33,7 @@ from sklearn.model_selection import (
     learning_curve,
     permutation_test_score,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks, estimator_html_repr, get_tags
@@ -334,6 +336,28 @@ def test_ensemble_of_loaded_models_gives_tables(fitted, valid, tmp_path):
     assert loaded.feature_names_in_.tolist() == ["study_type", "views"]
     model = MuraEnsemble.of([loaded]).set_output(transform="pandas")
     assert model.transform(valid).shape == (len(valid), 2)
+
+
+def test_bagging_is_refused_in_favour_of_an_ensemble_of_seeds(train):
+    with pytest.raises(TypeError, match="Instead of a BaggingClassifier use MuraEnsemble"):
+        BaggingClassifier(quick()).fit(train, train["label"])
+
+
+def test_column_transformer_gives_tables_or_a_clear_error(train, valid):
+    columns = ["study_type", "patient", "views"]
+    kept = ColumnTransformer([("kept", "passthrough", columns)], verbose_feature_names_out=False)
+    with pytest.raises(TypeError, match=r'call set_output\(transform="pandas"\)'):
+        make_pipeline(kept, quick()).fit(train, train["label"])
+    model = make_pipeline(kept.set_output(transform="pandas"), quick())
+    found = model.fit(train, train["label"]).predict_proba(valid)
+    alone = quick().fit(train[columns], train["label"])
+    assert np.array_equal(found, alone.predict_proba(valid))
+
+
+def test_one_versus_the_rest_is_the_classifier(train, valid):
+    model = OneVsRestClassifier(quick()).fit(train, train["label"].astype(int))
+    expected = quick().fit(train).predict_proba(valid)
+    np.testing.assert_allclose(model.predict_proba(valid), expected, atol=1e-6)
 
 
 def test_tuned_threshold_decides_by_kappa(train, valid, folds):

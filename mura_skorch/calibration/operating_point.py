@@ -1,8 +1,8 @@
-"""Operating point: labels and probabilities go in, a threshold and a calibration come out.
+"""Choose thresholds and fit calibrations on labelled studies.
 
-A threshold turns probabilities into decisions. A calibration, a line on the logit, makes
-probabilities agree with how often they come true. Both are fitted on labelled studies that are
-neither trained on nor reported.
+A threshold turns probabilities into decisions. A calibration is a line on the logit, after which
+probabilities agree with observed frequencies. Fit both on studies that are neither trained on nor
+reported.
 """
 
 import re
@@ -12,11 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
 
 from mura_skorch.metrics.checks import check_binary, check_lengths, check_scores
 
@@ -30,14 +27,22 @@ __all__ = [
     "is_rule",
 ]
 
-# Of a temperature that no table of studies with errors in both directions asks for.
+# A temperature above this, or below its inverse, says that the scores separate the studies without
+# an error or not at all.
 EXTREME = 20
-# Slope of a line that still rises, so that no two scores become equal.
+# The smallest slope: the line still rises, so that no two scores become equal.
 FLATTEST = 1e-4
+# Bounds of the logarithm of the inverse temperature, and what keeps the logarithms of probabilities
+# finite while it is fitted: as in scikit-learn 1.9, whose temperatures these are.
+LOG_BOUNDS = (-10.0, 10.0)
+LOG_OFFSET = 1e-12
+EPS = float(np.finfo(np.float64).eps)
+# Platt's line is solved to the precision of float64.
+SOLVER = {"gtol": 1e-10, "ftol": 1e-16}
 
 
 def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, rule: float | str) -> float:
-    """Return the threshold that a rule asks for on labelled studies.
+    """Return the threshold that a rule chooses on labelled studies.
 
     Parameters
     ----------
@@ -48,29 +53,30 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, rule: float | str) -
     rule : "youden", "sensitivity=0.95" or float
         "youden": the highest sensitivity + specificity - 1 [1]_. "sensitivity=S", for any S above
         0 and up to 1: the highest specificity among the thresholds that reach at least that
-        sensitivity. A number is returned as it is. Of several best thresholds, the lowest.
+        sensitivity. If several thresholds are equally good, the lowest. A number is returned
+        unchanged.
 
     Returns
     -------
     float
-        In (0, 1), between two neighbouring scores. Studies with a probability strictly above it
-        are abnormal.
+        In (0, 1), midway between two neighbouring scores. Studies with a probability strictly
+        above it are abnormal.
 
     Raises
     ------
     ValueError
         The rule is unknown; there are no normal or no abnormal studies; all scores are equal; or
-        the sensitivity cannot be reached, as an abnormal study has a probability of 0.
+        the sensitivity cannot be reached because an abnormal study has a probability of 0.
 
     Notes
     -----
-    Thresholds are compared by counts of studies, so that rounding breaks no tie: of TP true
-    positives among P abnormal and TN true negatives among N normal studies, "youden" takes the
-    highest TP * N + TN * P.
+    Thresholds are compared by integer counts, so that rounding breaks no tie. With TP true
+    positives among P abnormal and TN true negatives among N normal studies, "youden" maximises
+    TP * N + TN * P.
 
-    A rule describes the studies that chose the threshold, and promises nothing of others. After
-    "sensitivity=0.95", about half of all models have a true sensitivity below 0.95; with a hundred
-    studies to choose on, one in twenty has one below about 0.88.
+    A rule describes the studies that chose the threshold and guarantees nothing on others. After
+    "sensitivity=0.95", about half of all models have a true sensitivity below 0.95. With a hundred
+    studies to choose on, one in twenty is below about 0.88.
 
     References
     ----------
@@ -88,7 +94,7 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, rule: float | str) -
         return rule
     precision = np.asarray(y_score).dtype
     labels, scores = _check(y_true, y_score)
-    thresholds = _candidates(scores, precision)
+    thresholds = _midpoints(scores, precision)
     abnormal, normal = (np.sort(scores[labels == label]) for label in (1, 0))
     n_true_positive = len(abnormal) - np.searchsorted(abnormal, thresholds, side="right")
     n_true_negative = np.searchsorted(normal, thresholds, side="right")
@@ -98,14 +104,14 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, rule: float | str) -
         merit = np.where(n_true_positive / len(abnormal) >= wanted, n_true_negative, -1)
     if merit.max() < 0:
         raise ValueError(
-            f"expected probabilities with which {rule} can be reached, got abnormal studies of "
+            f"expected probabilities that can reach {rule}, got abnormal studies of "
             "probability 0; pass a lower sensitivity"
         )
-    return float(thresholds[merit.argmax()])  # the first, so the lowest, of the best
+    return float(thresholds[merit.argmax()])  # the first of the best, and so the lowest
 
 
 def fit_platt(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float]:
-    """Return the slope and the intercept on the logit that fit the labels best.
+    """Return the slope and intercept on the logit that fit the labels best.
 
     Parameters
     ----------
@@ -117,10 +123,10 @@ def fit_platt(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float]:
     Returns
     -------
     slope : float
-        Above 0; below 1 where the probabilities are too extreme.
+        Above 0; below 1 if the probabilities are too extreme.
     intercept : float
-        Below 0 where they are too high, as those of a loss that gives the rarer abnormal studies
-        the larger weight. `apply_platt` takes both.
+        Below 0 if the probabilities are too high, as after a loss that gives the rarer abnormal
+        studies the larger weight. `apply_platt` takes both.
 
     Raises
     ------
@@ -130,15 +136,15 @@ def fit_platt(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float]:
     Warns
     -----
     UserWarning
-        Abnormal studies have the lower scores. Then all probabilities are about the share of
-        abnormal studies, in their old order.
+        Abnormal studies have the lower scores. The slope is then set to 1e-4: all probabilities
+        become about the share of abnormal studies and keep their order.
 
     Notes
     -----
-    Platt's method [1]_, by scikit-learn's ``LogisticRegression``: the maximum likelihood where the
-    labels are not 1 and 0 but (P + 1) / (P + 2) and 1 / (N + 2), of P abnormal and N normal
-    studies. So a small table without an error gives a finite slope too. The mean probability
-    becomes the share of abnormal studies, but for less than 1 / n_studies.
+    Platt's method [1]_: maximum likelihood with the targets (P + 1) / (P + 2) and 1 / (N + 2) in
+    place of 1 and 0, for P abnormal and N normal studies. The slope is therefore finite even if the
+    scores make no error. The mean probability becomes the share of abnormal studies, within
+    1 / n_studies.
 
     References
     ----------
@@ -155,27 +161,38 @@ def fit_platt(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float]:
     0.25
     """
     labels, scores = _check(y_true, y_score)
-    n_abnormal, n = labels.sum(), len(labels)
-    share = np.where(labels == 1, (n_abnormal + 1) / (n_abnormal + 2), 1 / (n - n_abnormal + 2))
-    # Each study counts as abnormal by its share, and as normal by the rest.
-    line = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(
-        np.tile(_logit(scores), 2)[:, None], [1] * n + [0] * n, np.append(share, 1 - share)
-    )
-    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    n, n_abnormal = len(labels), labels.sum()
+    target = np.where(labels == 1, (n_abnormal + 1) / (n_abnormal + 2), 1 / (n - n_abnormal + 2))
+    # A centred logit of unit spread: the two parameters barely interact.
+    logit = _logit(scores)
+    centre, spread = logit.mean(), logit.std()
+    scaled = (logit - centre) / spread
+
+    def loss(line):
+        """Return the mean cross-entropy and its gradient."""
+        z = line[0] * scaled + line[1]
+        error = (expit(z) - target) / n
+        return np.mean(np.logaddexp(0, z) - target * z), np.array([error @ scaled, error.sum()])
+
+    line = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", options=SOLVER).x
+    slope = float(line[0] / spread)
+    intercept = float(line[1] - slope * centre)
     if slope < FLATTEST:
+        share = target.mean()
         warnings.warn(
-            f"expected higher scores of abnormal studies, got a slope of {slope:.3g}: the scores "
-            f"rank the {n} studies the wrong way round, or not at all, and tell no more than the "
-            "share of abnormal ones; check that labels are 1 for abnormal, fit on more studies, or "
-            "leave the probabilities as they are with calibration=None",
+            f"expected abnormal studies to have the higher scores, got a fitted slope of "
+            f"{slope:.3g} on {n} studies: the scores rank them the wrong way round, or not at all. "
+            f"The slope was set to {FLATTEST:g}, so that every probability is about the share of "
+            f"abnormal studies, {share:.2g}. Check that labels are 1 for abnormal, fit on more "
+            "studies, or pass calibration=None to leave the probabilities unchanged",
             stacklevel=2,
         )
-        slope, intercept = FLATTEST, float(np.log(share.sum() / (1 - share).sum()))
+        slope, intercept = FLATTEST, float(np.log(share / (1 - share)))
     return slope, intercept
 
 
 def fit_temperature(y_true: ArrayLike, y_score: ArrayLike) -> float:
-    """Return the temperature that makes probabilities agree best with the labels.
+    """Return the temperature with the lowest log loss on labelled studies.
 
     Parameters
     ----------
@@ -187,8 +204,8 @@ def fit_temperature(y_true: ArrayLike, y_score: ArrayLike) -> float:
     Returns
     -------
     float
-        Above 1 where the probabilities are too extreme, below 1 where they are not extreme enough;
-        `apply_temperature` takes it. It has the lowest log loss of all temperatures [1]_.
+        Above 1 if the probabilities are too extreme, below 1 if they are not extreme enough [1]_.
+        `apply_temperature` takes it.
 
     Raises
     ------
@@ -198,13 +215,14 @@ def fit_temperature(y_true: ArrayLike, y_score: ArrayLike) -> float:
     Warns
     -----
     UserWarning
-        Outside 1/20 to 20: the scores separate the studies without an error, or not at all.
+        The temperature is outside 1/20 to 20: the scores separate the studies without an error,
+        or not at all.
 
     Notes
     -----
-    scikit-learn's ``CalibratedClassifierCV(method="temperature")`` on all studies at once. A
-    temperature divides the logit and cannot shift it: probabilities that are too high on average
-    stay so. `fit_platt` corrects both.
+    Equals scikit-learn's ``CalibratedClassifierCV(method="temperature")`` fitted on all studies at
+    once. A temperature divides the logit and cannot shift it: probabilities that are too high on
+    average stay too high. `fit_platt` corrects both.
 
     References
     ----------
@@ -216,18 +234,19 @@ def fit_temperature(y_true: ArrayLike, y_score: ArrayLike) -> float:
     4.6
     """
     labels, scores = _check(y_true, y_score)
-    column, every = scores[:, None], np.arange(len(scores))
-    calibrated = CalibratedClassifierCV(
-        FrozenEstimator(_ScoreColumn()), method="temperature", cv=[(every, every)], ensemble=False
-    ).fit(column, labels)
-    (calibrator,) = calibrated.calibrated_classifiers_[0].calibrators
-    temperature = float(1 / calibrator.beta_)
+    margin = np.where(labels == 1, -1, 1) * _logit(scores, LOG_OFFSET)  # above 0: wrong side
+    found = minimize_scalar(
+        lambda log_inverse: np.logaddexp(0, np.exp(log_inverse) * margin).mean(),
+        bounds=LOG_BOUNDS,
+        options={"xatol": 1e-8},
+    )
+    temperature = float(np.exp(-found.x))
     if not 1 / EXTREME <= temperature <= EXTREME:
         how = "without an error" if temperature < 1 else "not at all"
         warnings.warn(
             f"expected a temperature between {1 / EXTREME} and {EXTREME}, got {temperature:.3g}: "
-            f"the scores separate the {len(labels)} studies {how}; fit on more studies, or leave "
-            "the probabilities as they are with calibration=None",
+            f"the scores separate the {len(labels)} studies {how}; fit on more studies, or pass "
+            "calibration=None to leave the probabilities unchanged",
             stacklevel=2,
         )
     return temperature
@@ -283,73 +302,56 @@ def apply_temperature(p: ArrayLike, temperature: float) -> np.ndarray:
 
 
 def is_rule(threshold: object) -> bool:
-    """Return whether a threshold is a rule that has to be applied to labelled studies."""
+    """Return whether a threshold is a rule, which labelled studies turn into a number."""
     return isinstance(threshold, str)
 
 
 def check_rule(rule: Any) -> float | None:
-    """Return the sensitivity that a rule wants, None for any other, or raise ValueError."""
-    wanted = None
+    """Return the sensitivity that a rule names, or None; raise ValueError for an unknown rule."""
     if is_rule(rule):
-        match = re.fullmatch(r"sensitivity=(0*\.\d+|0*1\.?0*)", rule)
         if rule == "youden":
             return None
-        wanted = float(match[1]) if match else 0
-        is_valid = wanted > 0
-    else:
-        is_valid = isinstance(rule, Real) and not isinstance(rule, bool) and 0 <= float(rule) <= 1
-    if not is_valid:
-        raise ValueError(
-            "expected a threshold from 0 to 1, 'youden', or 'sensitivity=S' with S above 0 and up "
-            f"to 1, such as 'sensitivity=0.95', got {rule!r}"
-        )
-    return wanted
+        match = re.fullmatch(r"sensitivity=(0*\.\d+|0*1\.?0*)", rule)
+        if match and float(match[1]) > 0:
+            return float(match[1])
+    elif isinstance(rule, Real) and not isinstance(rule, bool) and 0 <= float(rule) <= 1:
+        return None
+    raise ValueError(
+        "expected a threshold from 0 to 1, 'youden', or 'sensitivity=S' with S above 0 and up "
+        f"to 1, such as 'sensitivity=0.95', got {rule!r}"
+    )
 
 
-class _ScoreColumn(ClassifierMixin, BaseEstimator):
-    """Classifier whose one feature is the probability of abnormality."""
-
-    classes_ = np.array([0, 1])
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def fit(self, X, y):
-        return self
-
-    def predict_proba(self, X):
-        return np.column_stack([1 - X[:, 0], X[:, 0]])
-
-    def predict(self, X):
-        return (X[:, 0] > 0.5).astype(int)
-
-
-def _logit(p):
-    eps = np.finfo(np.float64).eps  # as scikit-learn does it
+def _logit(p, eps=EPS):
+    """Return log(p / (1 - p)), which eps keeps finite at 0 and 1."""
     return np.log(p + eps) - np.log(1 - p + eps)
 
 
-def _candidates(y_score, precision):
-    """Return the thresholds, ascending, that divide the scores in their own precision."""
+def _midpoints(y_score, precision):
+    """Return the midpoints between neighbouring scores, ascending, that separate them."""
     ends = np.unique(np.concatenate([[0], y_score, [1]]))
     single = ends.astype(np.float32)
-    # The same number for scores of either precision, where single precision can tell them apart.
+    # float32 midpoints give float32 and float64 scores the same threshold.
     middles = ((single[1:] + single[:-1]) / 2).astype(np.float64)
-    divides = (middles > ends[:-1]) & (middles < ends[1:])
+    separates = (middles > ends[:-1]) & (middles < ends[1:])
     if precision != np.float32:
-        middles = np.where(divides, middles, (ends[1:] + ends[:-1]) / 2)
-        divides = (middles > ends[:-1]) & (middles < ends[1:])
-    return middles[divides]
+        middles = np.where(separates, middles, (ends[1:] + ends[:-1]) / 2)
+        separates = (middles > ends[:-1]) & (middles < ends[1:])
+    return middles[separates]
 
 
 def _check(y_true, y_score):
-    """Return labels and scores, of both classes and two scores at least."""
+    """Return labels and scores; raise ValueError unless both have two different values."""
     y_true, y_score = check_binary(y_true, "y_true"), check_scores(y_score)
     check_lengths(y_true=y_true, y_score=y_score)
-    for name, values in (("normal and abnormal studies", y_true), ("different scores", y_score)):
-        if len(np.unique(values)) < 2:
-            raise ValueError(
-                f"expected {name} to choose an operating point on, got {len(values)} studies "
-                f"alike; choose it on a table that holds both"
-            )
+    if len(np.unique(y_true)) < 2:
+        raise ValueError(
+            f"expected normal and abnormal studies, got {len(y_true)} studies of one label; fit "
+            "thresholds and calibrations on a table that holds both"
+        )
+    if len(np.unique(y_score)) < 2:
+        raise ValueError(
+            f"expected different scores, got the same score for all {len(y_true)} studies; fit "
+            "thresholds and calibrations on studies that the model tells apart"
+        )
     return y_true, y_score

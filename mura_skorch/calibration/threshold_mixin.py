@@ -18,9 +18,8 @@ from mura_skorch.calibration.operating_point import (
     fit_temperature,
     is_rule,
 )
-from mura_skorch.studies.bagging import as_table
 from mura_skorch.studies.columns import ON_SCORED
-from mura_skorch.studies.validation import check_studies
+from mura_skorch.studies.validation import check_labelled
 from mura_skorch.utils.provenance import type_digests
 
 __all__ = ["OperatingPointMixin", "probabilities"]
@@ -105,7 +104,7 @@ class OperatingPointMixin:
         self, X: pd.DataFrame, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> float:
         """Return the accuracy on labelled studies; `y` None means ``X["label"]``."""
-        X, y = _labelled(X, y)
+        X, y = check_labelled(X, y)
         return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
     def recalibrate(
@@ -210,14 +209,14 @@ class OperatingPointMixin:
             if prior_correction:
                 model.prior_shift()
             return model
-        studies, y = _labelled(studies, y)
+        studies, y = check_labelled(studies, y)
         if calibration or prior_correction:
             logit, _ = model.logits_with_views(studies)
             if calibration == "platt":
                 model.slope_, model.intercept_ = fit_platt(y, expit(logit))
             elif calibration == "temperature":
                 model.slope_ = 1 / fit_temperature(y, expit(logit))
-            y_score = expit(model.rescale(logit))
+            y_score = expit(model.calibrate_logit(logit))
         else:
             y_score = model.predict_proba(studies)[:, 1]
         model.apply_rule(y, y_score, studies)
@@ -254,11 +253,11 @@ class OperatingPointMixin:
             self.rule_failed_ = False
 
     @property
-    def is_rescaled_(self) -> bool:
-        """Whether probabilities are others than those of the network's own logits."""
+    def is_recalibrated_(self) -> bool:
+        """Whether probabilities differ from those of the network's own logits."""
         return self.prior_correction_ or (self.slope_, self.intercept_) != (1, 0)
 
-    def rescale(self, logit: np.ndarray) -> np.ndarray:
+    def calibrate_logit(self, logit: np.ndarray) -> np.ndarray:
         """Return logits on the calibrated scale, in float64."""
         return self.slope_ * logit + self.intercept_
 
@@ -326,11 +325,3 @@ def probabilities(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the probabilities (n_studies, 2) of normality and abnormality, and those of views."""
     return np.column_stack([expit(-logit), expit(logit)]), [expit(own) for own in view_logit]
-
-
-def _labelled(X, y):
-    """Return a checked table and its labels, given or its own."""
-    X = as_table(X)
-    if y is None and "label" not in X:
-        raise ValueError("expected y or a column label to score against, got neither")
-    return check_studies(X, X["label"] if y is None else y)

@@ -164,8 +164,9 @@ def format_table(table: pd.DataFrame) -> str:
     """
     columns = []
     for position, (name, column) in enumerate(table.items()):
-        last = position == table.shape[1] - 1
-        most = LINE_WIDTH if last else STUDY_WIDTH if name == "study" else NAME_WIDTH
+        most = STUDY_WIDTH if name == "study" else NAME_WIDTH
+        if position == table.shape[1] - 1:
+            most = LINE_WIDTH
         cells = [str(name), *(shorten(printable(cell), most) for cell in column)]
         width = max(map(len, cells))
         right = all(cell[:1] in set("0123456789.-") or cell in ("", "n/a") for cell in cells[1:])

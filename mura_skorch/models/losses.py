@@ -1,4 +1,4 @@
-"""Study loss: logits, labels and study types go in, a weighted cross-entropy comes out."""
+"""Binary cross-entropy of studies, with class weights for each study type."""
 
 import warnings
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
     ----------
     level : {"study", "view"}, default="study"
         "study": the loss of the study's mean probability, averaged over the B studies of the
-        batch. "view": the paper's loss of each view under its study's label, summed over views
-        and divided by B, so that an epoch's average does not depend on the batching.
+        batch. "view": the paper's loss of each view with its study's label, summed over views and
+        divided by B, so that an epoch's average does not depend on the batches.
     count : {"views", "studies"}, default="views"
-        What the weights count in the training part; the paper counts images, that is views. The
-        default pair of level and count does not balance the classes exactly, see Notes.
+        What the class weights are counted from in the training part; the paper counts images, that
+        is views. The default `level` and `count` do not balance the classes exactly, see Notes.
 
     Attributes
     ----------
     class_weight : Tensor of shape (T + 1, 2), float32
-        Row t holds the weight of the normal and of the abnormal term for study type t; the last
-        row is for types that training never saw. A buffer: saved and loaded with the state.
+        Row t has the weights of the normal and the abnormal term for study type t. The last row is
+        for types that were not in training. A buffer: part of the state dict.
 
     Notes
     -----
@@ -37,11 +37,11 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
 
         L = - w_1 y log p - w_0 (1 - y) log(1 - p),  w_1 = N / (A + N),  w_0 = A / (A + N).
 
-    The two classes weigh alike in the loss where it counts what the weights count: the paper's
-    pair, ``level="view"`` with ``count="views"``, and ``level="study"`` with ``count="studies"``.
-    The default counts views in a loss of studies. Normal and abnormal studies differ in their
-    number of views, so that the abnormal share of the total weight is a little off a half: on
-    MURA's train split .449 for fingers, .461 for forearms, .468 for elbows, .519 for shoulders.
+    The two classes have equal total weight if the loss sums what the weights count: the paper's
+    pair ``level="view"`` with ``count="views"``, or ``level="study"`` with ``count="studies"``. The
+    default counts views in a loss of studies. Normal and abnormal studies differ in their number
+    of views, so the abnormal share of the total weight is not exactly a half: on MURA's train split
+    .449 for fingers, .461 for forearms, .468 for elbows, .519 for shoulders.
 
     A subclass of ``BCEWithLogitsLoss`` so that skorch applies the sigmoid when it predicts.
 
@@ -68,12 +68,12 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         self.register_buffer("class_weight", torch.full((1, 2), 0.5))
 
     def take_study_types(self, before: Sequence[str], after: Sequence[str]) -> None:
-        """Give `class_weight` a row for each type of a longer list; known types keep theirs.
+        """Extend `class_weight` to a longer list of types; known types keep their weights.
 
         Parameters
         ----------
         before, after : sequence of str
-            The names of the rows so far and from now on; those of new types hold 0.5 and 0.5.
+            Names of the rows before and after the call. New types get 0.5 and 0.5.
         """
         weight = self.class_weight.new_full((len(after) + 1, 2), 0.5)
         rows = [after.index(name) for name in before]
@@ -88,7 +88,7 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         n_views: np.ndarray,
         study_types: Sequence[str],
     ) -> None:
-        """Count the training part and set `class_weight` for the types that it holds.
+        """Set `class_weight` from the counts of the training part.
 
         Parameters
         ----------
@@ -99,9 +99,9 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         n_views : ndarray of shape (n_studies,), int
             Views of each study.
         study_types : sequence of str
-            The T names. A type with no training study keeps what an earlier call has counted, or
-            0.5 and 0.5; one whose training studies are all of one class gets 0.5 and 0.5, with a
-            warning.
+            The T names. A type without a training study keeps the weights of an earlier call, or
+            0.5 and 0.5. A type whose training studies are all of one class gets 0.5 and 0.5, with
+            a warning.
         """
         amount = torch.tensor(n_views if self.count == "views" else [1] * len(n_views))
         n_types = len(study_types)
@@ -110,9 +110,9 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         counts = counts.view(n_types + 1, 2)
         usable = (counts > 0).all(dim=1, keepdim=True)
         share = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-        # Each class is weighted by the other's share, of views or of studies as `count` says.
+        # Each class is weighted by the share of the other class.
         weight = torch.where(usable, share.flip(1), 0.5).float().to(self.class_weight.device)
-        if weight.shape == self.class_weight.shape:  # else no earlier call has counted
+        if weight.shape == self.class_weight.shape:  # an earlier call has counted
             is_absent = (counts.sum(dim=1) == 0).to(weight.device)
             weight[is_absent] = self.class_weight[is_absent]
         self.class_weight = weight
@@ -137,13 +137,13 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         Parameters
         ----------
         logits : tuple of Tensors of shape (B,) and (N,), float32
-            Study logits and view logits, as `StudyDenseNet` gives them.
+            Study logits and view logits, as returned by `StudyDenseNet`.
         label : Tensor of shape (B,), float32
             1 abnormal, 0 normal.
         study_type : Tensor of shape (B,), int64
             Row of `class_weight`.
         view_mask : Tensor of shape (B, V), bool
-            True where a view is real.
+            True for views, False for padding.
 
         Returns
         -------
@@ -160,7 +160,7 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         return total / len(label)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        """Take the number of study types from the state."""
+        """Resize `class_weight` to the number of study types in the state."""
         stored = state_dict.get(prefix + "class_weight")
         if stored is not None:
             self.class_weight = self.class_weight.new_empty(stored.shape)

@@ -1,4 +1,4 @@
-"""Network weights: a torchvision name, a file or a saved model goes in; a full network is left."""
+"""Load weights into a network from torchvision, a file, or the folder of a saved model."""
 
 import os
 import re
@@ -12,40 +12,39 @@ import torch
 from safetensors.torch import load_file
 from torchvision.models import DenseNet169_Weights
 
-from mura_skorch.utils.text import printable, shorten
+from mura_skorch.utils.text import printable, short_reason, some_names
 
 __all__ = ["check_fit", "load_weights"]
 
-# How the published DenseNet files name their layers; torchvision renames them on load, as here.
+# Layer names in the published DenseNet files; torchvision renames them on load in the same way.
 PUBLISHED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 MODEL_FILE = "model.safetensors"
 SAVED_PREFIX = "module.network."
 SECONDS_TO_ANSWER = 10
-LONGEST_REASON = 300  # characters: readers quote what they cannot read
 LONGEST_NAME = 100  # characters of a tensor's name in a message
 
 
 def load_weights(network: torch.nn.Module, weights: str | os.PathLike[str] | None) -> None:
-    """Fill a DenseNet-169 with one output, all of it or not at all.
+    """Load weights into a DenseNet-169 with one output; a partial match is an error.
 
     Parameters
     ----------
     network : torchvision.models.DenseNet
         With one output; changed in place.
     weights : str, path or None
-        A torchvision name ("IMAGENET1K_V1"), the path of a state dict (.pth or .safetensors)
-        with torchvision's key names, old or new, the folder of a saved model, or None: keep the
-        random start. A head with another number of outputs, such as ImageNet's 1000, is left out
-        and ours starts at random; everything else must match.
+        A torchvision name ("IMAGENET1K_V1"); the path of a state dict (.pth or .safetensors) with
+        torchvision's key names, old or new; the folder of a saved model; or None to keep the
+        random initial weights. A head with another number of outputs, such as ImageNet's 1000, is
+        ignored, and the network keeps its random head. Everything else must match.
 
     Raises
     ------
     FileNotFoundError
-        Neither a torchvision name nor an existing path.
+        `weights` is neither a torchvision name nor an existing path.
     ConnectionError
         The named weights are not on this machine and cannot be downloaded.
     ValueError
-        The file is no state dict, or does not fit the network.
+        The file is not a state dict, or does not fit the network.
     """
     if weights is None:
         return
@@ -64,9 +63,9 @@ def load_weights(network: torch.nn.Module, weights: str | os.PathLike[str] | Non
 
 
 def _read(weights):
-    """Return the state dict with today's key names."""
+    """Return a state dict with torchvision's current key names."""
     if str(weights) in DenseNet169_Weights.__members__:
-        return _with_todays_names(_published(DenseNet169_Weights[str(weights)]))
+        return _with_current_names(_published(DenseNet169_Weights[str(weights)]))
     path = Path(weights).expanduser()
     path = path / MODEL_FILE if path.is_dir() else path
     if not path.is_file():
@@ -82,15 +81,15 @@ def _read(weights):
             for key, value in state.items()
             if key.startswith(SAVED_PREFIX)
         }
-    return _with_todays_names(state)
+    return _with_current_names(state)
 
 
-def _with_todays_names(state):
+def _with_current_names(state):
     return {PUBLISHED_NAME.sub(r"\1\2", key): value for key, value in state.items()}
 
 
 def _read_file(path):
-    """Return the tensors of a file; no file can execute anything."""
+    """Return the tensors in a file without executing anything in it."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -108,19 +107,19 @@ def _read_file(path):
 
 
 def _check_size(path):
-    """Refuse a file that unfolds to more than its size: torch itself compresses nothing."""
+    """Raise ValueError for a zip bomb; torch itself does not compress."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             n_bytes = sum(entry.file_size for entry in file.infolist())
         if n_bytes > path.stat().st_size:
-            raise ValueError(f"its parts unfold to {n_bytes:,} bytes")
+            raise ValueError(f"its entries decompress to {n_bytes:,} bytes")
 
 
 def _not_a_state_dict(path, reason):
-    first_line = shorten(printable(str(reason).split("\n", 1)[0]), LONGEST_REASON)
+    first_line = short_reason(str(reason).split("\n", 1)[0])
     return ValueError(
         f"expected a state dict of tensors (.pth saved by torch.save, or .safetensors), got "
-        f"{printable(path)}: {first_line}; pass another file, or None for a random start"
+        f"{printable(path)}: {first_line}; pass another file, or None for random initial weights"
     )
 
 
@@ -133,20 +132,20 @@ def check_fit(
     remedy: str,
     needed: Set[str] | None = None,
 ) -> None:
-    """Raise ValueError, with names, where tensors are not exactly those of a network.
+    """Raise ValueError, with names, unless tensors match a network exactly.
 
     Parameters
     ----------
     expected, state : dict of str to Tensor
-        The network's own, and those found.
+        The tensors of the network, and those to load.
     what : str
-        What the network is called.
+        Name of the network for the message.
     source : str or path
-        Where the tensors were found.
+        Where `state` comes from, for the message.
     remedy : str
-        What to do about it.
+        What the user can do, for the message.
     needed : set of str, optional
-        Names that may not be missing; all of `expected`, if None.
+        Names that must not be missing. None means all of `expected`.
     """
     needed = set(expected) if needed is None else needed
     missing = sorted(needed - state.keys())
@@ -155,24 +154,20 @@ def check_fit(
         key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape
     )
     found = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    if any(found.values()):
-        detail = "; ".join(
-            f"{len(keys)} {kind} ({', '.join(_names(keys[:3]))}{', ...' if len(keys) > 3 else ''})"
-            for kind, keys in found.items()
-            if keys
-        )
+    details = [
+        f"{len(keys)} {kind} ({some_names(keys, 3, LONGEST_NAME)})"
+        for kind, keys in found.items()
+        if keys
+    ]
+    if details:
         raise ValueError(
-            f"expected all {len(needed)} tensors of {what}, got {printable(source)}: {detail}; "
-            f"a partial match is refused: {remedy}"
+            f"expected all {len(needed)} tensors of {what}, got {printable(source)}: "
+            f"{'; '.join(details)}; a partial match is refused: {remedy}"
         )
-
-
-def _names(keys):
-    return [shorten(printable(key), LONGEST_NAME) for key in keys]
 
 
 def _published(entry):
-    """Return torchvision's weights from its cache or the network, or fail within seconds."""
+    """Return torchvision's weights, from its cache or downloaded."""
     cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     if cache.is_file():
         return _read_file(cache)
@@ -182,9 +177,9 @@ def _published(entry):
     except OSError as error:  # URLError, timeouts
         raise ConnectionError(
             f"expected to download the ImageNet weights from {entry.url}, got {error}; download "
-            f"that file elsewhere and put it at {cache} or pass its path as weights "
+            f"the file elsewhere and put it at {cache}, or pass its path as weights "
             "(MuraClassifier(module__weights=PATH), --weights PATH), or pass None (--weights "
-            "none) for a random start"
+            "none) for random initial weights"
         ) from error
 
 

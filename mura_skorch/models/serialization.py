@@ -1,5 +1,6 @@
-"""Saved models: tensors and settings go in, a folder of safetensors and JSON comes out."""
+"""Save models as safetensors and JSON files, and read them back without executing anything."""
 
+import errno
 import json
 import logging
 import os
@@ -14,15 +15,16 @@ from safetensors.torch import load_file, save_file
 from mura_skorch._version import __version__
 from mura_skorch.models.pretrained import MODEL_FILE
 from mura_skorch.utils.atomic import make_folder, write_text, write_whole
-from mura_skorch.utils.text import printable, shorten
+from mura_skorch.utils.text import json_value, printable, short_reason
 
 __all__ = [
     "OF_A_MACHINE",
+    "check_model_folder",
     "check_operating_point",
+    "log_replaced",
     "note_of",
     "read_json",
     "read_model",
-    "tell_replaced",
     "write_model",
 ]
 
@@ -30,39 +32,64 @@ _log = logging.getLogger(__name__)
 
 CLASSES = ("module", "criterion", "dataset")
 PLAIN = (bool, int, float, str, type(None))
-# What each key of the configuration holds.
+# The type of each value of the configuration.
 CONFIG_TYPES: dict[str, Any] = {
-    **{"format": int, "study_types": list, "note": (str, type(None))},
-    **{"classes": dict, "params": dict, "history": list},
+    "format": int,
+    "study_types": list,
+    "note": (str, type(None)),
+    "classes": dict,
+    "params": dict,
+    "history": list,
 }
 LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
-    **{"operating_point": (dict, type(None)), "seed": (int, type(None))},
+    "operating_point": (dict, type(None)),
+    "seed": (int, type(None)),
     "run_id": (str, type(None)),
 }
-# Parameters of the machine that a model was saved on, which no other takes from a file.
+# Parameters of the machine that a model was saved on, which other machines do not load.
 OF_A_MACHINE = ("device", "dataset__cache", "state_file")
 
 CONFIG_FILE = "model.json"
-# Raised when a folder written by this version cannot be read by the one before.
+# Increase it when the previous version cannot read what this version writes.
 FORMAT = 1
-LONGEST_REASON = 300  # characters: readers quote what they cannot read
 
 
 def note_of(source):
-    """Return the caveat of a saved model's data, or None where `source` is no folder of one."""
+    """Return the caveat about a saved model's training data, or None.
+
+    None if `source` is not the folder of a saved model.
+    """
     file = Path(source) / CONFIG_FILE if isinstance(source, str | os.PathLike) else None
     if file is None or not file.is_file():
         return None
     return read_json(file).get("note")
 
 
-def tell_replaced(file):
-    """Say in one line that a saved model is about to be replaced, where there is one.
+def check_model_folder(folder):
+    """Raise FileExistsError if a model cannot be saved there because a file is in the way.
+
+    Parameters
+    ----------
+    folder : path
+        A new folder, or the folder of an older model.
+    """
+    folder = Path(folder)
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise FileExistsError(
+                errno.EEXIST,
+                "expected a new folder or the folder of an older model, got the file "
+                f"{printable(path)}; pass another path",
+            )
+
+
+def log_replaced(file):
+    """Log one line if a saved model is about to be replaced.
 
     Parameters
     ----------
     file : path
-        What the model or ensemble cannot be without.
+        The file that every saved model or ensemble has.
     """
     file = Path(file)
     if file.is_file():
@@ -75,34 +102,40 @@ def tell_replaced(file):
 
 
 def write_model(folder, tensors, config):
-    """Write a model; each file is whole at every moment.
+    """Write a model; each file is replaced atomically.
 
     Parameters
     ----------
     folder : path
-        Made where it is missing.
+        Made if it is missing.
     tensors : dict of str to Tensor
         Parameters and buffers.
     config : dict
-        What JSON can hold.
+        Values that JSON can represent.
+
+    Raises
+    ------
+    FileExistsError
+        `folder` is a file, or below one.
     """
     folder = Path(folder)
+    check_model_folder(folder)
     make_folder(folder)
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     about = {"format": FORMAT, "mura_skorch": __version__, **config}
-    text = json.dumps(about, indent=2, default=_plain)
+    text = json.dumps(about, indent=2, default=json_value)
     n_bytes = sum(value.nbytes for value in whole.values())
     write_whole(folder / MODEL_FILE, lambda path: save_file(whole, path), n_bytes=n_bytes)
     write_text(folder / CONFIG_FILE, text)
 
 
 def read_model(folder):
-    """Read what `write_model` wrote; nothing in it can be executed.
+    """Read a model written by `write_model`; nothing in it is executed.
 
     Parameters
     ----------
     folder : path
-        Holds model.safetensors and model.json.
+        Has the files model.safetensors and model.json.
 
     Returns
     -------
@@ -121,8 +154,8 @@ def read_model(folder):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"expected a folder written by MuraClassifier.save ({CONFIG_FILE} and "
-                f"{MODEL_FILE}), got {folder}: it has no {name}; "
-                "an ensemble is opened by MuraEnsemble.load, either by ensemble.load_model"
+                f"{MODEL_FILE}), got {folder}: it has no {name}; open an ensemble with "
+                "MuraEnsemble.load, or either kind with mura_skorch.ensemble.load_model"
             )
     try:
         config = read_json(folder / CONFIG_FILE)
@@ -134,7 +167,7 @@ def read_model(folder):
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(
             f"expected a model saved by MuraClassifier.save, got a damaged or foreign one in "
-            f"{printable(folder)} ({shorten(printable(error), LONGEST_REASON)}); save it again"
+            f"{printable(folder)} ({short_reason(error)}); save it again"
         ) from error
     if found != FORMAT:
         raise ValueError(
@@ -145,23 +178,24 @@ def read_model(folder):
 
 
 def read_json(file):
-    """Return the dict of a JSON file; ValueError if it holds anything else."""
+    """Return the dict in a JSON file; raise ValueError if it holds anything else."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"expected JSON in {printable(file)}, got a damaged or foreign file "
-            f"({printable(error)})"
+            f"({printable(error)}); write the file again"
         ) from error
     if not isinstance(found, dict):
         raise ValueError(
-            f"expected JSON with names in {printable(file)}, got a {type(found).__name__}"
+            f"expected a JSON object in {printable(file)}, got a {type(found).__name__}; write the "
+            "file again"
         )
     return found
 
 
 def check_operating_point(found):
-    """Raise ValueError where an operating point is neither None nor one that was saved."""
+    """Raise ValueError unless an operating point is None or one that `save` writes."""
     if found is None:
         return
     numbers = {key: found.get(key) for key in ("slope", "temperature", "threshold", "intercept")}
@@ -181,7 +215,7 @@ def check_operating_point(found):
 
 
 def _check_config(config):
-    """Raise ValueError where a value is of another kind than what is saved."""
+    """Raise ValueError if a value has another type than the saved ones."""
     for key, kind in (CONFIG_TYPES | LATER_TYPES).items():
         if key in config and not isinstance(config[key], kind):
             raise ValueError(f"{key} in {CONFIG_FILE} is a {type(config[key]).__name__}")
@@ -194,8 +228,3 @@ def _check_config(config):
     if wrong := [key for key, are_right in parts.items() if not all(are_right)]:
         raise ValueError(f"{', '.join(wrong)} in {CONFIG_FILE} hold what is never saved there")
     check_operating_point(config.get("operating_point"))
-
-
-def _plain(value):
-    """Return what JSON can hold of a value that a user's callback put into the history."""
-    return value.item() if hasattr(value, "item") else str(value)

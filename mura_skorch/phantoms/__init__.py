@@ -1,4 +1,4 @@
-"""Phantoms: nothing goes in, a miniature MURA folder of drawn, radiograph-like bones comes out."""
+"""Write a miniature MURA folder of drawn, radiograph-like bones."""
 
 from mura_skorch.phantoms.writing import MURA_TYPES, NOTE, write_phantoms
 

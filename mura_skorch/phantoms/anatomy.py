@@ -1,14 +1,14 @@
-"""Anatomy of the phantoms: a study type goes in, one limb's bones, flesh and window come out.
+"""Model the bones and flesh of one limb, and the part of it that each study type shows.
 
-Millimetres throughout. x runs to the little finger's side, y from the fingers to the shoulder, z
-to the viewer; the wrist is at the origin. All types look at this one limb through their windows.
+All lengths are in millimetres. x points to the little finger, y from the fingers to the shoulder,
+z to the viewer; the wrist is the origin. Each study type shows the same limb through its window.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# Where lesions sit: bone, and the range along it, 0 to 1.
+# Possible places of a lesion: bone, and range along it from 0 to 1.
 SITES: dict[str, list[tuple[str, float, float]]] = {
     "XR_ELBOW": [("humerus", 0.13, 0.18), ("radius", 0.77, 0.84), ("ulna", 0.76, 0.83)],
     "XR_FINGER": [("proximal", 0.4, 0.6), ("middle", 0.42, 0.58)],
@@ -78,7 +78,10 @@ class Bone(NamedTuple):
 
 
 class Limb(NamedTuple):
-    """Bones by name; flesh as (start, end, radius, radius), air negative; corners of the window."""
+    """Bones by name, flesh as (start, end, radius, radius), and the corners of the window.
+
+    Radii of air, in the lungs, are negative.
+    """
 
     bones: dict[str, Bone]
     flesh: list[tuple[Any, Any, float, float]]
@@ -86,14 +89,16 @@ class Limb(NamedTuple):
 
 
 def grow_limb(study_type: str, body: np.random.Generator, rng: np.random.Generator) -> Limb:
-    """Grow a limb: `body` sets what a study shares, `rng` what a view changes, as the flexion.
+    """Return a limb with random proportions and pose.
 
     Parameters
     ----------
     study_type : str
         One of the keys of `SITES`.
-    body, rng : Generator
-        In the same state, they give the same limb.
+    body : Generator
+        Draws what all views of a study share, such as the lengths of bones.
+    rng : Generator
+        Draws what differs between views, such as the flexion.
 
     Returns
     -------
@@ -111,7 +116,8 @@ def grow_limb(study_type: str, body: np.random.Generator, rng: np.random.Generat
     for y0, y1, r0, r1 in [(-20, 45, 26, 28), (45, arm - 40, 28, 42), (arm - 40, arm + 15, 42, 41)]:
         limb.flesh.append((_p(0, y0), _p(0, y1), r0 * fat, r1 * fat))
     bent = {"XR_ELBOW": 105, "XR_FOREARM": 50}.get(study_type, 10)  # degrees at most
-    flex = np.deg2rad(rng.uniform(0, bent) * (rng.random() < 0.7))
+    degrees = rng.uniform(0, bent)
+    flex = np.deg2rad(degrees if rng.random() < 0.7 else 0.0)
     elbow, along = _p(0, arm + 5), _p(np.sin(flex), np.cos(flex))
     across = _p(np.cos(flex), -np.sin(flex))
 
@@ -151,7 +157,7 @@ def _grow_hand(
     body: np.random.Generator,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Add the rays, of which a finger's film shows one or three; return their tips."""
+    """Add the bones of the fingers and return their tips; a finger study shows one or three."""
     spread, alone = rng.uniform(0.5, 1.3), body.random() < 0.6
     tips = []
     for ray, (x, y, degrees, lengths) in enumerate(RAYS):
@@ -159,7 +165,7 @@ def _grow_hand(
         at = _p(x, y, -3.0 * abs(ray - 2))
         for (name, radius), length in zip(SEGMENTS, lengths, strict=True):
             length *= body.normal(1, 0.03)
-            radius *= thick * body.normal(1.03 + 0.15 * (ray == 0), 0.03)
+            radius *= thick * body.normal(1.18 if ray == 0 else 1.03, 0.03)  # thumbs are thicker
             angle += rng.normal(0, 0.035)
             step = _p(np.sin(angle), -np.cos(angle), rng.normal(0.03, 0.08))
             gone = picked is not None and ray != picked and (alone or abs(ray - picked) > 1)
@@ -171,7 +177,8 @@ def _grow_hand(
             if name == "metacarpal" and picked is None:
                 limb.flesh.append((at, end, 16 * fat, 11 * fat))
             wide = fat * (7.5 + 0.5 * radius)
-            limb.flesh.append((at, end + 4 * (name == "distal") * step, wide * 1.05, wide * 0.92))
+            beyond = 4 if name == "distal" else 0  # the finger tip
+            limb.flesh.append((at, end + beyond * step, wide * 1.05, wide * 0.92))
             if ray == picked and name == "metacarpal":
                 tips.append(at + 0.45 * length * step)
             at = end + 1.8 * step

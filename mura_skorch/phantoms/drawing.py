@@ -1,9 +1,10 @@
-"""Picture of one phantom view: seeds and a lesion go in, pixels and the lesion's box come out.
+"""Draw one phantom view, with or without a lesion.
 
-Every bone is a tube with a cortex; what the picture adds up is the path of a ray through it.
+Every bone is a tube with a cortex. A pixel is the length of an X-ray's path through the tubes.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ KNEE_GREY = (140.0, 175.0)  # of 255: bone brighter than this is rare
 def draw_view(
     study_type: str, study_seed: int, view_seed: int, number: int, lesion: Lesion | None = None
 ) -> tuple[np.ndarray, Box | None]:
-    """Draw one view; size, pose and film depend on the seeds alone, not on the lesion.
+    """Draw one view. Size, pose and film depend on the seeds only, not on the lesion.
 
     Parameters
     ----------
@@ -37,9 +38,9 @@ def draw_view(
     study_seed, view_seed : int
         Seeds of the limb and of the pose, film and size.
     number : int
-        Number of the view within its study, from 0: the first is frontal, others are oblique.
+        Number of the view within its study, from 0: the first is frontal, the others oblique.
     lesion : Lesion or None
-        None draws a normal view.
+        None means a normal view.
 
     Returns
     -------
@@ -93,8 +94,9 @@ def _pose(
     return size, lambda points: np.asarray(points) @ matrix + shift, scale, flip
 
 
+@cache
 def _smooth_basis(shape: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the knots of an outline and the rounded curves, one per knot, that join them."""
+    """Return the knots of an outline, and for each knot the smooth curve it contributes."""
     knots = np.array(SHAPES[shape])
     u = np.linspace(0, 1, N_STEPS)
     hats = np.array([np.interp(u, knots[:, 0], row) for row in np.eye(len(knots))])
@@ -103,7 +105,6 @@ def _smooth_basis(shape: str) -> tuple[np.ndarray, np.ndarray]:
     return knots[:, 1:], np.array([np.convolve(row, kernel, "valid") for row in padded])
 
 
-_BASES = {shape: _smooth_basis(shape) for shape in SHAPES}
 _ALONG = np.linspace(0, 1, N_STEPS)
 _ENDS = np.minimum(_ALONG, 1 - _ALONG)  # distance to the nearer end
 _MIDDLE = np.exp(-(((0.5 - _ENDS) / 0.36) ** 6))  # 1 in the shaft, 0 at the ends
@@ -111,7 +112,7 @@ _MIDDLE = np.exp(-(((0.5 - _ENDS) / 0.36) ** 6))  # 1 in the shaft, 0 at the end
 
 def _tube(bone: Bone, p: np.ndarray, q: np.ndarray, scale: float, flip: float, body: Any) -> Tube:
     """Return a bone as it lies in the picture, ends rounded."""
-    knots, curves = _BASES[bone.shape]
+    knots, curves = _smooth_basis(bone.shape)
     radius = bone.radius * scale
     width = (knots[:, 0] * body.normal(1, 0.035, len(knots))) @ curves * radius
     length = float(np.hypot(*(q - p)))
@@ -130,6 +131,7 @@ def _bones(
     """Return what the bones take from the beam: cortex, marrow and its trabeculae."""
     squares = np.zeros(size, np.float32)
     offsets = rng.integers(0, 256, (64, 2))
+    trabeculae = (1 + 0.10 * _noise(256, (0.9, 2.2), 1)).clip(0.5, 1.5)
     for tube, off in zip(tubes.values(), offsets, strict=False):
         found = raster(tube, size)
         if found is None:
@@ -146,7 +148,7 @@ def _bones(
         v2 = (v - tube.drift.astype(np.float32)[k]) ** 2
         out = np.sqrt(np.maximum((outer**2).astype(np.float32)[k] - v2, 0))
         hole = np.sqrt(np.maximum((inner**2).astype(np.float32)[k] - v2, 0))
-        weave = _TRABECULAE[
+        weave = trabeculae[
             (v + off[0]).astype(np.int32) & 255, (u * 0.6 + off[1]).astype(np.int32) & 255
         ]
         path = out - hole + hole * marrow.astype(np.float32)[k] * weave
@@ -185,7 +187,8 @@ def _flesh(
     body = (body / max(float(np.quantile(body, 0.97)), 1)) ** 0.6 * rng.uniform(0.33, 0.6)
     body *= 1 - 0.5 * lung / max(float(lung.max()), 1)
     top, left = rng.integers(0, 128, 2)
-    body *= 1 + 0.08 * _CLOUDS[top : top + x.shape[0], left : left + x.shape[1]]
+    clouds = _noise(256, (8, 8), 2)
+    body *= 1 + 0.08 * clouds[top : top + x.shape[0], left : left + x.shape[1]]
     ramp = rng.normal(0, 0.06, 2)
     scatter = rng.uniform(0.02, 0.1) + ramp[0] * (x / w - 0.5) + ramp[1] * (y / h - 0.5)
     body += np.maximum(scatter, 0.01).astype(np.float32)
@@ -213,7 +216,7 @@ def _develop(density: np.ndarray, metal: np.ndarray, rng: np.random.Generator) -
     grain, (y, x) = np.float32(rng.uniform(0.5, 1.8)), rng.integers(0, 512, 2)
     if metal.any():
         film = _balance(film, metal)
-    film += grain * _GRAIN[y : y + h, x : x + w]
+    film += grain * _noise(1024, (0.8, 0.8), 3)[y : y + h, x : x + w]
     return np.clip(film, 0, 255).astype(np.uint8)
 
 
@@ -262,15 +265,11 @@ def _mark(film: np.ndarray, rng: np.random.Generator) -> None:
 # ------------------------------------------------------------------ textures
 
 
+# Cached: all pictures are cut from the same few textures, each at its own offset.
+@cache
 def _noise(side: int, sigma: tuple[float, float], seed: int) -> np.ndarray:
     """Return periodic noise of unit variance, smoothed with a Gaussian of sigma pixels."""
     noise = np.fft.rfft2(np.random.default_rng(seed).normal(size=(side, side)))
     fy, fx = np.fft.fftfreq(side)[:, None] * sigma[0], np.fft.rfftfreq(side) * sigma[1]
     field = np.fft.irfft2(noise * np.exp(-2 * np.pi**2 * (fy**2 + fx**2)), (side, side))
     return ((field - field.mean()) / field.std()).astype(np.float32)
-
-
-# The same for all pictures, which differ in where they cut from them.
-_TRABECULAE = (1 + 0.10 * _noise(256, (0.9, 2.2), 1)).clip(0.5, 1.5)
-_CLOUDS = _noise(256, (8, 8), 2)
-_GRAIN = _noise(1024, (0.8, 0.8), 3)

@@ -1,10 +1,10 @@
-"""Tubes: bones and metal as they lie in one picture, in pixels; how they break and are mended."""
+"""Rasterize bones as tubes, and add fractures and metal implants; all lengths in pixels."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# Lesions, in pixels of a picture of 512: they have to survive a downscale to 96.
+# Sizes of lesions in pixels of a 512-pixel picture, so that they survive a downscale to 96.
 GAP = (10.0, 15.0)  # width of a fracture
 STEP = (8.0, 12.0)  # sideways step of a fracture line
 SHIFT = (18.0, 30.0)  # sideways step of a displaced fragment
@@ -67,7 +67,7 @@ def raster(tube: Tube, size: tuple[int, int], margin: float = 0.0) -> tuple[Any,
 
 
 def injure(tubes: dict[str, Tube], metal: np.ndarray, lesion: Lesion) -> Box | None:
-    """Break or mend a bone in place; return the lesion's box in this picture."""
+    """Add a lesion to a bone in place and return the lesion's box; None if it is not visible."""
     rng = np.random.default_rng(lesion.seed)
     name = lesion.bone if lesion.bone in tubes else "proximal"  # a thumb has no middle phalanx
     tube, at = tubes[name], lesion.at
@@ -85,7 +85,7 @@ def injure(tubes: dict[str, Tube], metal: np.ndarray, lesion: Lesion) -> Box | N
     gap, phase = rng.uniform(*GAP), rng.uniform(0, 6)
     slope = rng.choice([-1, 1]) * rng.uniform(0.15, 0.6)
     step = rng.choice([-1, 1]) * rng.uniform(*(STEP if lesion.kind == "line" else SHIFT))
-    # The part moves at the fracture and turns about its joint, so that its neighbours can stay.
+    # The fragment moves at the fracture and turns about its joint, so its neighbours do not move.
     moved = tube.p + step / (1 - at) * n
     tubes[name] = tube._replace(cut=(at, slope, gap, -1.0, phase))
     drop = slope * step / length  # as the step slides along the slope, it would close the gap
@@ -131,7 +131,7 @@ def _hardware(
 
 
 def _lay(rod: tuple[np.ndarray, np.ndarray, float, float, float], metal: np.ndarray) -> None:
-    """Lay one rod onto the picture of the metal."""
+    """Draw one rod onto the picture of the metal."""
     p, q, half, thread, level = rod
     turns = np.linspace(0, 2 * np.pi * np.hypot(*(q - p)) / 5, N_STEPS)
     width = (half * (1 + thread * np.sin(turns))).astype(np.float32)
@@ -143,7 +143,7 @@ def _lay(rod: tuple[np.ndarray, np.ndarray, float, float, float], metal: np.ndar
 
 
 def box_of(corners: np.ndarray, size: tuple[int, int]) -> Box | None:
-    """Return the upright box of points (x, y), cut to the picture; None where nothing is left."""
+    """Return the bounding box of points (x, y) within the picture; None if it is empty."""
     x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int), 0)
     x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, size[::-1])
     return (int(x0), int(y0), int(x1), int(y1)) if x0 < x1 and y0 < y1 else None

@@ -1,4 +1,4 @@
-"""Phantom folder: counts and a seed go in; pictures, CSV files and boxes of lesions come out."""
+"""Write phantoms to disk in MURA's folder layout, with a CSV file of the lesions' boxes."""
 
 import os
 import shutil
@@ -22,10 +22,11 @@ MURA_TYPES = tuple(sorted(SITES))
 NOTE = "phantoms: no clinical meaning"
 
 ABNORMAL = 0.45  # share of the studies
-# MURA has 1 to 13 views a study, 2.7 on average; here fewer, for speed, and for both labels alike.
+# MURA has 1 to 13 views per study, 2.7 on average. Phantoms have fewer, for speed, and their number
+# does not depend on the label.
 N_VIEWS, N_VIEWS_WEIGHTS = (1, 2, 3, 4, 5), (0.26, 0.40, 0.24, 0.07, 0.03)
 N_STUDIES, N_STUDIES_WEIGHTS = (1, 2, 3), (0.72, 0.2, 0.08)  # studies of a patient
-HIDDEN = 0.12  # share of the fractures, in three views or more, that one view does not show
+HIDDEN = 0.12  # share of fractures that one of three or more views does not show
 
 _NOTE_TEXT = f"""{NOTE}
 
@@ -34,12 +35,12 @@ test software: figures measured on them say nothing about radiographs.
 """
 
 
-# Pillow's settings that are fast and small for grainy pictures: 3 is zlib's run-length strategy.
+# Fast settings of Pillow with small files for grainy pictures; 3 is zlib's run-length strategy.
 _PNG: dict[str, dict[str, Any]] = {"L": {"compress_type": 3}, "RGB": {"compress_level": 2}}
 
 
 class _Study(NamedTuple):
-    """Study that is to be drawn: its place on disk and its seed."""
+    """A study to draw: its folder and its seed."""
 
     folder: str
     study_type: str
@@ -56,42 +57,43 @@ def write_phantoms(
     study_types: Sequence[str] = MURA_TYPES,
     random_state: int = 0,
 ) -> Path:
-    """Write a miniature of MURA v1.1 whose radiographs are drawn.
+    """Write a miniature of MURA v1.1 with drawn radiographs.
 
     Parameters
     ----------
     root : str or path-like
-        The folder to make. It may exist if it is empty.
+        A new or empty folder.
     n_train, n_valid, n_test : int, default=100, 40, 5
         Studies per study type in each split; `n_train` at least 1, the others may be 0.
     study_types : sequence of str, default=MURA_TYPES
         Which of MURA's seven types to draw.
     random_state : int, default=0
-        The same value gives the same files, byte for byte, with the same versions of NumPy and
-        Pillow; another gives other pictures.
+        Seed. The same value gives the same files, byte for byte, with the same versions of NumPy
+        and Pillow.
 
     Returns
     -------
     root : Path
-        The folder, complete: an interrupted call leaves nothing behind.
+        The complete folder. An interrupted call leaves nothing behind.
 
     Raises
     ------
     FileExistsError
-        If `root` is a file or a folder that holds something.
+        If `root` is a file or a folder that is not empty.
     ValueError
         If a count, a study type or `random_state` is out of range.
 
     Notes
     -----
-    Some 45 % of the studies are abnormal: a fracture line, a displaced fragment or hardware; two
-    studies of a type and split have both classes, a single one is normal.
-    The folder holds ``train`` and ``valid`` with their CSV files as in v1.1, an unlabelled
-    ``test`` whose study folders are named ``study1``, and two files more. ``NOTE.txt`` says that
-    the pictures have no clinical meaning, as does the text chunk ``Comment`` of each PNG.
-    ``lesions.csv`` (``view,x0,y0,x1,y1``) has a box in pixels, x1 and y1 exclusive, for each view
-    that shows a lesion, in all splits. Number of views, size, side marker, mean and spread of the
-    intensity are drawn without regard to the label.
+    About 45 % of the studies are abnormal, with a fracture line, a displaced fragment or hardware.
+    If a type has two or more studies in a split, both classes occur; a single study is normal.
+
+    The folder contains ``train`` and ``valid`` with their CSV files as in v1.1, and an unlabelled
+    ``test`` whose study folders are named ``study1``. ``NOTE.txt`` and the text chunk ``Comment``
+    of each PNG say that the pictures have no clinical meaning. ``lesions.csv``
+    (``view,x0,y0,x1,y1``) has a box in pixels, x1 and y1 exclusive, for each view that shows a
+    lesion, in all splits. The number of views, the size, the side marker, and the mean and spread
+    of the intensity do not depend on the label.
 
     Examples
     --------
@@ -109,7 +111,7 @@ def write_phantoms(
     target = Path(root).expanduser().resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(
-            f"{target}: expected an empty or a new folder, got one in use. "
+            f"{target}: expected a new or an empty folder, got one with files, or a file. "
             "Pass another path, or delete it first."
         )
     plan = _plan(counts, types, int(random_state))
@@ -152,7 +154,7 @@ def _check_arguments(counts: dict[str, Any], study_types: Any, random_state: Any
 def _plan(
     counts: dict[str, int], study_types: Sequence[str], random_state: int
 ) -> dict[str, list[_Study]]:
-    """Return the studies of each split, in no order, with their patients and labels."""
+    """Return the studies of each split, in random order, with their patients and labels."""
     plan: dict[str, list[_Study]] = {}
     patient = 0
     for at, (split, n) in enumerate(counts.items()):
@@ -186,9 +188,10 @@ def _plan(
 
 
 def _write(draft: Path, name: str, plan: dict[str, list[_Study]], random_state: int) -> None:
-    """Draw all studies into the draft, then list them in the CSV files."""
+    """Draw all studies into the draft folder, then list them in the CSV files."""
     studies = [study for split in plan.values() for study in split]
-    # Threads suffice, as NumPy and Pillow release the lock; the seeds make their order irrelevant.
+    # Threads are enough because NumPy and Pillow release the interpreter lock. Each study has its
+    # own seed, so the order does not matter.
     drawn = map_in_threads(
         lambda study: _draw_study(draft, study), studies, desc="phantoms", unit="study"
     )
@@ -213,7 +216,7 @@ def _to_csv(rows: list[Any], path: Path, header: list[str] | None = None) -> Non
 
 
 def _draw_study(draft: Path, study: _Study) -> list[tuple[str, tuple[int, ...] | None]]:
-    """Write the views of a study; return their paths below the root with the lesion's boxes."""
+    """Write the views of a study; return their paths relative to the root, and lesion boxes."""
     (draft / study.folder).mkdir(parents=True)
     info = PngInfo()
     info.add_text("Comment", NOTE)
@@ -227,8 +230,8 @@ def _draw_study(draft: Path, study: _Study) -> list[tuple[str, tuple[int, ...] |
 
 
 def _views(study: _Study) -> Iterator[tuple[np.ndarray, tuple[int, ...] | None, str]]:
-    """Yield picture, box of the lesion and file mode of each view."""
-    # Two streams: what a normal study is made of must not depend on whether there is a lesion.
+    """Yield the picture, the lesion's box and the file mode of each view."""
+    # Two random streams: a lesion must not change anything else about the study.
     rng, ill = (np.random.default_rng([*study.seed, k]) for k in (0, 1))
     n_views = int(rng.choice(N_VIEWS, p=N_VIEWS_WEIGHTS))
     body, *seeds = (int(seed) for seed in rng.integers(0, 2**31, n_views + 1))

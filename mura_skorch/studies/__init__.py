@@ -3,9 +3,14 @@
 from mura_skorch.studies.columns import explode_views, is_exploded
 from mura_skorch.studies.labels import join_labels
 from mura_skorch.studies.mura_folder import read_studies
-from mura_skorch.studies.validation import check_no_repeated_file, check_studies
+from mura_skorch.studies.validation import (
+    check_labelled,
+    check_no_repeated_file,
+    check_studies,
+)
 
 __all__ = [
+    "check_labelled",
     "check_no_repeated_file",
     "check_studies",
     "explode_views",

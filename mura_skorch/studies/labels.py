@@ -11,7 +11,7 @@ import pandas as pd
 from mura_skorch.studies.columns import check_extra_columns
 from mura_skorch.utils.csv_files import delimiter_of, read_text
 from mura_skorch.utils.identity import patient_keys
-from mura_skorch.utils.paths import leaving
+from mura_skorch.utils.paths import is_unsafe_path
 from mura_skorch.utils.text import printable, some_names
 
 __all__ = ["join_labels"]
@@ -92,7 +92,7 @@ def join_labels(
         )
     if not allow_outside:
         remedy = ", absolute or with ..; write them from the root on, or pass allow_outside=True"
-        rows = table["study"][table["study"].fillna("").map(leaving)]
+        rows = table["study"][table["study"].fillna("").map(is_unsafe_path)]
         _refuse(file, "keys below the root", "others", rows, remedy)
     keys = studies["study"].astype(str)
     own = set(keys)

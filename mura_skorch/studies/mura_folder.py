@@ -15,7 +15,7 @@ import pandas as pd
 
 from mura_skorch.studies.columns import SPLITS
 from mura_skorch.utils.csv_files import delimiter_of, read_text
-from mura_skorch.utils.paths import leaving, outside
+from mura_skorch.utils.paths import is_unsafe_path, paths_outside
 from mura_skorch.utils.text import (
     LONGEST_NOTE,
     LONGEST_ROW,
@@ -219,7 +219,7 @@ def _check_links(root: Path, links: list[str]) -> None:
     suffixes = ("", "_image_paths.csv", "_labeled_studies.csv", ".csv")
     names = [f"{split}{suffix}" for split in SPLITS for suffix in suffixes]
     first = [os.path.join(root, name) for name in (*names, "NOTE.txt")]
-    if found := outside(root, [*filter(os.path.islink, first), *links]):
+    if found := paths_outside(root, [*filter(os.path.islink, first), *links]):
         raise ValueError(
             f"{printable(root)}: expected links that stay within the folder, got {len(found):,} "
             f"that leave it: {some_names(found)}. Copy their targets, or pass "
@@ -315,7 +315,7 @@ def _read_csv(
             key = parts[-depth:]
             if len(key) < depth or key[0] != split or ".." in key:
                 raise ValueError(f"{where} {columns}, {got}")
-            if not allow_outside and leaving(row[0]):
+            if not allow_outside and is_unsafe_path(row[0]):
                 raise ValueError(
                     f"{where} {columns}, below the root, {got}, an "
                     "absolute path or one with ..; write it relative to the root, or pass "

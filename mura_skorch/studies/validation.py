@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mura_skorch.studies.bagging import as_table
 from mura_skorch.studies.mura_folder import _SURROGATE
 from mura_skorch.utils.identity import file_codes, patient_keys
 from mura_skorch.utils.text import printable, some_names
 
-__all__ = ["check_no_repeated_file", "check_studies"]
+__all__ = ["check_labelled", "check_no_repeated_file", "check_studies"]
 
 
 def check_studies(
@@ -25,12 +24,9 @@ def check_studies(
     Parameters
     ----------
     studies : DataFrame of shape (n_studies, n_columns)
-        Needs ``study_type`` (str) and ``views`` (tuple, list or array of paths); for a fit also
-        ``patient``, and ``label`` unless `y` is given. Other columns and the index are free. If
-        a column ``study`` exists, its keys must be unique, unless a column ``draw`` says that
-        rows are drawn with replacement: then a study counts as often as it stands. Never modified.
-        An array that scikit-learn has made of a table is read by
-        `mura_skorch.studies.bagging.as_table`.
+        Needs ``study_type`` (str) and ``views`` (tuple, list or array of paths); to fit also
+        ``patient``, and ``label`` unless `y` is given. Other columns and the index are free. The
+        keys of a column ``study`` must be unique. Never modified.
     y : array-like of shape (n_studies,) or (n_studies, 1), default=None
         Labels, 0 or 1, in the order of the rows. They replace the column ``label``.
     for_fit : bool, default=False
@@ -71,11 +67,10 @@ def check_studies(
     >>> checked.loc[0, "views"], labels
     (('a1.png', 'a2.png'), array([1, 0]))
     """
-    studies = as_table(studies)
     if not isinstance(studies, pd.DataFrame):
         raise TypeError(
-            "expected a DataFrame with one row per study, "
-            f"got {type(studies).__name__}. Use read_studies(root), or build one:\n"
+            f"expected a DataFrame with one row per study, got {_described(studies)}. "
+            "Use read_studies(root), or build one:\n"
             "    import pandas as pd\n"
             '    row = {"study_type": "XR_WRIST", "patient": 1, "views": ("a.png",), "label": 1}\n'
             "    studies = pd.DataFrame([row])"
@@ -89,17 +84,44 @@ def check_studies(
         studies = studies.assign(views=np.fromiter(views, dtype=object, count=len(views)))
     if for_fit:
         patient_keys(studies["patient"])
-    is_first = _is_first_draw(studies, y) if "draw" in studies else np.ones(len(studies), bool)
-    once = studies[is_first]
-    _check_unique(once, by_views=for_fit)
+    _check_unique(studies, by_views=for_fit)
     labels = None
     if y is not None or "label" in studies:
         labels = _check_labels(studies, y, for_fit=for_fit)
-    if for_fit and labels is not None:
-        check_no_repeated_file(once, labels[is_first])
-    else:
-        check_no_repeated_file(once)
+    check_no_repeated_file(studies, labels if for_fit else None)
     return studies, labels if for_fit or y is not None else None
+
+
+def check_labelled(
+    studies: pd.DataFrame, y: ArrayLike | None = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Check a study table that predictions are to be scored against.
+
+    Parameters
+    ----------
+    studies : DataFrame of n_studies rows
+        A study table.
+    y : array-like of shape (n_studies,), optional
+        1 abnormal, 0 normal. None means ``studies["label"]``.
+
+    Returns
+    -------
+    studies : DataFrame of n_studies rows
+        As `check_studies` returns it.
+    labels : ndarray of shape (n_studies,), int64
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_studies`, and if there is neither `y` nor a column ``label``.
+    """
+    if y is None and isinstance(studies, pd.DataFrame):
+        if "label" not in studies:
+            raise ValueError("expected y or a column label to score against, got neither")
+        y = studies["label"]
+    labels: Any  # never None, since labels are given
+    studies, labels = check_studies(studies, y)
+    return studies, labels
 
 
 def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = None) -> None:
@@ -173,6 +195,17 @@ def check_no_repeated_file(studies: pd.DataFrame, labels: np.ndarray | None = No
             f"{_shared_files(studies, shared, paths)}; they count once in each study",
             stacklevel=3,
         )
+
+
+def _described(found: Any) -> str:
+    """Return what was given instead of a table, and what to do if scikit-learn made it."""
+    if not isinstance(found, np.ndarray):
+        return type(found).__name__
+    return (
+        f"an array of shape {found.shape}, whose columns have no names. If a transformer made it "
+        'of a table, call set_output(transform="pandas") on the transformer. Instead of a '
+        "BaggingClassifier use MuraEnsemble, with a member for each of several seeds"
+    )
 
 
 def _check_columns(studies: pd.DataFrame, *, with_patient: bool, with_label: bool) -> None:
@@ -267,18 +300,6 @@ def _shared_files(studies: pd.DataFrame, shared: pd.DataFrame, paths: list[str])
     return f"{files} {printable(paths[first.index[0]])} in {rows}"
 
 
-def _is_first_draw(studies: pd.DataFrame, y: ArrayLike | None) -> np.ndarray:
-    """Return which rows do not repeat an earlier one, label included."""
-    rows = studies[studies.columns.intersection(["study", "study_type", "patient", "views"])]
-    label = studies.get("label") if y is None else _as_array(y).ravel()
-    if label is not None and len(label) == len(rows):  # another length is refused with the labels
-        rows = rows.assign(label=np.asarray(label))
-    try:
-        return ~rows.duplicated().to_numpy()
-    except TypeError:  # lists or dicts, which are refused with their column
-        return np.ones(len(studies), bool)
-
-
 def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
     repeated = pd.Series(dtype=object)
     remedy = 'Drop them: studies.drop_duplicates("study")'
@@ -298,8 +319,7 @@ def _check_unique(studies: pd.DataFrame, *, by_views: bool) -> None:
     if not repeated.empty:
         raise ValueError(
             f"expected each study once, got {len(repeated):,} repeated: "
-            f"{some_names(map(str, repeated))}. {remedy}. Rows that are drawn with replacement "
-            "need a column draw, which numbers them"
+            f"{some_names(map(str, repeated))}. {remedy}"
         )
 
 

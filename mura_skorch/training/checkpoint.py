@@ -21,7 +21,7 @@ from skorch.history import History
 from mura_skorch._version import __version__
 from mura_skorch.training.packing import pack, unpack
 from mura_skorch.utils.atomic import write_whole
-from mura_skorch.utils.text import printable, shorten
+from mura_skorch.utils.text import json_value, printable, short_reason
 
 __all__ = [
     *("DAMAGED", "StateFile", "damaged_state"),
@@ -30,7 +30,6 @@ __all__ = [
 
 # Raised when a state written by this version cannot be taken up by the one before.
 FORMAT = 1
-LONGEST_REASON = 300  # characters: readers quote what they cannot read
 HEADER = "mura_skorch_training_state"
 # What the callbacks of skorch keep of single batches, until the epoch's end.
 OF_BATCHES = ("y_trues_", "y_preds_")
@@ -98,7 +97,7 @@ class StateFile:
     def write(self, info: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Replace the state; at every moment there is a whole one on disk."""
         about = {"format": FORMAT, "mura_skorch": __version__, **info}
-        header = {HEADER: json.dumps(about, default=_plain)}
+        header = {HEADER: json.dumps(about, default=json_value)}
         n_bytes = sum(tensor.nbytes for tensor in tensors.values()) + len(header[HEADER])
         write_whole(
             self.path, lambda path: save_file(tensors, path, header), n_bytes=n_bytes, flush=True
@@ -207,8 +206,7 @@ def damaged_state(path, error):
     """Return the error to raise of a state that is not what was written."""
     return ValueError(
         f"expected the state of a fit, got a damaged or foreign file in {printable(path)} "
-        f"({shorten(printable(repr(error)), LONGEST_REASON)}); move it elsewhere to train from the "
-        "start"
+        f"({short_reason(repr(error))}); move it elsewhere to train from the start"
     )
 
 
@@ -291,8 +289,3 @@ def _can_be_packed(value):
     except TypeError:
         return False
     return True
-
-
-def _plain(value):
-    """Return what JSON can hold of a value that a user's callback put into the history."""
-    return value.item() if hasattr(value, "item") else str(value)

@@ -12,8 +12,8 @@ from mura_skorch.models.pretrained import check_fit
 from mura_skorch.models.serialization import (
     CONFIG_FILE,
     OF_A_MACHINE,
+    log_replaced,
     read_model,
-    tell_replaced,
     write_model,
 )
 from mura_skorch.tracking.artifacts import ModelSource, fetch_model
@@ -37,7 +37,7 @@ class PersistentNet(StudySteps):
             is there already is replaced, which a line in the log says.
         """
         self.check_is_fitted()
-        tell_replaced(Path(folder) / CONFIG_FILE)
+        log_replaced(Path(folder) / CONFIG_FILE)
         self.write(folder)
 
     def write(self, folder: str | os.PathLike[str]) -> None:

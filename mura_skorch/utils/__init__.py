@@ -1,1 +1,1 @@
-"""Helpers that know nothing of studies: texts, paths, files, progress, identity."""
+"""Shared helpers: texts, paths, files, progress, identity of patients and files."""

@@ -1,4 +1,4 @@
-"""Arguments: a class and parameters go in, the arguments that the class takes come out."""
+"""Check parameters, and select the arguments that a class accepts."""
 
 import os
 from collections.abc import Callable
@@ -29,7 +29,7 @@ LONGEST_VALUE = 80  # characters of a value in a message
 
 
 def told(value: Any) -> str:
-    """Return a value as a message shows it; of tables and other objects the type alone."""
+    """Return a value for a message: its repr, or only the type of tables and other objects."""
     parts = value if isinstance(value, tuple | list) else [value]
     if all(part is None or isinstance(part, PLAIN) for part in parts):
         return shorten(repr(value), LONGEST_VALUE)
@@ -37,7 +37,7 @@ def told(value: Any) -> str:
 
 
 def check_whole(name: str, value: Any, least: int, unit: str, remedy: str = "") -> None:
-    """Raise where a parameter is no whole number, of Python or NumPy, from a least one upwards.
+    """Raise ValueError unless a parameter is an integer, of Python or NumPy, of at least `least`.
 
     Parameters
     ----------
@@ -46,16 +46,16 @@ def check_whole(name: str, value: Any, least: int, unit: str, remedy: str = "") 
     value : object
         Its value.
     least : int
-        The smallest number allowed.
+        The smallest allowed value.
     unit : str
-        What is counted.
+        What is counted, for the message.
     remedy : str
-        Ends the message.
+        Appended to the message.
 
     Raises
     ------
     ValueError
-        It is none.
+        `value` is not such an integer.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise ValueError(
@@ -64,17 +64,17 @@ def check_whole(name: str, value: Any, least: int, unit: str, remedy: str = "") 
 
 
 def declared(net: Any) -> dict[str, Parameter]:
-    """Return the parameters that the constructors of an estimator's class and its bases name.
+    """Return the named parameters of the constructors of an estimator's class and its bases.
 
     Parameters
     ----------
     net : estimator
-        Only its class is looked at.
+        Only its class is used.
 
     Returns
     -------
     dict of str to inspect.Parameter
-        The most derived class first; its declaration of a name counts.
+        If several classes declare a name, the declaration of the most derived one.
     """
     kind: Any = type(net)
     return _declared(kind)
@@ -92,12 +92,12 @@ def _declared(kind):
 
 
 def is_default(net: Any, name: str, value: Any) -> bool:
-    """Return whether a value is the default that an estimator's signature declares.
+    """Return whether a value is the default in an estimator's signature.
 
     Parameters
     ----------
     net : estimator
-        Only its class is looked at.
+        Only its class is used.
     name : str
         The parameter's name.
     value : object
@@ -106,24 +106,24 @@ def is_default(net: Any, name: str, value: Any) -> bool:
     declaration = declared(net).get(name)
     if declaration is None or type(value) is not type(declaration.default):
         return False
-    # The default of a clone is a copy: equal, and not the same.
+    # Clones hold copies of defaults: equal, but not identical.
     return repr(value) == repr(declaration.default)
 
 
 def names_taken(takes: Any, n_given: int = 0) -> list[str] | None:
-    """Return the names of the arguments that a class or function takes.
+    """Return the names of the arguments that a class or function accepts.
 
     Parameters
     ----------
     takes : callable or Module
-        A class, a function, or a module, which stands for its class.
+        A class, a function, or an instance of a module, which means its class.
     n_given : int, default=0
-        How many leading arguments are given by the caller, and left out here.
+        Number of leading arguments to leave out because the caller passes them by position.
 
     Returns
     -------
     list of str or None
-        None where any name is taken, or nothing is known.
+        None if any name is accepted, or if the signature is unknown.
     """
     try:
         parameters = list(
@@ -131,7 +131,7 @@ def names_taken(takes: Any, n_given: int = 0) -> list[str] | None:
                 type(takes) if isinstance(takes, torch.nn.Module) else takes
             ).parameters.values()
         )
-    except (TypeError, ValueError):  # of a class that is not written in Python
+    except (TypeError, ValueError):  # the class is not written in Python
         return None
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -139,22 +139,22 @@ def names_taken(takes: Any, n_given: int = 0) -> list[str] | None:
 
 
 def taken(net: Any, part: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Return what the class of a part is made with.
+    """Return the arguments to construct a part of a net with.
 
     Parameters
     ----------
     net : NeuralNet
-        The part is its attribute.
+        Has the class of the part as an attribute.
     part : str
-        Such as "criterion".
+        Name of that attribute, such as "criterion".
     params : dict
-        Arguments by name, as the net's own signature and its user give them.
+        Arguments by name, from the net's signature and its user.
 
     Returns
     -------
     dict
-        The same, with numbers of NumPy as those of Python, and without defaults of the net that
-        the class knows nothing of. A module that is given ready made gets no defaults at all.
+        `params` with NumPy numbers converted to Python's, and without defaults of the net that the
+        class does not accept. If the part is an instance, all defaults of the net are removed.
     """
     takes = getattr(net, part, None)
     names = None if takes is None else names_taken(takes)
@@ -168,19 +168,19 @@ def taken(net: Any, part: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
-    """Return the class of an optimizer that is given by its name in `torch.optim`, or as it is.
+    """Return an optimizer's class, given the class or its name in `torch.optim`.
 
     Parameters
     ----------
     optimizer : str or callable
-        "AdamW" or "adamw" is `torch.optim.AdamW`.
+        "AdamW" and "adamw" both mean `torch.optim.AdamW`.
 
     Raises
     ------
     TypeError
-        Neither a name nor a class.
+        It is neither a name nor a class.
     ValueError
-        No optimizer is called so, or it is one that evaluates a batch several times.
+        There is no optimizer of that name, or it evaluates each batch several times.
     """
     if isinstance(optimizer, str):
         known = {

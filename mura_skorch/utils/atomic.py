@@ -1,4 +1,4 @@
-"""Whole files: a path and its writer go in; the old file or the new one is there, never half."""
+"""Replace files atomically: a reader sees the old file or the new one, never a part."""
 
 import errno
 import os
@@ -22,32 +22,32 @@ def write_whole(
     n_bytes: int | None = None,
     flush: bool = False,
 ) -> None:
-    """Write under another name in the same folder, then rename.
+    """Write a file under a temporary name in the same folder, then rename it.
 
     Parameters
     ----------
     file : path
-        Replaced where it exists.
+        Replaced if it exists.
     write : callable
-        Takes the path to write.
+        Called with the path to write to.
     n_bytes : int, optional
-        About how many bytes it writes, to name them where the disk is full.
+        About how many bytes it writes, for the error message of a full disk.
     flush : bool, default=False
-        Wait until the disk has it, so that not even a power cut loses both.
+        Wait until the data is on the disk, so that a power cut cannot lose both files.
 
     Raises
     ------
     OSError
-        The disk is full, among others; the old file stands.
+        Among others, if the disk is full; the old file is unchanged.
     """
     file = Path(file)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         unfinished.touch()
-        mode = unfinished.stat().st_mode  # the umask's, which some writers do not mind
+        mode = unfinished.stat().st_mode  # the umask's, which some writers ignore
         write(unfinished)
         if unfinished.stat().st_mode != mode:
-            with suppress(OSError):  # not every file system has modes
+            with suppress(OSError):  # some file systems have no modes
                 unfinished.chmod(mode)
         if flush:
             _flush(unfinished)
@@ -69,20 +69,19 @@ def write_whole(
 
 @contextmanager
 def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a folder to write to, whose files then replace those of `folder`, each of them whole.
+    """Yield a temporary folder, whose files then replace those of `folder`, each atomically.
 
-    Where the block ends in an exception, what it wrote is kept, too.
+    If the block raises, the files written so far are still moved.
 
     Parameters
     ----------
     folder : path
-        Made where it is missing.
+        Made if it is missing.
 
     Raises
     ------
     OSError
-        The disk has too little room, of which it says how much, and for how much; `folder` is as
-        it was.
+        The disk has too little space for the files; `folder` is unchanged.
     """
     folder = Path(folder)
     make_folder(folder)
@@ -103,12 +102,12 @@ def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
-    """Make a folder, and those it is in, where they are missing.
+    """Make a folder and its parents if they are missing.
 
     Raises
     ------
     OSError
-        Nobody may write there, among others.
+        Among others, if writing is not allowed there.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -119,7 +118,7 @@ def make_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Raise an OSError where a folder cannot be written or made; nothing is made."""
+    """Raise OSError if a folder cannot be written to or made, without making it."""
     path = Path(folder).absolute()
     place = next(parent for parent in (path, *path.parents) if parent.exists())
     if not os.access(place, os.W_OK):
@@ -130,8 +129,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 def _closed(folder, what, error):
     return OSError(
         error.errno,
-        f"expected a folder that can be written to {what}, got {folder} ({error.strerror}); pass "
-        "another",
+        f"expected a writable folder to {what}, got {folder} ({error.strerror}); pass another",
     )
 
 
@@ -140,13 +138,13 @@ def _full(folder, n_bytes, what):
     return OSError(
         errno.ENOSPC,
         f"expected {needed} bytes free in {folder} to {what}, got "
-        f"{shutil.disk_usage(folder).free:,}; make room, or write elsewhere. What was there "
-        "before is whole",
+        f"{shutil.disk_usage(folder).free:,}; make room, or write elsewhere. The files that were "
+        "there before are unchanged",
     )
 
 
 def _is_full(error):
-    # safetensors writes by itself, and says why only in words
+    # safetensors raises its own error type, with the reason only in its text
     return getattr(error, "errno", None) in _FULL or "No space left" in str(error)
 
 
@@ -159,5 +157,5 @@ def _flush(path):
 
 
 def write_text(file, text):
-    """Write a text file that is whole at every moment."""
+    """Replace a text file atomically, in UTF-8."""
     write_whole(file, lambda path: path.write_text(text, encoding="utf-8"), n_bytes=len(text))

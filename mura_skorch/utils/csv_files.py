@@ -1,4 +1,4 @@
-"""CSV files: a file in any usual encoding goes in, its text and its delimiter come out."""
+"""Read CSV files in any common encoding, and detect their delimiter."""
 
 import codecs
 import csv
@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 __all__ = ["DELIMITERS", "delimiter_of", "read_text"]
 
-DELIMITERS = (",", ";", "\t")  # the second is Excel's where numbers have a decimal comma
-# The longest first: UTF-32's little-endian mark begins like UTF-16's.
+DELIMITERS = (",", ";", "\t")  # Excel writes the second in locales with a decimal comma
+# Longest first: the little-endian mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -27,14 +27,14 @@ def read_text(file: str | os.PathLike[str]) -> str:
     Returns
     -------
     str
-        Without the mark.
+        The text without the mark.
 
     Raises
     ------
     OSError
         The file cannot be opened.
     UnicodeError
-        It is in another encoding.
+        The file has another encoding.
     """
     with open(file, "rb") as opened:
         data = opened.read()
@@ -43,20 +43,20 @@ def read_text(file: str | os.PathLike[str]) -> str:
 
 
 def delimiter_of(text: str, is_wanted: Callable[[list[str]], bool]) -> str:
-    r"""Return what separates the fields of a table.
+    r"""Return the delimiter of a CSV table.
 
     Parameters
     ----------
     text : str
         The text of a CSV file.
     is_wanted : callable
-        Gets the fields of the first line that is not blank, and says whether they are what the
-        table should begin with.
+        Called with the fields of the first line that is not blank; returns whether they are the
+        expected header.
 
     Returns
     -------
     {",", ";", "\t"}
-        The first that gives wanted fields. Where none does, the one that gives most fields.
+        The first delimiter that gives the expected header, or else the one with most fields.
 
     Examples
     --------

@@ -1,37 +1,44 @@
-"""Places: a root and paths go in, those that leave the root come out."""
+"""Detect paths that escape a root directory."""
 
 import os
 import re
 from collections.abc import Iterable
 
-__all__ = ["leaving", "outside"]
+__all__ = ["is_unsafe_path", "paths_outside"]
 
 
-def leaving(text: str) -> bool:
-    r"""Return whether a path of a table is absolute or climbs, as on Linux or as on Windows.
+def is_unsafe_path(text: str) -> bool:
+    r"""Return whether a path is absolute or contains "..", by the rules of Linux or Windows.
 
     Parameters
     ----------
     text : str
-        With slashes or backslashes.
+        A path with slashes or backslashes, such as a row of a CSV file.
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
-    >>> [leaving(text) for text in ("MURA-v1.1/train/a", "/etc/a", "C:\\a", "train/../../a")]
+    >>> [is_unsafe_path(text) for text in ("MURA-v1.1/train/a", "/etc/a", "C:\\a", "train/../../a")]
     [False, True, True, True]
     """
     text = text.strip()
     return bool(re.match(r"[\\/~]|[A-Za-z]:", text)) or ".." in re.split(r"[\\/]", text)
 
 
-def outside(root: str | os.PathLike[str], paths: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Return the paths that lie outside a folder once all links are followed.
+def paths_outside(
+    root: str | os.PathLike[str], paths: Iterable[str | os.PathLike[str]]
+) -> list[str]:
+    """Return the paths that are outside a folder after all links are resolved.
 
     Parameters
     ----------
     root : path
-        May be a link itself.
+        The folder, or a link to it.
     paths : iterable of path
+        The paths to check.
 
     Returns
     -------
@@ -39,7 +46,7 @@ def outside(root: str | os.PathLike[str], paths: Iterable[str | os.PathLike[str]
 
     Examples
     --------
-    >>> outside("/data/MURA", ["/data/MURA/train", "/data/MURA/../secret"])
+    >>> paths_outside("/data/MURA", ["/data/MURA/train", "/data/MURA/../secret"])
     ['/data/MURA/../secret']
     """
     top = os.path.join(os.path.realpath(root), "")

@@ -1,6 +1,7 @@
-"""Provenance: a table and the place of a run go in; digest, versions and commit come out."""
+"""Record where a result comes from: digests of data, package versions, git commit."""
 
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -18,24 +19,26 @@ from mura_skorch.utils.identity import count_patients, patient_keys
 
 __all__ = ["data_digest", "git_commit", "package_versions", "provenance", "type_digests"]
 
+_log = logging.getLogger(__name__)
+
 PACKAGES = ("torch", "torchvision", "skorch", "scikit-learn")
-PATIENCE = 10  # seconds for one answer of git
+PATIENCE = 10  # seconds to wait for each git command
 IDENTITY = ["study", "study_type", "patient", "label", "n_views"]
 
 
 def data_digest(table):
-    """Return a digest of the studies that a prediction table stands for.
+    """Return a digest of the studies of a prediction table.
 
     Parameters
     ----------
     table : DataFrame
-        What `mura_skorch.evaluation.prediction_table` returns; of it ``study``, ``study_type``,
-        ``patient``, ``label`` and ``n_views`` are read, of every row. Pixels are not.
+        As returned by `mura_skorch.evaluation.prediction_table`. The columns ``study``,
+        ``study_type``, ``patient``, ``label`` and ``n_views`` are digested; pixels are not.
 
     Returns
     -------
     str
-        16 hexadecimal digits: the same for rows in another order, and after a round trip through a
+        16 hexadecimal digits. The order of rows does not matter, nor does a round trip through a
         CSV file.
 
     Examples
@@ -55,18 +58,18 @@ def data_digest(table):
 
 
 def type_digests(studies):
-    """Return a digest of the files of each study type, by which the same studies are known again.
+    """Return a digest of the files of each study type, to recognise the same studies later.
 
     Parameters
     ----------
     studies : DataFrame
-        A study table; ``study_type`` and ``views`` are read, and the sizes of the files.
+        A study table. The names and sizes of the files in ``views`` are digested.
 
     Returns
     -------
     dict of str to str
-        By study type 16 hexadecimal digits: the same in any order of studies and views, and in any
-        folder. No path or patient can be read from them.
+        16 hexadecimal digits per study type. The order of studies and views does not matter, nor
+        does their folder. No path or patient can be recovered from a digest.
     """
     files = [
         repr(sorted((os.path.basename(str(view)), _size(view)) for view in views))
@@ -82,38 +85,47 @@ def type_digests(studies):
 def _size(view):
     try:
         return os.path.getsize(view)
-    except (OSError, TypeError, ValueError):  # of a dataset that does not read files
+    except (OSError, TypeError, ValueError):  # the dataset does not read files
         return None
 
 
 def package_versions():
-    """Return the versions of this package and of those that decide its numbers, by name."""
+    """Return the versions of this package and of the packages that its results depend on."""
     return {"mura_skorch": __version__} | {name: version(name) for name in PACKAGES}
 
 
 def git_commit(folder="."):
-    """Return the commit of a folder's repository, and whether files differ from it, or None.
+    """Return the commit of a folder's git repository, and whether files differ from it.
 
-    Git that does not answer within seconds ends nothing: the commit is then without the word on
-    changes, or None.
+    Parameters
+    ----------
+    folder : path, default="."
+        A folder in the repository.
+
+    Returns
+    -------
+    str or None
+        The commit, followed by " with changes" if files differ from it, or by ", changes unknown"
+        if git did not answer within seconds. None without a repository or without git.
     """
     git = ["git", "-C", str(folder)]
     options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE}
+    commit, status = None, -1  # no answer
     try:
-        found = subprocess.run([*git, "rev-parse", "HEAD"], check=True, **options)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    commit = found.stdout.strip()
-    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, **options)
+        commit = head.stdout.strip()
         changes = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False, **options)
-    except (OSError, ValueError, subprocess.SubprocessError):  # a large repository, a slow disk
-        return f"{commit}, changes unknown"
-    words = {0: "", 1: " with changes"}
-    return commit + words.get(changes.returncode, ", changes unknown")
+        status = changes.returncode
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        # A large repository or a slow disk must not end a fit.
+        _log.debug("git did not answer: %s", error)
+    if commit is None:
+        return None
+    return commit + {0: "", 1: " with changes"}.get(status, ", changes unknown")
 
 
 def provenance(table):
-    """Return what a reader needs to find a result again.
+    """Return what a reader needs to reproduce a result.
 
     Parameters
     ----------
@@ -123,8 +135,8 @@ def provenance(table):
     Returns
     -------
     dict of str to str
-        Studies and patients, the data's digest, date, command, versions, machine, and the commit
-        where the current folder is in a repository.
+        Numbers of studies and patients, digest of the data, date, command, versions, machine, and
+        the commit if the current folder is in a git repository.
     """
     facts = {"Studies": f"{len(table):,}"}
     if "patient" in table:
@@ -137,11 +149,13 @@ def provenance(table):
         "Machine": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
     }
     commit = git_commit()
-    return facts | ({"Commit": commit} if commit else {})
+    if commit:
+        facts["Commit"] = commit
+    return facts
 
 
 def _command():
-    """Return the command line without folders, which are nobody's business."""
+    """Return the command line with folders removed, which may be private."""
     if sys.argv[0] in ("", "-c"):
         return "interactive"
     return shlex.join(Path(word).name if os.sep in word else word for word in sys.argv)

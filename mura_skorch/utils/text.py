@@ -1,4 +1,4 @@
-"""Texts: numbers go in, what tables and figures print of them comes out."""
+"""Format numbers, names and error reasons for tables and messages."""
 
 import re
 from collections.abc import Iterable
@@ -6,22 +6,31 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["interval_text", "number_text", "printable", "shorten", "some_names"]
+__all__ = [
+    "interval_text",
+    "json_value",
+    "number_text",
+    "printable",
+    "short_reason",
+    "shorten",
+    "some_names",
+]
 
-LINE_WIDTH = 100  # characters a terminal is taken to have
-N_NAMED = 5  # how many names a message lists
+LINE_WIDTH = 100  # characters of a terminal's line
+N_NAMED = 5  # names that a message lists
 LONGEST_NOTE, LONGEST_ROW = 1000, 200  # characters
+LONGEST_REASON = 300  # characters: parsers quote what they cannot read
 
 
 def shorten(text, width):
-    """Text cut to a number of characters, with an ellipsis for what is gone.
+    """Cut a text to a number of characters, the last of them an ellipsis.
 
     Parameters
     ----------
     text : str
         Any text.
     width : int
-        Most characters to keep, the ellipsis included.
+        Maximum number of characters, the ellipsis included.
 
     Returns
     -------
@@ -38,19 +47,21 @@ def shorten(text, width):
 
 
 def printable(text, keep=""):
-    r"""Text without characters that a terminal obeys: each stands as Python writes it.
+    r"""Escape the control characters of a text, as Python's repr does.
+
+    A terminal would obey them: names of files come from outside.
 
     Parameters
     ----------
     text : str or path
         Any text, such as the name of a folder.
     keep : str, default=""
-        Characters to leave as they are, such as line breaks.
+        Characters that are not escaped, such as line breaks.
 
     Returns
     -------
     str
-        The text itself if all of it can be printed.
+        The text itself if there is nothing to escape.
 
     Examples
     --------
@@ -66,25 +77,25 @@ def printable(text, keep=""):
 
 
 def number_text(value: float) -> str:
-    """Return a figure with three decimals, as journals print it: .705, 1.000, 10.500, n/a."""
+    """Return a number with three decimals, as journals print it: .705, 1.000, 10.500, n/a."""
     if pd.isna(value):
         return "n/a"
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:z.3f}")  # z: no negative zero
 
 
 def interval_text(value, low, high):
-    """Return a figure and its interval, as journals print them.
+    """Return a number and its interval, as journals print them.
 
     Parameters
     ----------
     value, low, high : float
-        The figure and the ends of its interval; NaN where undefined.
+        The number and the ends of its interval; NaN if undefined.
 
     Returns
     -------
     str
-        "n/a" without a figure. An interval without width, as where all agree or all are called
-        alike, is named and not printed: it is no certainty.
+        "n/a" for NaN. An interval of zero width, as when all studies agree, is named instead of
+        printed: it does not mean certainty.
 
     Examples
     --------
@@ -101,9 +112,9 @@ def interval_text(value, low, high):
 
 
 def some_names(names: Iterable[Any], n_named: int = N_NAMED, width: int = LONGEST_ROW) -> str:
-    """Return the first names as a text for a message, and "..." for more.
+    """Return the first names for a message, and "..." if there are more.
 
-    Names of more characters than `width` are cut.
+    Names longer than `width` characters are cut.
 
     Examples
     --------
@@ -113,3 +124,21 @@ def some_names(names: Iterable[Any], n_named: int = N_NAMED, width: int = LONGES
     names = list(names)
     named = [printable(shorten(str(name), width)) for name in names[:n_named]]
     return ", ".join(named) + (", ..." if len(names) > n_named else "")
+
+
+def short_reason(error: object) -> str:
+    """Return the text of an error for use in another message: printable, not too long."""
+    return shorten(printable(error), LONGEST_REASON)
+
+
+def json_value(value: Any) -> Any:
+    """Return a value that JSON can represent: Python's number of a NumPy one, else a text.
+
+    Examples
+    --------
+    >>> import json
+    >>> import numpy as np
+    >>> json.dumps({"loss": np.float32(0.5), "path": {1}}, default=json_value)
+    '{"loss": 0.5, "path": "{1}"}'
+    """
+    return value.item() if hasattr(value, "item") else str(value)

@@ -399,7 +399,7 @@ def test_temperature_is_a_slope_without_an_intercept(fitted, local_table):
     assert old.operating_point() == local.operating_point()
     with pytest.warns(FutureWarning, match="temperature is deprecated"):
         old = fitted.recalibrate(local_table, temperature=False)
-    assert not old.is_rescaled_
+    assert not old.is_recalibrated_
 
 
 def test_unknown_calibration_and_missing_studies_are_refused(fitted, local_table):
@@ -473,7 +473,7 @@ def test_line_is_fitted_on_what_the_prior_correction_leaves(fitted, local_table)
 def test_training_on_forgets_what_belonged_to_the_old_weights(fitted, local_table):
     net = fitted.recalibrate(local_table, prior_correction=True)
     net.set_params(threshold=0.5, train_split=None).partial_fit(local_table)
-    assert not net.is_rescaled_
+    assert not net.is_recalibrated_
 
 
 def test_maps_stay_as_the_network_gives_them(fitted, local_table):

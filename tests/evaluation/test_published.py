@@ -16,6 +16,7 @@ from mura_skorch.evaluation.published import (
     TEST_STUDIES,
     add_published,
     is_mura,
+    published_counts,
     published_kappas,
 )
 from mura_skorch.metrics import kappa_interval, study_scores
@@ -106,6 +107,13 @@ def test_overall_table_is_unique():
 def test_constants_are_frozen():
     with pytest.raises(TypeError):
         TABLE_2["XR_HAND"] = ()
+
+
+def test_changing_a_returned_table_changes_no_later_one():
+    for read in (published_kappas, published_counts):
+        expected = read()
+        read()["study_type"] = "XR_OTHER"
+        pd.testing.assert_frame_equal(read(), expected)
 
 
 def test_published_kappas_have_one_row_per_cell():

@@ -1,5 +1,7 @@
 import csv
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -346,3 +348,9 @@ def test_bad_arguments_are_named(tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message):
         write_phantoms(tmp_path / "a", **(TINY | wrong))
     assert not list(tmp_path.iterdir())
+
+
+def test_importing_computes_no_texture():
+    code = "import numpy; numpy.fft.rfft2 = None; import mura_skorch.phantoms.drawing; print('ok')"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["ok"]

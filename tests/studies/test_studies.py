@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mura_skorch.studies import check_studies, explode_views, is_exploded, read_studies
+from mura_skorch.studies import (
+    check_labelled,
+    check_studies,
+    explode_views,
+    is_exploded,
+    read_studies,
+)
 
 STUDIES = {
     "train/XR_ELBOW/patient00001/study1_positive": 2,
@@ -581,10 +587,28 @@ def test_same_study_with_reordered_views_is_named(shared):
         check_studies(shared, for_fit=True)
 
 
-def test_studies_drawn_with_replacement_repeat_their_files(shared):
+def test_studies_drawn_with_replacement_are_refused(shared):
     shared["views"] = [("a.png", "b.png"), ("c.png",), ("d.png",)]
-    drawn = shared.iloc[[0, 0, 1, 2, 2]].assign(draw=[1, 2, 1, 1, 2])
-    assert check_studies(drawn, for_fit=True)[1].tolist() == [1, 1, 1, 0, 0]
+    drawn = shared.iloc[[0, 0, 1, 2, 2]]
+    for table in (drawn, drawn.assign(draw=[1, 2, 1, 1, 2])):
+        with pytest.raises(ValueError, match="each study once, got 2 repeated"):
+            check_studies(table, for_fit=True)
+
+
+def test_array_of_a_table_is_refused_with_what_to_do(table):
+    for array in (table.to_numpy(), np.zeros((3, 7)), np.array(["a"], dtype=object)):
+        with pytest.raises(TypeError, match=r"whose columns have no names.*set_output.*MuraEns"):
+            check_studies(array)
+        with pytest.raises(TypeError, match="got an array of shape"):
+            check_labelled(array)
+
+
+def test_labels_to_score_against_are_given_or_in_the_table(table):
+    labels = table["label"].to_numpy(dtype=int)
+    assert check_labelled(table)[1].tolist() == labels.tolist()
+    assert check_labelled(table, 1 - labels)[1].tolist() == (1 - labels).tolist()
+    with pytest.raises(ValueError, match="expected y or a column label"):
+        check_labelled(table.drop(columns="label"))
 
 
 @pytest.mark.parametrize("column", ["study", "study_type", "patient"])

@@ -64,7 +64,7 @@ def test_folder_that_is_read_only_is_named_with_a_remedy(tmp_path):
     folder.mkdir()
     with mounted(folder, "--bind", "-o", "ro", folder):
         subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-        said = f"expected a folder that can be written to .*, got {folder}.*; pass another"
+        said = f"expected a writable folder to .*, got {folder}.*; pass another"
         for call in (
             lambda: make_folder(folder / "model"),
             lambda: check_writable(folder / "results" / "today"),

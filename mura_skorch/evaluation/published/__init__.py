@@ -1,4 +1,4 @@
-"""What is published of MURA: the paper's kappas and the dataset's counts, and ours beside them."""
+"""Published kappas and counts of MURA, and comparisons with them."""
 
 from mura_skorch.evaluation.published.counts import (
     STUDY_COUNTS,

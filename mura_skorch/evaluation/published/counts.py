@@ -1,110 +1,48 @@
-"""Counts of MURA v1.1 as published: a table's counts go in, the two side by side come out.
-
-They follow from public copies of the dataset's own lists of paths, train_image_paths.csv and
-valid_image_paths.csv.
-"""
+"""Compare the counts of a dataset with the published counts of MURA v1.1."""
 
 from types import MappingProxyType
 
 import pandas as pd
 
+from mura_skorch.evaluation.published.csv_tables import read_published
 from mura_skorch.metrics import OVERALL
 
 __all__ = ["compare_counts", "is_mura", "published_counts", "resembles_mura"]
 
-# Dataset v1.1, studies: split -> type -> (normal, abnormal).
-STUDY_COUNTS = MappingProxyType(
-    {
-        "train": MappingProxyType(
-            {
-                "XR_ELBOW": (1094, 660),
-                "XR_FINGER": (1280, 655),
-                "XR_FOREARM": (590, 287),
-                "XR_HAND": (1497, 521),
-                "XR_HUMERUS": (321, 271),
-                "XR_SHOULDER": (1364, 1457),
-                "XR_WRIST": (2134, 1326),
-            }
-        ),
-        "valid": MappingProxyType(
-            {
-                "XR_ELBOW": (92, 66),
-                "XR_FINGER": (92, 83),
-                "XR_FOREARM": (69, 64),
-                "XR_HAND": (101, 66),
-                "XR_HUMERUS": (68, 67),
-                "XR_SHOULDER": (99, 95),
-                "XR_WRIST": (140, 97),
-            }
-        ),
-    }
-)
 
-# Images: split -> type -> (of normal studies, of abnormal studies).
-IMAGE_COUNTS = MappingProxyType(
-    {
-        "train": MappingProxyType(
-            {
-                "XR_ELBOW": (2925, 2006),
-                "XR_FINGER": (3138, 1968),
-                "XR_FOREARM": (1164, 661),
-                "XR_HAND": (4059, 1484),
-                "XR_HUMERUS": (673, 599),
-                "XR_SHOULDER": (4211, 4168),
-                "XR_WRIST": (5765, 3987),
-            }
-        ),
-        "valid": MappingProxyType(
-            {
-                "XR_ELBOW": (235, 230),
-                "XR_FINGER": (214, 247),
-                "XR_FOREARM": (150, 151),
-                "XR_HAND": (271, 189),
-                "XR_HUMERUS": (148, 140),
-                "XR_SHOULDER": (285, 278),
-                "XR_WRIST": (364, 295),
-            }
-        ),
-    }
-)
+def _by_split(table, columns):
+    """Return the columns of a table of counts: split -> study type -> numbers."""
+    found = {}
+    for split, rows in table.groupby("split", sort=False):
+        types = dict(zip(rows["study_type"], rows[columns].to_numpy().tolist(), strict=True))
+        found[str(split)] = MappingProxyType({name: tuple(row) for name, row in types.items()})
+    return MappingProxyType(found)
 
-# Patients: split -> type -> how many. Some have studies of several types.
+
+# Counted in public copies of the dataset's own lists of paths, train_image_paths.csv and
+# valid_image_paths.csv.
+_counts = read_published("counts")
+_of_types = _counts[_counts["study_type"] != OVERALL]
+
+# Studies: split -> study type -> (normal, abnormal).
+STUDY_COUNTS = _by_split(_of_types, ["normal", "abnormal"])
+
+# Images: split -> study type -> (of normal studies, of abnormal studies).
+IMAGE_COUNTS = _by_split(_of_types, ["normal_views", "abnormal_views"])
+
+# Patients: split -> study type -> how many. Some have studies of several types.
 PATIENT_COUNTS = MappingProxyType(
     {
-        "train": MappingProxyType(
-            {
-                "XR_ELBOW": 1711,
-                "XR_FINGER": 1865,
-                "XR_FOREARM": 865,
-                "XR_HAND": 1945,
-                "XR_HUMERUS": 587,
-                "XR_SHOULDER": 2694,
-                "XR_WRIST": 3267,
-                OVERALL: 11184,
-            }
-        ),
-        "valid": MappingProxyType(
-            {
-                "XR_ELBOW": 152,
-                "XR_FINGER": 166,
-                "XR_FOREARM": 129,
-                "XR_HAND": 159,
-                "XR_HUMERUS": 132,
-                "XR_SHOULDER": 173,
-                "XR_WRIST": 207,
-                OVERALL: 783,
-            }
-        ),
+        split: MappingProxyType({name: n for name, (n,) in types.items()})
+        for split, types in _by_split(_counts, ["patients"]).items()
     }
 )
 
-# Views of a study: split -> number of views -> studies.
+# Split -> number of views -> studies with that many.
 VIEW_COUNTS = MappingProxyType(
     {
-        "train": MappingProxyType(
-            {1: 1131, 2: 3733, 3: 6466, 4: 1887, 5: 197, 6: 27, 7: 13, 8: 2, 11: 1}
-        ),
-        "valid": MappingProxyType({1: 101, 2: 412, 3: 517, 4: 135, 5: 30, 6: 1, 7: 1, 8: 1, 10: 1}),
+        str(split): MappingProxyType(rows.set_index("n_views")["studies"].to_dict())
+        for split, rows in read_published("views_per_study").groupby("split", sort=False)
     }
 )
 
@@ -133,35 +71,28 @@ def published_counts() -> pd.DataFrame:
     >>> counts.loc[("valid", "overall")].to_dict()  # doctest: +NORMALIZE_WHITESPACE
     {'normal': 661, 'abnormal': 538, 'normal_views': 1667, 'abnormal_views': 1530, 'patients': 783}
     """
-    parts = []
-    for split, types in STUDY_COUNTS.items():
-        rows = {name: (*types[name], *IMAGE_COUNTS[split][name]) for name in types}
-        part = pd.DataFrame.from_dict(rows, orient="index", columns=list(WHAT)[:4])
-        part.loc[OVERALL] = part.sum()
-        part["patients"] = pd.Series(PATIENT_COUNTS[split])
-        parts.append(part.rename_axis("study_type").reset_index().assign(split=split))
-    return pd.concat(parts, ignore_index=True)[["split", "study_type", *WHAT]]
+    return read_published("counts")
 
 
 def compare_counts(
     counts: pd.DataFrame, views_per_study: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Set the counts of a table beside those of MURA v1.1.
+    """Compare the counts of a dataset with those of MURA v1.1.
 
     Parameters
     ----------
     counts : DataFrame
-        As `mura_skorch.exploration.explore_studies` counts: columns as `published_counts`.
+        The columns of `published_counts`, as `mura_skorch.exploration.explore_studies` makes them.
     views_per_study : DataFrame or None, default=None
-        Columns `split`, `n_views` and `studies`, of all study types together.
+        Columns `split`, `n_views` and `studies`, over all study types.
 
     Returns
     -------
     DataFrame
-        Columns `split`, `study_type`, `what`, `found`, `published` and `agrees`. Rows are there for
-        the splits train and valid as far as the table has them, and for its study types; for all
-        types together only if it has the seven. A count that nobody published is missing, as is
-        one that the table has not, and agrees with nothing.
+        Columns `split`, `study_type`, `what`, `found`, `published` and `agrees`. It has rows for
+        the study types of `counts` in its splits train and valid, and for "overall" only if
+        `counts` has all seven types. A count that is in one of the two tables only is missing in
+        the other column, and `agrees` is False.
 
     Examples
     --------
@@ -196,12 +127,12 @@ def compare_counts(
 
 
 def resembles_mura(comparison: pd.DataFrame) -> bool:
-    """Whether a table is MURA v1.1, or a copy that some studies are missing from.
+    """Return whether a dataset is MURA v1.1, or a copy of it with some studies missing.
 
     Parameters
     ----------
     comparison : DataFrame
-        What `compare_counts` returns.
+        As returned by `compare_counts`.
 
     Returns
     -------
@@ -212,22 +143,22 @@ def resembles_mura(comparison: pd.DataFrame) -> bool:
 
 
 def is_mura(studies: pd.DataFrame) -> bool:
-    """Whether a table's valid split is that of MURA v1.1, by its published counts.
+    """Return whether the valid split of a table is MURA v1.1's, by the published counts.
 
-    Another dataset in MURA's folder layout is told apart, and its scores are not to be set beside
-    MURA's.
+    It separates MURA from other datasets in the same folder layout, whose scores cannot be compared
+    with MURA's.
 
     Parameters
     ----------
     studies : DataFrame
-        Study table with columns `split`, `study_type` and `label`. A selection of types is fine.
+        Study table with columns `split`, `study_type` and `label`, of all types or some.
 
     Returns
     -------
     bool
-        True if, for every study type in the valid split, the numbers of normal and of abnormal
-        studies are exactly the published ones. False without a valid split or one of the columns,
-        with a type that MURA has not, or with an unlabelled study.
+        True if the numbers of normal and abnormal studies equal the published ones for every study
+        type in the valid split. False if the valid split or a column is missing, if MURA does not
+        have a type, or if a study has no label.
 
     Examples
     --------

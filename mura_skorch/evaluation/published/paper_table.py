@@ -1,4 +1,4 @@
-"""Table 2 of the paper: scores of a model go in, they come out beside the published kappas."""
+"""Add a model as a column of the MURA paper's Table 2."""
 
 import textwrap
 
@@ -31,19 +31,19 @@ def paper_table(scores: pd.DataFrame, *, published: bool = True) -> pd.DataFrame
     Parameters
     ----------
     scores : DataFrame
-        What `mura_skorch.metrics.study_scores` returns.
+        As returned by `mura_skorch.metrics.study_scores`.
     published : bool, default=True
-        Set the model and the radiologists of the paper beside; for MURA alone, see
+        Whether to add the model and the radiologists of the paper. Only for MURA, see
         `mura_skorch.evaluation.published.is_mura`.
 
     Returns
     -------
     DataFrame
         One row per study type, "overall" last: ``study_type``, ``n``, ``this_model``,
-        ``this_model_low``, ``this_model_high``, and, where they are wanted, the same three
-        columns for each of `mura_skorch.evaluation.published.READERS`, with intervals as printed,
-        and the ``footnote`` that has to be shown with them. NaN for types that the paper has not,
-        and in the row over all where some of its seven types are missing.
+        ``this_model_low``, ``this_model_high``. If `published`, also the same three columns for
+        each of `mura_skorch.evaluation.published.READERS`, with intervals as printed, and the
+        ``footnote`` that has to be shown with them. NaN for types that the paper does not have,
+        and for "overall" if one of the paper's seven types is missing.
 
     Examples
     --------
@@ -69,12 +69,12 @@ def paper_table(scores: pd.DataFrame, *, published: bool = True) -> pd.DataFrame
 
 
 def format_paper_table(table: pd.DataFrame) -> str:
-    """Return what `paper_table` returns as aligned plain text, with its footnote.
+    """Format a `paper_table` as aligned plain text, with its footnote.
 
     Parameters
     ----------
     table : DataFrame
-        What `paper_table` returns.
+        As returned by `paper_table`.
 
     Returns
     -------

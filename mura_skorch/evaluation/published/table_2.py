@@ -1,14 +1,11 @@
-"""Table 2 of the paper: nothing goes in, kappas of radiologists and models as printed come out.
-
-The figures are those of Table 2 and section 4 of arXiv:1712.06957v4, on the hidden test set of 207
-studies, with intervals that leave out a square root (`kappa_interval(method="as-printed")`).
-"""
+"""The kappas of Table 2 of the MURA paper, and how to add them to a table of scores."""
 
 from types import MappingProxyType
 
 import pandas as pd
 
 from mura_skorch.evaluation.published.counts import STUDY_COUNTS
+from mura_skorch.evaluation.published.csv_tables import read_published
 
 __all__ = ["add_published", "published_kappas"]
 
@@ -20,90 +17,32 @@ FOOTNOTE = (
 READERS = ("radiologist_1", "radiologist_2", "radiologist_3", "paper_model", "v3_model")
 RADIOLOGISTS = READERS[:3]
 
-# (kappa, low, high) for each of READERS. "v3_model" is the model of paper v3 on its 209 studies;
-# all others are of paper v4 (dataset v1.1) on the hidden 207.
+# Table 2 and section 4 of arXiv:1712.06957v4, on the hidden test set of 207 studies (dataset v1.1).
+# "v3_model" is the model of arXiv:1712.06957v3 on its 209 studies. The printed intervals lack a
+# square root: `kappa_interval(method="as-printed")`.
+# Study type -> (kappa, low, high) for each of READERS.
 TABLE_2 = MappingProxyType(
     {
-        "XR_ELBOW": (
-            (0.850, 0.830, 0.871),
-            (0.710, 0.674, 0.745),
-            (0.719, 0.685, 0.752),
-            (0.710, 0.674, 0.745),
-            (0.733, 0.703, 0.764),
-        ),
-        "XR_FINGER": (
-            (0.304, 0.249, 0.358),
-            (0.403, 0.339, 0.467),
-            (0.410, 0.358, 0.463),
-            (0.389, 0.332, 0.446),
-            (0.525, 0.476, 0.573),
-        ),
-        "XR_FOREARM": (
-            (0.796, 0.772, 0.821),
-            (0.802, 0.779, 0.825),
-            (0.798, 0.774, 0.822),
-            (0.737, 0.707, 0.766),
-            (0.670, 0.634, 0.705),
-        ),
-        "XR_HAND": (
-            (0.661, 0.623, 0.698),
-            (0.927, 0.917, 0.937),
-            (0.789, 0.762, 0.815),
-            (0.851, 0.830, 0.871),
-            (0.780, 0.752, 0.809),
-        ),
-        "XR_HUMERUS": (
-            (0.867, 0.850, 0.883),
-            (0.733, 0.703, 0.764),
-            (0.933, 0.925, 0.942),
-            (0.600, 0.558, 0.642),
-            (0.800, 0.776, 0.824),
-        ),
-        "XR_SHOULDER": (
-            (0.864, 0.847, 0.881),
-            (0.791, 0.765, 0.816),
-            (0.864, 0.847, 0.881),
-            (0.729, 0.697, 0.760),
-            (0.795, 0.770, 0.819),
-        ),
-        "XR_WRIST": (
-            (0.791, 0.766, 0.817),
-            (0.931, 0.922, 0.940),
-            (0.931, 0.922, 0.940),
-            (0.931, 0.922, 0.940),
-            (0.931, 0.922, 0.940),
-        ),
-        "overall": (
-            (0.731, 0.726, 0.735),
-            (0.763, 0.759, 0.767),
-            (0.778, 0.774, 0.782),
-            (0.705, 0.700, 0.710),
-            (0.749, 0.744, 0.753),
-        ),
+        str(study_type): tuple(
+            tuple(row) for row in rows[["kappa", "kappa_low", "kappa_high"]].to_numpy().tolist()
+        )
+        for study_type, rows in read_published("table_2").groupby("study_type", sort=False)
     }
 )
 
-# The paper's model (v4) on the hidden test set, and the one confusion table that fits it all.
+# The paper's model (v4) on the hidden test set, and the only confusion table that fits its
+# sensitivity, specificity and kappa interval.
 OVERALL_MODEL = MappingProxyType({"auroc": 0.929, "sensitivity": 0.815, "specificity": 0.887})
 OVERALL_COUNTS = MappingProxyType({"tp": 75, "fn": 17, "fp": 13, "tn": 102})
 
-# Studies of the hidden test set by type, inferred: no other sizes give the printed intervals.
+# Studies of the hidden test set by type. Inferred: no other sizes give the printed intervals.
 TEST_STUDIES = MappingProxyType(
-    {
-        "XR_ELBOW": 28,
-        "XR_FINGER": 30,
-        "XR_FOREARM": 30,
-        "XR_HAND": 30,
-        "XR_HUMERUS": 30,
-        "XR_SHOULDER": 30,
-        "XR_WRIST": 29,
-        "overall": 207,
-    }
+    read_published("hidden_test_set").set_index("study_type")["studies"].to_dict()
 )
 
 
 def published_kappas() -> pd.DataFrame:
-    """Table 2 of the paper, one row per study type and reader.
+    """Return Table 2 of the paper, one row per study type and reader.
 
     Returns
     -------
@@ -118,14 +57,7 @@ def published_kappas() -> pd.DataFrame:
     >>> kappas[kappas.study_type == "overall"].set_index("reader").kappa.to_dict()["paper_model"]
     0.705
     """
-    return pd.DataFrame(
-        [
-            (study_type, reader, *cell)
-            for study_type, row in TABLE_2.items()
-            for reader, cell in zip(READERS, row, strict=True)
-        ],
-        columns=["study_type", "reader", "kappa", "kappa_low", "kappa_high"],
-    )
+    return read_published("table_2")
 
 
 def add_published(scores: pd.DataFrame) -> pd.DataFrame:
