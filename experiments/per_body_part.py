@@ -257,12 +257,14 @@ def parse(argv):
     add_shared("--device")
     add("--valid-share", type=float, help="share of the train split's patients that choose epochs")
     add("--jobs", type=int, help="types trained at a time; the numbers do not depend on it")
-    add_shared("--threads", help="CPU threads of one training; the numbers depend on it")
+    add_shared("--threads", help="CPU threads per training; changes the rounding")
     add_shared("--cache")
     add_shared("--random-state")
     add_shared("--experiment", default="per_body_part")
     add("--resume", type=Path, metavar="OUT", help="alone: go on with the call of that --out")
-    add_shared("--cases", default=1, help="misses and false alarms of each type to show")
+    add_shared(
+        "--cases", default=1, help="false negatives and false positives of each type to show"
+    )
     add("--pooled", action="store_true", help="train one model on all types, too")
     add_shared("--out")
     args = parser.parse_args(argv, Namespace(parent_run_id=None))

@@ -227,7 +227,7 @@ def parse(argv):
     add_shared("--lr")
     add("--valid-share", type=float, help="share of the train split's patients that choose")
     add_shared("--device")
-    add_shared("--threads", default=count_cores(), help="CPU threads; the numbers depend on it")
+    add_shared("--threads", default=count_cores(), help="CPU threads; changes the rounding")
     add("--workers", type=int, default=0, help="processes that read images")
     add_shared("--cache")
     add_shared("--cases")

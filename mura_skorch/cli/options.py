@@ -36,9 +36,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--threads": {"type": int, "help": "CPU threads"},
     "--cache": {
         "type": Path,
-        "help": "folder that keeps prepared views, so that none is read twice",
+        "help": "folder for prepared views, so that each is decoded once",
     },
-    "--cases": {"type": int, "default": 4, "help": "misses and false alarms to show"},
+    "--cases": {"type": int, "default": 4, "help": "false negatives and false positives to show"},
     "--random-state": {"type": int, "default": 0},
     "--experiment": {"help": "name of the MLflow experiment"},
     "--out": {"type": Path, "help": "folder of the report"},

@@ -45,8 +45,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ValueError(
-            f"expected to be alone in {folder}, got another process that writes to it; wait for "
-            "it, end it, or pass another --out"
+            f"expected a free --out, got {folder}, which is locked by another process; wait for "
+            "it, stop it, or pass another --out"
         ) from error
     try:
         yield
@@ -60,7 +60,7 @@ def check_new(folder: Path) -> None:
     """Raise ValueError if a script was interrupted in this folder and can be resumed."""
     if (folder / FOLDER / ARGUMENTS).exists():
         raise ValueError(
-            f"expected a new --out, got {folder}, in which a call was stopped; go on with it by "
+            f"expected a new --out, got {folder}, where a call was interrupted; resume it with "
             f"--resume {folder}, or pass another --out"
         )
 
@@ -87,7 +87,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         saved = json.loads(file.read_text(encoding="utf-8"))
         if differing := [name for name in settings if settings[name] != saved.get(name)]:
             raise ValueError(
-                f"expected the settings that {folder} began with, got other "
+                f"expected the settings of earlier calls in {folder}, got different "
                 f"{', '.join(differing)}; pass another --out"
             )
     write_text(file, json.dumps(dict(settings), indent=2))
@@ -117,8 +117,8 @@ def load_args(folder: Path) -> Namespace:
         texts = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"expected --resume with the --out of a call that was stopped, got {folder}, which has "
-            f"no readable {FOLDER}/{ARGUMENTS}; check the path, or begin anew without --resume"
+            f"expected --resume with the --out of an interrupted call, got {folder}, which has no "
+            f"readable {FOLDER}/{ARGUMENTS}; check the path, or start again without --resume"
         ) from error
     args = {
         name: Path(value["path"]) if isinstance(value, dict) else value

@@ -33,7 +33,7 @@ def test_saved_arguments_come_back_with_absolute_paths():
 def test_folder_is_new_until_arguments_are_saved_and_again_once_cleared():
     check_new(OUT)
     save_args(OUT, Namespace(lr=0.1))
-    with pytest.raises(ValueError, match="expected a new --out, got out"):
+    with pytest.raises(ValueError, match="resume it with --resume out"):
         check_new(OUT)
     clear(OUT)
     check_new(OUT)
@@ -49,7 +49,7 @@ def test_damaged_arguments_are_an_error_that_names_the_folder():
 
 
 def test_folder_is_locked_once_and_free_afterwards():
-    with lock_folder(OUT), pytest.raises(ValueError, match="alone in out"), lock_folder(OUT):
+    with lock_folder(OUT), pytest.raises(ValueError, match="free --out, got out"), lock_folder(OUT):
         pass
     with lock_folder(OUT):
         pass
@@ -78,6 +78,6 @@ def test_checkpoints_of_different_fits_have_different_files_in_one_folder():
 def test_first_settings_are_saved_and_others_are_refused_by_name():
     check_settings(OUT, {"lr": 0.1, "size": 64})
     check_settings(OUT, {"lr": 0.1, "size": 64})
-    with pytest.raises(ValueError, match="began with, got other lr, depth; pass another --out"):
+    with pytest.raises(ValueError, match="got different lr, depth; pass another --out"):
         check_settings(OUT, {"lr": 0.2, "size": 64, "depth": 3})
     assert json.loads((OUT / "settings.json").read_text()) == {"lr": 0.1, "size": 64}

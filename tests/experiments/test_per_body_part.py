@@ -70,8 +70,9 @@ def study_level_results():
     return metrics[metrics["level"] != "view"]
 
 
+@pytest.mark.slow
 def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data, own_store, capfd):
-    assert main(["--data", str(data), "--out", "out", "--pooled", *QUICK]) == 0
+    assert main(["--data", str(data), "--out", "out", "--pooled", *QUICK, "--jobs", "1"]) == 0
     printed = capfd.readouterr().out
     note = "phantoms: no clinical meaning"
     for word in ("views/s", "left", note, "mlflow ui", "compareRunsMode=CHART"):
@@ -105,6 +106,7 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
     assert set(results["note"]) == {note}
 
 
+@pytest.mark.slow
 def test_two_jobs_on_a_fresh_database_give_the_same_numbers(main, data, own_store):
     common = ["--data", str(data), "--study-types", "XR_HAND", "XR_WRIST", *QUICK]
     assert main([*common, "--jobs", "2", "--out", "two"]) == 0
@@ -114,11 +116,12 @@ def test_two_jobs_on_a_fresh_database_give_the_same_numbers(main, data, own_stor
     assert set(statuses().values()) == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_one_failing_type_does_not_lose_the_others(main, data, own_store, tmp_path, capsys):
     broken = shutil.copytree(data, tmp_path / "broken")
     view = next((broken / "train" / "XR_HAND").rglob("*.png"))
     view.write_bytes(b"no picture")
-    assert main(["--data", str(broken), "--out", "out", *QUICK]) == 1
+    assert main(["--data", str(broken), "--out", "out", *QUICK, "--jobs", "1"]) == 1
     printed = capsys.readouterr().out
     assert "FAILED: " in printed
     assert view.name in printed
@@ -184,7 +187,7 @@ def test_stopped_call_is_gone_on_with_to_the_same_figures(main, data, own_store)
 def test_call_that_was_stopped_is_not_begun_again_by_chance(main, data, own_store, tmp_path):
     (tmp_path / "out" / "state").mkdir(parents=True)
     (tmp_path / "out" / "state" / "arguments.json").touch()
-    with pytest.raises(SystemExit, match="go on with it by --resume out"):
+    with pytest.raises(SystemExit, match="resume it with --resume out"):
         main(["--data", str(data), "--out", "out", *QUICK])
     with pytest.raises(SystemExit, match="no readable state/arguments.json"):
         main(["--resume", "out"])
@@ -193,7 +196,7 @@ def test_call_that_was_stopped_is_not_begun_again_by_chance(main, data, own_stor
 
 
 def test_second_call_in_one_folder_is_told(main, data, own_store):
-    with lock_folder(Path("out")), pytest.raises(SystemExit, match="expected to be alone in out"):
+    with lock_folder(Path("out")), pytest.raises(SystemExit, match="free --out, got out, which"):
         main(["--data", str(data), "--out", "out", *QUICK])
 
 
@@ -205,6 +208,7 @@ def test_reserved_name_of_a_study_type_is_refused(main, data, own_store, tmp_pat
         main(["--data", str(renamed), *QUICK])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_starts_no_further_type_and_exits_130(data, own_store, tmp_path, jobs):
     script = start_long_script(data, jobs)
