@@ -7,14 +7,16 @@ READY := $(VENV)/.ready
 PYTHONS := 3.11 3.12 3.13
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 LOCK := requirements/dev-$(VERSION).txt
-# Two files at a time: most tests use one core. In their order: those that wait longest come early.
+# Two files at a time: most tests use one core. tests/conftest.py puts the longest files first.
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+QUICK := not slow and not faults
 
-.PHONY: help demo test test-faults lint bench dist docs audit lock latest lowest clean
+.PHONY: help demo check test test-faults lint bench dist docs audit lock latest lowest clean
 
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
-	@echo "make test   install, then the whole test suite, lint, types and import rules"
+	@echo "make check  install, then lint, types, import rules and the quick tests: 3 minutes"
+	@echo "make test   install, then lint, types, import rules and all tests: 10 minutes"
 	@echo "make test-faults  only the tests that cause real faults, with 30 kills instead of 4"
 	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
 	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
@@ -46,10 +48,10 @@ lint: $(READY)
 	  echo "$(BIN)/$$check"; $(BIN)/$$check || status=1; \
 	done; exit $$status
 
-test: $(READY)
+check test: $(READY)
 	@status=0; \
 	$(MAKE) --no-print-directory lint || status=1; \
-	$(BIN)/python $(PYTEST) || status=2; \
+	$(BIN)/python $(PYTEST) $(if $(filter check,$@),-m "$(QUICK)") || status=2; \
 	case $$status in 1) echo "The tests pass; lint, types or import rules fail: see the top.";; esac; \
 	exit $$status
 

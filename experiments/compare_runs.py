@@ -13,13 +13,13 @@ every fit logs, holds predictions on its validation part. That part selected the
 threshold if it is a rule, so these figures are too good.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mura_skorch.cli.options import add_option, make_parser
 from mura_skorch.evaluation import compare_models, join_notes, match_predictions
 from mura_skorch.tracking import fetch_predictions
 from mura_skorch.utils.text import printable
@@ -120,9 +120,7 @@ def as_text(found):
 
 def parse(argv):
     """Return the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("run_a", metavar="RUN_A", help="id of the first run")
     add("run_b", metavar="RUN_B", help="id of the second run")
@@ -130,7 +128,7 @@ def parse(argv):
     add("--common", action="store_true", help="compare on the studies of both runs")
     add("--out", type=Path, help="CSV file to write")
     add("--n-resamples", type=int, default=2000)
-    add("--random-state", type=int, default=0)
+    add_option(parser, "--random-state")
     return parser.parse_args(argv)
 
 

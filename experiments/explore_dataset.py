@@ -7,14 +7,13 @@ python experiments/explore_dataset.py --data MURA-v1.1 --no-images   # seconds
 Exits with status 1 if it finds a problem: shared patients, copies across splits, unreadable files.
 """
 
-import argparse
-import logging
 import sys
 import textwrap
 from datetime import datetime
 from pathlib import Path
 
-from mura_skorch import read_studies, write_phantoms
+from mura_skorch import read_studies
+from mura_skorch.cli.options import add_option, find_data, log_progress, make_parser
 from mura_skorch.exploration import (
     describe,
     explore_studies,
@@ -24,18 +23,13 @@ from mura_skorch.exploration import (
 )
 from mura_skorch.utils.text import LINE_WIDTH
 
-PHANTOMS = Path("phantoms")
 MARKS = {"bad": "!! ", "plain": "-  ", "good": "ok "}
 
 
 def main(argv=None):
     """Count, print and write; return 0, or 1 if there is a problem."""
     args = parse(argv)
-    if args.data is None:
-        args.data = PHANTOMS
-        if not PHANTOMS.exists():
-            print(f"No --data: drawing phantoms into {PHANTOMS}/ ...", flush=True)
-            write_phantoms(PHANTOMS)
+    args.data = find_data(args.data)
     try:
         studies = read_studies(args.data, use_csv=not args.no_csv)
         found = explore_studies(studies, read_images=not args.no_images, n_jobs=args.jobs)
@@ -56,21 +50,18 @@ def main(argv=None):
 
 def parse(argv):
     """Return the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
-    add("--data", type=Path, help="MURA's folder or one like it (default: drawn phantoms)")
+    add_option(parser, "--data")
     add("--no-images", action="store_true", help="do not read the image files")
     add("--no-csv", action="store_true", help="ignore the CSV files")
     add("--jobs", type=int, default=-1, help="threads that decode (default: one per core)")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     out = Path("results") / f"dataset-{stamp}"
-    add("--out", type=Path, default=out, help="folder of tables, figure and page")
+    add_option(parser, "--out", default=out, help="folder of tables, figure and page")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
+    log_progress()
     sys.exit(main())

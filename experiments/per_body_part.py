@@ -5,15 +5,13 @@ python experiments/per_body_part.py --data MURA-v1.1 --pooled   # hours on a GPU
 python experiments/per_body_part.py --resume results/20261123-101500   # resume after a crash
 """
 
-import argparse
-import logging
 import shutil
 import sys
 import tempfile
 import time
 from argparse import Namespace
 from contextlib import ExitStack
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from shutil import ignore_patterns
 
@@ -22,18 +20,25 @@ import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
+from mura_skorch import MuraClassifier, PatientSplit
 from mura_skorch.callbacks import EpochLine, format_seconds
-from mura_skorch.cli.script_state import (
-    OF_CALLS,
-    alone_in,
-    check_is_new,
-    forget_call,
-    keep_call,
-    kept_call,
-    state_file_of,
+from mura_skorch.cli.options import (
+    add_option,
+    find_data,
+    log_progress,
+    make_parser,
+    read_train_valid,
+    weights_or_none,
 )
-from mura_skorch.data import check_apart
+from mura_skorch.cli.script_state import (
+    STATE_FILES,
+    check_new,
+    checkpoint_path,
+    clear,
+    load_args,
+    lock_folder,
+    save_args,
+)
 from mura_skorch.evaluation import add_pooled_scores, join_notes
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
@@ -55,7 +60,6 @@ from mura_skorch.utils.text import printable
 
 POOLED = "all"
 OF_THIS_CALL = ("resume", "parent_run_id")
-PHANTOMS = Path("phantoms")
 # Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
 DEFAULTS = {
     "weights": ("IMAGENET1K_V1", "none"),
@@ -75,12 +79,12 @@ def main(argv=None):
     is_resumed = args.resume is not None
     with ExitStack() as stack:
         try:
-            args = kept_call(args.resume) if is_resumed else args
+            args = load_args(args.resume) if is_resumed else args
             studies = read(args)
-            StudyDenseNet(None if args.weights == "none" else args.weights)  # fails here or never
-            stack.enter_context(alone_in(args.out))
+            StudyDenseNet(weights_or_none(args.weights))  # fails here or never
+            stack.enter_context(lock_folder(args.out))
             if not is_resumed:
-                check_is_new(args.out)
+                check_new(args.out)
             experiment_id = use_experiment(args.experiment, note=join_notes(studies))
         except (OSError, ValueError) as error:
             sys.exit(f"per_body_part: {error}")
@@ -100,7 +104,7 @@ def run(args, studies, experiment_id, is_resumed):
             end_children(parent, "KILLED")  # resumed runs are opened again
         else:
             args.parent_run_id = parent.run_id
-            keep_call(args.out, args)
+            save_args(args.out, args)
         parent.log_params(settings | {"study_types": ",".join(args.study_types)})
         try:
             pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
@@ -125,9 +129,11 @@ def run(args, studies, experiment_id, is_resumed):
             code, parent.status = 1, "FAILED"
         scores = report(done, failed, studies, args, parent)
         if not failed:
-            forget_call(args.out)
+            clear(args.out)
         with tempfile.TemporaryDirectory() as folder:
-            shutil.copytree(args.out, folder, dirs_exist_ok=True, ignore=ignore_patterns(*OF_CALLS))
+            shutil.copytree(
+                args.out, folder, dirs_exist_ok=True, ignore=ignore_patterns(*STATE_FILES)
+            )
             log_scores(parent, scores, report=folder)
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     if experiment_id is None:
@@ -150,7 +156,7 @@ def train(name, studies, args, parent):
         torch.set_num_threads(args.threads)
         if train.empty or valid.empty:
             raise ValueError(f"got {len(train)} train and {len(valid)} valid studies")
-        state = state_file_of(args.out, name)
+        state = checkpoint_path(args.out, name)
         with Run(
             run_id_of(state),
             name=name,
@@ -159,7 +165,7 @@ def train(name, studies, args, parent):
             note=parent.note,
         ) as run:
             clf = MuraClassifier(
-                module__weights=None if args.weights == "none" else args.weights,
+                module__weights=weights_or_none(args.weights),
                 dataset__image_size=args.image_size,
                 dataset__cache=args.cache,
                 criterion__level=args.level,
@@ -218,16 +224,8 @@ def report(done, failed, studies, args, parent):
 
 def read(args):
     """Return the studies, and fill in the arguments that depend on them."""
-    if args.data is None:
-        args.data = PHANTOMS
-        if not PHANTOMS.exists():
-            print(f"No --data: drawing phantoms into {PHANTOMS}/ ...", flush=True)
-            write_phantoms(PHANTOMS)
-    studies = read_studies(args.data)
-    if not {"train", "valid"} <= set(studies.split):
-        found = sorted(set(studies.split))
-        raise ValueError(f"expected a train and a valid split in {args.data}, got {found}")
-    check_apart(studies[studies["split"] == "train"], studies[studies["split"] == "valid"])
+    args.data = find_data(args.data)
+    studies = read_train_valid(args.data)
     are_phantoms = (join_notes(studies) or "").startswith("phantoms")
     for name, choices in DEFAULTS.items():
         if getattr(args, name) is None:
@@ -248,40 +246,29 @@ def read(args):
 
 def parse(argv):
     """Return the arguments; None for defaults that depend on the data."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", type=Path, help="MURA's folder or one like it (default: drawn phantoms)")
-    add("--study-types", nargs="+", metavar="TYPE", help="default: all in the data")
-    add("--weights", help="torchvision name, path, or none (default: ImageNet's; phantoms: none)")
-    add("--image-size", type=int, metavar="PIXELS")
-    add("--max-epochs", type=int)
+    parser = make_parser(__doc__)
+    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add_shared("--data")
+    add_shared("--study-types")
+    add_shared("--weights")
+    add_shared("--image-size")
+    add_shared("--max-epochs")
     add("--batch-size", type=int, metavar="STUDIES")
-    add("--lr", type=float)
+    add_shared("--lr")
     add("--level", choices=["study", "view"], default="study", help="level of the loss")
-    add("--device", default="auto")
+    add_shared("--device")
     add("--valid-share", type=float, help="share of the train split's patients for validation")
     add("--jobs", type=int, help="types trained at a time; does not change the results")
-    add("--threads", type=int, help="CPU threads per training; changes the rounding")
-    add("--cache", type=Path, help="folder for prepared views, so that each is decoded once")
-    add("--random-state", type=int, default=0)
-    add("--experiment", default="per_body_part", help="name of the MLflow experiment")
-    add(
-        "--resume",
-        type=Path,
-        metavar="OUT",
-        help="resume the call with that --out; no other option is allowed",
-    )
-    add(
-        "--cases",
-        type=int,
-        default=1,
-        help="false negatives and false positives to show for each type",
+    add_shared("--threads", help="CPU threads per training; changes the rounding")
+    add_shared("--cache")
+    add_shared("--random-state")
+    add_shared("--experiment", default="per_body_part")
+    add("--resume", type=Path, metavar="OUT", help="resume the call with that --out; nothing else")
+    add_shared(
+        "--cases", default=1, help="false negatives and false positives of each type to show"
     )
     add("--pooled", action="store_true", help="also train one model on all types")
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    add("--out", type=Path, default=Path("results") / stamp, help="folder of the report")
+    add_shared("--out")
     args = parser.parse_args(argv, Namespace(parent_run_id=None))
     if args.resume is not None and len(sys.argv[1:] if argv is None else argv) > 2:
         parser.error("expected --resume OUT alone: it uses the arguments of the resumed call")
@@ -289,6 +276,5 @@ def parse(argv):
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
+    log_progress()
     sys.exit(main())

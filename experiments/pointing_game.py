@@ -4,10 +4,8 @@ python experiments/pointing_game.py                                # trains on p
 python experiments/pointing_game.py --data phantoms --model RUN    # a saved model
 """
 
-import argparse
-import logging
 import sys
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,15 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from mura_skorch import MuraClassifier, PatientSplit, read_studies, write_phantoms
+from mura_skorch import MuraClassifier, PatientSplit, read_studies
 from mura_skorch.callbacks import EpochLine
+from mura_skorch.cli.options import (
+    add_option,
+    find_data,
+    log_progress,
+    make_parser,
+    weights_or_none,
+)
 from mura_skorch.data import read_view
 from mura_skorch.evaluation import join_notes
 from mura_skorch.inspection import LEGEND, peak_in_box, peak_of, pointing_scores
@@ -73,7 +78,7 @@ def main(argv=None):
 def train(studies, args, run):
     """Fit a classifier, logged in the run."""
     clf = MuraClassifier(
-        module__weights=None if args.weights == "none" else args.weights,
+        module__weights=weights_or_none(args.weights),
         dataset__image_size=args.image_size,
         max_epochs=args.max_epochs,
         lr=args.lr,
@@ -146,11 +151,7 @@ def draw(games, maps, note):
 
 def read(args):
     """Return the studies, and the lesion boxes by path of the view."""
-    if args.data is None:
-        args.data = PHANTOMS
-        if not PHANTOMS.exists():
-            print(f"No --data: drawing phantoms into {PHANTOMS}/ ...", flush=True)
-            write_phantoms(PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
+    args.data = find_data(args.data, PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
     root = args.data.resolve()
     if not (root / "lesions.csv").is_file():
         raise FileNotFoundError(f"{root}: expected phantoms with a lesions.csv, got none")
@@ -172,33 +173,23 @@ def read(args):
 
 def parse(argv):
     """Return the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", type=Path, help="folder of phantoms (default: wrists are drawn)")
+    parser = make_parser(__doc__)
+    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add_shared("--data", help="folder of phantoms (default: wrists are drawn)")
     add("--model", help="folder of a saved model or an MLflow run (default: train one)")
-    add("--study-types", nargs="+", metavar="TYPE", help="default: all in the data")
-    add("--weights", default="none", help="torchvision name, path, or none")
-    add(
-        "--image-size",
-        type=int,
-        default=160,
-        metavar="PIXELS",
-        help="32 pixels per cell of the map",
-    )
-    add("--max-epochs", type=int, default=3)
-    add("--lr", type=float, default=5e-4)
-    add("--device", default="auto")
-    add("--threads", type=int, default=count_cores(), help="CPU threads")
-    add("--random-state", type=int, default=0)
-    add("--experiment", default="pointing_game", help="name of the MLflow experiment")
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    add("--out", type=Path, default=Path("results") / stamp, help="folder of tables and figure")
+    add_shared("--study-types")
+    add_shared("--weights", default="none", help="torchvision name, path, or none")
+    add_shared("--image-size", default=160, help="32 pixels per cell of the map")
+    add_shared("--max-epochs", default=3)
+    add_shared("--lr", default=5e-4)
+    add_shared("--device")
+    add_shared("--threads", default=count_cores())
+    add_shared("--random-state")
+    add_shared("--experiment", default="pointing_game")
+    add_shared("--out", help="folder of tables and figure")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
+    log_progress()
     sys.exit(main())

@@ -11,11 +11,10 @@ DICOM needs the extra [dicom]. The secret hashes its patient ids and study UIDs.
 """
 
 import argparse
-import logging
 import os
 import sys
 import warnings
-from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from mura_skorch import read_studies
 from mura_skorch.calibration import check_rule, is_rule
+from mura_skorch.cli.options import add_option, log_progress, make_parser
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, subgroup_scores
@@ -245,12 +245,10 @@ def study_type(text):
 
 def parse(argv):
     """Return the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    parser = make_parser(__doc__)
+    add, add_shared = parser.add_argument, partial(add_option, parser)
     add("--model", required=True, help="folder of a saved model or ensemble, or an MLflow run's id")
-    add("--data", type=Path, required=True, help="MURA's folder or one like it, or one of DICOM")
+    add_shared("--data", required=True, help="MURA's folder or one like it, or one of DICOM")
     add("--split", help="train, valid or test (default: all but train)")
     add("--labels", type=Path, metavar="CSV", help="columns study, label, and any others")
     add("--readers", nargs="+", default=[], metavar="COLUMN", help="readers' labels in --labels")
@@ -276,15 +274,13 @@ def parse(argv):
     add("--refit-labels", type=Path, metavar="CSV", help="their labels")
     add("--notes", nargs="+", default=[], metavar="TEXT",
         help="sentences for the model card, such as the source of the labels")  # fmt: skip
-    add("--cases", type=int, default=4, help="false negatives and false positives to show")
-    add("--device", default="auto")
-    add("--experiment", default="predict", help="name of the MLflow experiment")
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    add("--out", type=Path, default=Path("results") / stamp, help="folder of the report")
+    add_shared("--cases")
+    add_shared("--device")
+    add_shared("--experiment", default="predict")
+    add_shared("--out")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
+    log_progress()
     sys.exit(main())

@@ -7,27 +7,25 @@ python experiments/reproduce_paper.py                                  # phantom
 The same command with the same --out resumes: finished models are reused.
 """
 
-import argparse
-import json
-import logging
 import shutil
 import sys
-from datetime import datetime
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from mura_skorch import (
-    Augment,
-    MuraClassifier,
-    PatientSplit,
-    StudyDenseNet,
-    ValidStudies,
-    read_studies,
-    write_phantoms,
-)
+from mura_skorch import Augment, MuraClassifier, PatientSplit, StudyDenseNet, ValidStudies
 from mura_skorch.callbacks import EpochLine
-from mura_skorch.data import check_apart
+from mura_skorch.cli.options import (
+    add_option,
+    find_data,
+    log_progress,
+    make_parser,
+    read_train_valid,
+    weights_or_none,
+)
+from mura_skorch.cli.script_state import check_settings, lock_folder
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import join_notes, prediction_table, write_competition
 from mura_skorch.evaluation.formatting import format_scores
@@ -39,7 +37,6 @@ from mura_skorch.tracking.mlflow_model import save_mlmodel
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.provenance import data_digest
 
-PHANTOMS = Path("phantoms")
 # As in the paper; v3 does not give its angle, 10 degrees are a known reimplementation's.
 PROTOCOLS = {
     "v3": {"image_size": 224, "degrees": 10, "n_seeds": 1, "n_members": 1},
@@ -57,13 +54,20 @@ def main(argv=None):
     """Train, select members, evaluate and report; return 0, or 130 after Ctrl-C."""
     args = parse(argv)
     torch.set_num_threads(args.threads)
-    try:
-        studies = read(args)
-        StudyDenseNet(None if args.weights == "none" else args.weights)  # fails here or never
-        keep_settings(args, studies)
-        experiment_id = use_experiment(args.experiment, note=join_notes(studies))
-    except (OSError, ValueError) as error:
-        sys.exit(f"reproduce_paper: {error}")
+    with ExitStack() as stack:
+        try:
+            studies = read(args)
+            StudyDenseNet(weights_or_none(args.weights))  # fails here or never
+            stack.enter_context(lock_folder(args.out))
+            check_settings(args.out, shared_settings(args, studies))
+            experiment_id = use_experiment(args.experiment, note=join_notes(studies))
+        except (OSError, ValueError) as error:
+            sys.exit(f"reproduce_paper: {error}")
+        return run(args, studies, experiment_id)
+
+
+def run(args, studies, experiment_id):
+    """Train the models, choose among them, and write the report."""
     note = join_notes(studies)
     print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
     train, valid = (studies[studies["split"] == split] for split in ("train", "valid"))
@@ -130,7 +134,7 @@ def fit_seed(seed, train, valid, args, parent):
             note=parent.note,
         ) as run:
             clf = MuraClassifier(
-                module__weights=None if args.weights == "none" else args.weights,
+                module__weights=weights_or_none(args.weights),
                 module__augment=Augment(degrees=args.degrees),
                 criterion__level="view",
                 criterion__count="views",
@@ -193,16 +197,8 @@ def departures(args):
 
 def read(args):
     """Return the studies, and fill in the arguments that depend on them."""
-    if args.data is None:
-        args.data = PHANTOMS
-        if not PHANTOMS.exists():
-            print(f"No --data: drawing phantoms into {PHANTOMS}/ ...", flush=True)
-            write_phantoms(PHANTOMS)
-    studies = read_studies(args.data)
-    if not {"train", "valid"} <= set(studies["split"]):
-        found = sorted(set(studies["split"]))
-        raise ValueError(f"expected a train and a valid split in {args.data}, got {found}")
-    check_apart(studies[studies["split"] == "train"], studies[studies["split"] == "valid"])
+    args.data = find_data(args.data)
+    studies = read_train_valid(args.data)
     settings = COMMON | PROTOCOLS[args.protocol]
     if (join_notes(studies) or "").startswith("phantoms"):
         settings |= SMALL | (SMALL_V4 if args.protocol == "v4" else {})
@@ -216,53 +212,36 @@ def read(args):
     return studies
 
 
-def keep_settings(args, studies):
-    """Write the settings to the folder; raise if its models have other settings."""
-    settings = {name: getattr(args, name) for name in SHARED}
-    settings["data"] = data_digest(prediction_table(studies[studies["split"] != "test"]))
-    file = args.out / "settings.json"
-    before = json.loads(file.read_text()) if file.is_file() else settings
-    if differing := [name for name in settings if settings[name] != before.get(name)]:
-        raise ValueError(
-            f"expected the settings that {args.out} began with, got other {', '.join(differing)}; "
-            "pass another --out"
-        )
-    args.out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2))
+def shared_settings(args, studies):
+    """Return the settings and the digest of the data that all models of a folder share."""
+    data = data_digest(prediction_table(studies[studies["split"] != "test"]))
+    return {name: getattr(args, name) for name in SHARED} | {"data": data}
 
 
 def parse(argv):
     """Return the arguments; None for defaults that depend on protocol and data."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", type=Path, help="MURA's folder or one like it (default: drawn phantoms)")
+    parser = make_parser(__doc__)
+    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add_shared("--data")
     add("--protocol", choices=PROTOCOLS, default="v3", help="version of the paper")
-    add(
-        "--select-on-valid",
-        action="store_true",
-        help="select epochs and members on the valid split itself",
-    )
-    add("--image-size", type=int, metavar="PIXELS")
-    add("--max-epochs", type=int)
+    add("--select-on-valid", action="store_true", help="select epochs and members on valid itself")
+    add_shared("--image-size")
+    add_shared("--max-epochs")
     add("--n-seeds", type=int, help="models trained")
     add("--n-members", type=int, help="models averaged: those with the lowest validation loss")
-    add("--weights", help="torchvision name, path, or none (default: ImageNet's; phantoms: none)")
-    add("--lr", type=float)
+    add_shared("--weights")
+    add_shared("--lr")
     add("--valid-share", type=float, help="share of the train split's patients for validation")
-    add("--device", default="auto")
-    add("--threads", type=int, default=count_cores(), help="CPU threads; changes the rounding")
+    add_shared("--device")
+    add_shared("--threads", default=count_cores(), help="CPU threads; changes the rounding")
     add("--workers", type=int, default=0, help="processes that read images")
-    add("--cache", type=Path, help="folder for prepared views, so that each is decoded once")
-    add("--cases", type=int, default=4, help="false negatives and false positives to show")
-    add("--experiment", default="reproduce_paper", help="name of the MLflow experiment")
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    add("--out", type=Path, default=Path("results") / stamp, help="folder of models and report")
+    add_shared("--cache")
+    add_shared("--cases")
+    add_shared("--experiment", default="reproduce_paper")
+    add_shared("--out", help="folder of models and report")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)  # progress of long work in logs
+    log_progress()
     sys.exit(main())

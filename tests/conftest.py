@@ -2,15 +2,56 @@
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import write_small_phantoms
+from hypothesis.configuration import set_hypothesis_home_dir
 from joblib.externals.loky import get_reusable_executor
 from nets import tiny_classifier
 
-from mura_skorch import read_studies, write_phantoms
+from mura_skorch import read_studies
+
+# Files that take longest: two workers that begin with them end at about the same time.
+LONGEST_FIRST = [
+    "tracking/test_offline.py",
+    "test_docs.py",
+    "experiments/test_per_body_part.py",
+    "serving/test_serving.py",
+    "serving/test_limits.py",
+    "training/test_resume.py",
+    "training/test_signals.py",
+    "test_distribution.py",
+    "test_hostile.py",
+    "test_fuzz.py",
+]
+
+
+def pytest_configure():
+    """Keep hypothesis from making a folder in the repository."""
+    set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files; the others stay in their order."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+# What a fit or a tool would leave in the folder that it runs in.
+TRACES = {".hypothesis", "mlflow.db", "mlruns", "mlartifacts", "mura_unsent", "phantoms", "results"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_repository():
+    """Fail at the end if tests left something in the repository."""
+    root = Path(__file__).parents[1]
+    before = set(os.listdir(root))
+    yield
+    assert not TRACES & set(os.listdir(root)) - before
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,7 +97,7 @@ def own_folder(tmp_path):
 @pytest.fixture(scope="session")
 def phantom_root(tmp_path_factory):
     """A folder of two study types, 16 training and 8 validation studies each."""
-    return write_phantoms(
+    return write_small_phantoms(
         tmp_path_factory.mktemp("phantoms") / "PHANTOMS-v1.1",
         n_train=16,
         n_valid=8,

@@ -118,7 +118,7 @@ def test_metadata_has_version_licence_and_a_page_to_show(wheel):
     assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
 
 
-def test_installed_wheel_passes_the_quick_start_outside_the_repository(wheel, tmp_path):
+def test_readmes_python_runs_as_it_stands_with_the_installed_wheel(wheel, tmp_path):
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -142,8 +142,12 @@ def test_installed_wheel_passes_the_quick_start_outside_the_repository(wheel, tm
         **{"cwd": empty, "env": clean, "capture_output": True, "text": True, "check": False},
     )
     assert found.returncode == 0, found.stderr
-    assert "overall" in found.stdout
-    file, version = found.stdout.splitlines()[-1].rsplit(" ", 1)
+    assert "Warning" not in found.stderr
+    *lines, where = found.stdout.splitlines()
+    overall = next(line for line in lines if " overall " in line)
+    assert float(overall.split()[3]) > 0.6, "a kappa of a model that has learned something"
+    assert lines[-1].endswith("]"), "the loaded model's decisions come last"
+    file, version = where.rsplit(" ", 1)
     assert Path(file).parent == installed / "mura_skorch"
     assert version == __version__
     for name in ("py.typed", "report/templates/report.html.jinja", "serving/served_model.py"):

@@ -1,40 +1,43 @@
-"""Calls: the arguments of a script go in, a folder that a later call goes on from comes out."""
+"""State of a script in its output folder: a lock, its arguments, and checkpoints to resume from."""
 
 import json
 import shutil
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from mura_skorch.utils.atomic import write_text
 
 __all__ = [
-    "OF_CALLS",
-    "alone_in",
-    "check_is_new",
-    "forget_call",
-    "keep_call",
-    "kept_call",
-    "state_file_of",
+    "STATE_FILES",
+    "check_new",
+    "check_settings",
+    "checkpoint_path",
+    "clear",
+    "load_args",
+    "lock_folder",
+    "save_args",
 ]
 
 FOLDER = "state"
 ARGUMENTS = "arguments.json"
 LOCK = ".lock"
-OF_CALLS = (FOLDER, LOCK)  # what in a folder is no result
+SETTINGS = "settings.json"
+STATE_FILES = (FOLDER, LOCK)  # in an output folder, but not part of the results
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask from the folder, which is made where it is missing.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock an output folder against other processes that lock it; make it if it is missing.
 
     Raises
     ------
     ValueError
-        Another process is in it.
+        Another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -42,26 +45,56 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ValueError(
-            f"expected to be alone in {folder}, got another process that writes to it; wait for "
-            "it, end it, or pass another --out"
+            f"expected a free --out, got {folder}, which is locked by another process; wait for "
+            "it, stop it, or pass another --out"
         ) from error
     try:
         yield
     finally:
+        with suppress(OSError):  # Windows removes no open file
+            (folder / LOCK).unlink(missing_ok=True)
         lock.release()
 
 
-def check_is_new(folder: Path) -> None:
-    """Raise ValueError where a call in the folder did not come to its end."""
+def check_new(folder: Path) -> None:
+    """Raise ValueError if a script was interrupted in this folder and can be resumed."""
     if (folder / FOLDER / ARGUMENTS).exists():
         raise ValueError(
-            f"expected a new --out, got {folder}, in which a call was stopped; go on with it by "
+            f"expected a new --out, got {folder}, where a call was interrupted; resume it with "
             f"--resume {folder}, or pass another --out"
         )
 
 
-def keep_call(folder: Path, args: Namespace) -> None:
-    """Keep the arguments of a call, a Namespace of what JSON can hold and of paths."""
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError if an earlier call wrote results of other settings to this folder.
+
+    The first call saves its settings there, for the calls after it.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder; it must exist.
+    settings : mapping of str to JSON values
+        Settings that all results in the folder must share.
+
+    Raises
+    ------
+    ValueError
+        Some settings differ from those saved, which it names.
+    """
+    file = folder / SETTINGS
+    if file.is_file():
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        if differing := [name for name in settings if settings[name] != saved.get(name)]:
+            raise ValueError(
+                f"expected the settings of earlier calls in {folder}, got different "
+                f"{', '.join(differing)}; pass another --out"
+            )
+    write_text(file, json.dumps(dict(settings), indent=2))
+
+
+def save_args(folder: Path, args: Namespace) -> None:
+    """Save the arguments of a script, which hold paths and values that JSON can represent."""
     texts = {
         name: {"path": str(value.absolute())} if isinstance(value, Path) else value
         for name, value in vars(args).items()
@@ -71,36 +104,34 @@ def keep_call(folder: Path, args: Namespace) -> None:
     write_text(file, json.dumps(texts, indent=2))
 
 
-def kept_call(folder: Path) -> Namespace:
-    """Return the arguments that `keep_call` kept.
+def load_args(folder: Path) -> Namespace:
+    """Return the arguments that `save_args` saved; paths are absolute.
 
     Raises
     ------
     ValueError
-        There are none: nothing was stopped there.
+        There are none: no script was interrupted there.
     """
     file = folder / FOLDER / ARGUMENTS
     try:
         texts = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"expected --resume with the --out of a call that was stopped, got {folder}, which has "
-            f"no readable {FOLDER}/{ARGUMENTS}; check the path, or begin anew without --resume"
+            f"expected --resume with the --out of an interrupted call, got {folder}, which has no "
+            f"readable {FOLDER}/{ARGUMENTS}; check the path, or start again without --resume"
         ) from error
-    return Namespace(
-        **{
-            name: Path(value["path"]) if isinstance(value, dict) else value
-            for name, value in texts.items()
-        }
-    )
+    args = {
+        name: Path(value["path"]) if isinstance(value, dict) else value
+        for name, value in texts.items()
+    }
+    return Namespace(**args)
 
 
-def state_file_of(folder: Path, name: str) -> Path:
-    """Return where the state of a call's fit is kept."""
+def checkpoint_path(folder: Path, name: str) -> Path:
+    """Return the path of the checkpoint of one of the script's fits."""
     return folder / FOLDER / f"{name.replace('/', '_')}.safetensors"
 
 
-def forget_call(folder: Path) -> None:
-    """Remove what a call needs to be gone on with: it has come to its end."""
+def clear(folder: Path) -> None:
+    """Remove the arguments and checkpoints of a script that has finished."""
     shutil.rmtree(folder / FOLDER)
-    (folder / LOCK).unlink(missing_ok=True)

@@ -114,7 +114,14 @@ def interval_text(value, low, high):
 def some_names(names: Iterable[Any], n_named: int = N_NAMED, width: int = LONGEST_ROW) -> str:
     """Return the first names for a message, and "..." if there are more.
 
-    Names longer than `width` characters are cut.
+    Parameters
+    ----------
+    names : iterable
+        Anything that ``str`` turns into a name.
+    n_named : int, default=5
+        How many are named.
+    width : int, default=200
+        Characters at which a name is cut.
 
     Examples
     --------

@@ -120,16 +120,6 @@ def test_splits_say_what_they_are():
     assert repr(ValidStudies(table_of(1))).startswith("ValidStudies(<")
 
 
-@pytest.mark.slow
-def test_hundred_thousand_patients_are_split_in_seconds():
-    dataset = StudyDataset(table_of(100_000))
-    import time
-
-    begin = time.monotonic()
-    PatientSplit()(dataset)
-    assert time.monotonic() - begin < 20
-
-
 def test_tables_that_share_a_patient_or_a_view_are_told_apart(train, valid):
     check_apart(train, valid)
     guest = valid.head(1).assign(patient=train["patient"].iloc[0])

@@ -92,8 +92,12 @@ def test_pointing_at_a_corner_never_hits(script, abnormal, lesions):
 
 
 def test_pointing_at_the_centre_gives_the_centre_baseline(script, abnormal, lesions):
-    _, results = play(script, dict.fromkeys(lesions.index, (0.5, 0.5)), abnormal, lesions)
-    assert (results["hits"] - results["centre"]).abs().max() < 0.15  # a cell is not a point
+    # 65 cells: the middle one is centred on the view.
+    pointer = Pointer(dict.fromkeys(lesions.index, (0.5, 0.5)), cells=65)
+    games, _ = script["play"](pointer, abnormal, lesions)
+    np.testing.assert_allclose(games[["x", "y"]], 0.5)
+    results = pointing_scores(games, (65, 65))
+    np.testing.assert_array_equal(results["hits"], results["centre"])
 
 
 def test_random_baseline_equals_share_of_random_hits(script, abnormal, lesions):

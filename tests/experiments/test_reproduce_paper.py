@@ -14,6 +14,8 @@ from mura_skorch import read_studies, write_phantoms
 from mura_skorch.ensemble import MuraEnsemble, load_model
 from mura_skorch.studies import join_labels
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "experiments" / "reproduce_paper.py"
 QUICK = ["--image-size", "64", "--max-epochs", "1", "--threads", "1", "--cases", "0"]
 V4 = ["--protocol", "v4", "--n-seeds", "2", "--n-members", "1"]
@@ -139,7 +141,7 @@ def test_second_call_reuses_finished_models(main, data, done, tmp_path):
     trained = {run.info.run_id for run in runs_of(done)[1].values()}
     assert {row["run_id"] for row in rows} == trained
     assert runs_of(out)[1] == {}
-    with pytest.raises(SystemExit, match="other max_epochs; pass another --out"):
+    with pytest.raises(SystemExit, match="different max_epochs; pass another --out"):
         main(["--data", str(data), "--out", str(out), *both, "--max-epochs", "2"])
 
 

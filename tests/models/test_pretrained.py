@@ -1,7 +1,6 @@
 import pickle
 import re
 import socket
-import time
 
 import pytest
 import torch
@@ -117,16 +116,17 @@ def test_saved_model_can_be_fine_tuned_from(fitted, train, tmp_path):
     tuned.partial_fit(train)
 
 
-def test_imagenet_weights_without_a_network_fail_in_seconds_and_say_what_to_do(
+def test_imagenet_weights_without_a_network_fail_at_the_first_try_and_say_what_to_do(
     monkeypatch, tmp_path
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    tries = []
 
     def unreachable(*args, **kwargs):
+        tries.append(args)
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
-    begin = time.monotonic()
     with pytest.raises(ConnectionError, match="pass its path as weights.*None"):
         StudyDenseNet("IMAGENET1K_V1")
-    assert time.monotonic() - begin < 15
+    assert len(tries) == 1

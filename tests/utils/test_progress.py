@@ -53,6 +53,7 @@ def is_table(lines):
     )
 
 
+@pytest.mark.slow
 def test_pipes_get_one_plain_line_an_epoch(phantom_root, environment):
     command = [sys.executable, "-c", FIT.format(root=str(phantom_root))]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -61,6 +62,7 @@ def test_pipes_get_one_plain_line_an_epoch(phantom_root, environment):
     assert found.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_terminals_get_bars_of_which_the_epochs_leave_none_behind(phantom_root, environment):
     import fcntl

@@ -1,0 +1,117 @@
+"""Options, data and logging that the experiments share."""
+
+import argparse
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pandas import DataFrame
+
+from mura_skorch.data import check_apart
+from mura_skorch.phantoms import write_phantoms
+from mura_skorch.studies import read_studies
+
+__all__ = [
+    "PHANTOMS",
+    "add_option",
+    "find_data",
+    "log_progress",
+    "make_parser",
+    "read_train_valid",
+    "weights_or_none",
+]
+
+PHANTOMS = Path("phantoms")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--data": {"type": Path, "help": "MURA's folder or one like it (default: drawn phantoms)"},
+    "--study-types": {"nargs": "+", "metavar": "TYPE", "help": "default: all in the data"},
+    "--weights": {
+        "help": "torchvision name, path, or none (default: ImageNet's; phantoms: none)",
+    },
+    "--image-size": {"type": int, "metavar": "PIXELS"},
+    "--max-epochs": {"type": int},
+    "--lr": {"type": float},
+    "--device": {"default": "auto"},
+    "--threads": {"type": int, "help": "CPU threads"},
+    "--cache": {
+        "type": Path,
+        "help": "folder for prepared views, so that each is decoded once",
+    },
+    "--cases": {"type": int, "default": 4, "help": "false negatives and false positives to show"},
+    "--random-state": {"type": int, "default": 0},
+    "--experiment": {"help": "name of the MLflow experiment"},
+    "--out": {"type": Path, "help": "folder of the report"},
+}
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help shows the description as it is laid out."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_option(parser: argparse.ArgumentParser, name: str, **changes: Any) -> None:
+    """Add one of the shared options.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The parser of an experiment.
+    name : str
+        A key of `OPTIONS`. ``--out`` is a new folder below ``results`` by default.
+    **changes
+        Arguments of ``parser.add_argument`` that replace those in `OPTIONS`.
+    """
+    settings = OPTIONS[name] | changes
+    if name == "--out":
+        settings.setdefault("default", Path("results") / datetime.now().strftime("%Y%m%d-%H%M%S"))
+    parser.add_argument(name, **settings)
+
+
+def find_data(data: Path | None, phantoms: Path = PHANTOMS, **settings: Any) -> Path:
+    """Return the folder of the studies, with phantoms in it if none was given.
+
+    Parameters
+    ----------
+    data : Path or None
+        What the user passed as ``--data``.
+    phantoms : Path
+        Where phantoms are, or are drawn, if `data` is None.
+    **settings
+        Arguments of `mura_skorch.write_phantoms`.
+    """
+    if data is not None:
+        return data
+    if not phantoms.exists():
+        print(f"No --data: drawing phantoms into {phantoms}/ ...", flush=True)  # noqa: T201
+        write_phantoms(phantoms, **settings)
+    return phantoms
+
+
+def read_train_valid(folder: Path) -> DataFrame:
+    """Return the studies of a folder with a train and a valid split that share no patient.
+
+    Raises
+    ------
+    ValueError
+        A split is missing, or both hold a patient or a view.
+    """
+    studies = read_studies(folder)
+    if not {"train", "valid"} <= set(studies["split"]):
+        found = sorted(set(studies["split"]))
+        raise ValueError(f"expected a train and a valid split in {folder}, got {found}")
+    check_apart(studies[studies["split"] == "train"], studies[studies["split"] == "valid"])
+    return studies
+
+
+def weights_or_none(text: str) -> str | None:
+    """Return the value of ``--weights`` as `StudyDenseNet` takes it."""
+    return None if text == "none" else text
+
+
+def log_progress() -> None:
+    """Write warnings, and the progress of long work in a log, to stderr."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mura_skorch").setLevel(logging.INFO)
