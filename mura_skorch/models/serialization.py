@@ -38,9 +38,11 @@ CONFIG_TYPES: dict[str, Any] = {
 LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
     **{"operating_point": (dict, type(None)), "seed": (int, type(None))},
     "run_id": (str, type(None)),
+    "interrupted": bool,
+    "digests": dict,
 }
 # Parameters of the machine that a model was saved on, which no other takes from a file.
-OF_A_MACHINE = ("device", "dataset__cache", "state_file")
+OF_A_MACHINE = ("device", "dataset__cache", "checkpoint_path")
 
 CONFIG_FILE = "model.json"
 # Raised when a folder written by this version cannot be read by the one before.

@@ -1,298 +1,182 @@
-"""Training state: a net between two epochs goes in, one file that training goes on from comes out.
+"""Resuming: a training that was killed goes in, the same training to its end comes out."""
 
-The file is safetensors: weights, best weights and the optimizer's as tensors, all else as JSON in
-its header. Nothing in it can be executed.
-"""
-
-import json
-import os
-import random
-from pathlib import Path
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
-import numpy as np
 import torch
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from skorch.callbacks import PrintLog
-from skorch.history import History
+from numpy.typing import ArrayLike
+from skorch.callbacks import Callback, PrintLog
 
-from mura_skorch._version import __version__
-from mura_skorch.training.packing import pack, unpack
-from mura_skorch.utils.atomic import write_whole
-from mura_skorch.utils.text import printable, shorten
-
-__all__ = [
-    *("DAMAGED", "StateFile", "damaged_state"),
-    *("restore_state", "run_id_of", "state_of"),
-]
-
-# Raised when a state written by this version cannot be taken up by the one before.
-FORMAT = 1
-LONGEST_REASON = 300  # characters: readers quote what they cannot read
-HEADER = "mura_skorch_training_state"
-# What the callbacks of skorch keep of single batches, until the epoch's end.
-OF_BATCHES = ("y_trues_", "y_preds_")
-PARTS = ("module", "criterion")
-KEYS = (
-    *("n_epochs", "is_finished", "has_stopped", "fingerprint", "run_id", "seed", "study_types"),
-    *("operating_point", "history", "optimizer", "random", "callbacks", *PARTS),
+from mura_skorch.callbacks.scoring import has_stopped_early
+from mura_skorch.callbacks.threshold import OperatingPoint
+from mura_skorch.tracking.callback import MlflowTracker
+from mura_skorch.training.checkpoint import (
+    DAMAGED,
+    StateFile,
+    damaged_state,
+    restore_state,
+    state_of,
 )
-DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError)
+from mura_skorch.training.fingerprint import differences, fingerprint_of
+from mura_skorch.training.persistence import PersistentNet
+from mura_skorch.training.signals import Interruptions
+
+__all__ = ["ResumableNet", "StateKeeper"]
+
+_log = logging.getLogger(__name__)
 
 
-class StateFile:
-    """The file of one fit's state, locked against other processes while it is entered.
+class StateKeeper(Callback):
+    """Write the whole state once an epoch is over, before MLflow hears of it."""
 
-    Parameters
-    ----------
-    path : path
-        Its folder is made where it is missing.
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Write the state, where the net has a file for it."""
+        net.keep_state()
 
-    Attributes
-    ----------
-    found : dict or None
-        What the file held when it was entered: ``n_epochs``, ``is_finished``, ``run_id`` and all
-        that `state_of` returns; None where there was no file.
 
-    Raises
-    ------
-    BlockingIOError
-        Another process trains with this file.
-    ValueError
-        The file is damaged, foreign, or of another version's format.
+class ResumableNet(PersistentNet):
+    """A net whose training ends in order when it is interrupted, and can go on afterwards.
+
+    Its subclass has the parameter ``state_file``, trains within `kept`, and calls `take_up` when
+    the parts of the data are known.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
-        self.found: dict[str, Any] | None = None
+    state_: StateFile | None = None
+    interruptions_: Interruptions
 
-    def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+    @contextmanager
+    def kept(self) -> Iterator[bool]:
+        """Train within this block; it gives whether the state found is that of a finished fit.
+
+        Only the first call after `initialize` is kept: later ones of ``partial_fit`` begin where
+        the user's own program has brought the net.
+        """
+        self.interruptions_ = Interruptions()
+        self.interrupted_ = False
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise BlockingIOError(
-                f"expected to be alone with {self.path}, got another process that trains with it; "
-                "wait for it, end it, or pass another state_file"
-            ) from error
-        try:
-            for unfinished in self.path.parent.glob(f".{self.path.name}.[0-9]*"):
-                unfinished.unlink()  # of a process that was killed as it wrote
-            if self.path.exists():
-                self.found, self._tensors = self._read()
-        except BaseException:
-            self._lock.release()
+            with self.interruptions_.raised():
+                if self.state_file is None or self.history:
+                    yield False
+                else:
+                    with StateFile(self.state_file) as self.state_:
+                        is_finished = self._begin(self.state_.found)
+                        yield is_finished
+                        if not is_finished and not self.interrupted_:
+                            self.keep_state(is_finished=True)
+        except (KeyboardInterrupt, SystemExit):
+            self.interrupted_ = True
             raise
-        return self
+        finally:
+            if self.interrupted_:
+                self._say_how_to_go_on()
+            self.__dict__.pop("state_", None)
+            self.__dict__.pop("interruptions_", None)  # neither goes into a pickle
 
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return the tensors that were found; they are given once, to free the memory."""
-        return self.__dict__.pop("_tensors")
-
-    def write(self, info: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        """Replace the state; at every moment there is a whole one on disk."""
-        about = {"format": FORMAT, "mura_skorch": __version__, **info}
-        header = {HEADER: json.dumps(about, default=_plain)}
-        n_bytes = sum(tensor.nbytes for tensor in tensors.values()) + len(header[HEADER])
-        write_whole(
-            self.path, lambda path: save_file(tensors, path, header), n_bytes=n_bytes, flush=True
+    def _begin(self, found):
+        """Take from a state what must be known before the parts of the data are."""
+        if found is None:
+            return False
+        self.seed_, self.study_types_ = found["seed"], found["study_types"]
+        for tracker in self._trackers():
+            tracker.resume(found["run_id"])
+        n_epochs = f"{found['n_epochs']} of {self.max_epochs} epochs"
+        _log.info(
+            "%s: %s after %s",
+            self.state_file,
+            "the fit was finished" if found["is_finished"] else "training goes on",
+            n_epochs,
         )
+        return found["is_finished"]
 
-    def _read(self):
-        try:
-            with safe_open(self.path, "pt") as file:
-                about = json.loads((file.metadata() or {})[HEADER])
-                version = about["format"], about["mura_skorch"]
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if version[0] == FORMAT and (lacking := [key for key in KEYS if key not in about]):
-                raise ValueError(f"it lacks {', '.join(lacking)}")
-        except (SafetensorError, RecursionError, *DAMAGED) as error:
-            raise damaged_state(self.path, error) from error
-        if version[0] != FORMAT:
+    def take_up(self, train: Any, valid: Any) -> None:
+        """Go to where the state was written, if these are its parameters and data.
+
+        Raises
+        ------
+        ValueError
+            Something else than what the state was begun with is to be trained.
+        """
+        if self.state_ is None:
+            return
+        self.fingerprint_ = fingerprint_of(self, train, valid)
+        found = self.state_.found
+        if found is None:
+            self.keep_state()  # for a crash in the first epoch: the seed, the run
+            return
+        if different := differences(found["fingerprint"], self.fingerprint_):
             raise ValueError(
-                f"expected a state of format {FORMAT}, got format {version[0]} in {self.path}, "
-                f"written by mura_skorch {version[1]}; this is {__version__}: go on with that "
-                "version, or move the file elsewhere to train from the start"
+                f"expected to go on with the fit that {self.state_file} is of, got another one: "
+                f"{different}. Pass what it was begun with, or another state_file to train anew"
             )
-        return about, tensors
+        try:
+            restore_state(self, found, self.state_.tensors())
+        except DAMAGED as error:
+            raise damaged_state(self.state_file, error) from error
+        if found["is_finished"]:
+            self.run_id_ = found["run_id"]
+            return
+        for _, callback in self.callbacks_:
+            if isinstance(callback, MlflowTracker | OperatingPoint):
+                callback.on_epoch_begin(self, dataset_train=train, dataset_valid=valid)
+        for tracker in self._trackers():
+            tracker.send_missing(self)
+
+    def keep_state(self, *, is_finished: bool = False) -> None:
+        """Write the state, where there is a file for it."""
+        if self.state_ is None:
+            return
+        if not is_finished:  # within the net's own random state
+            self.rng_state_ = torch.get_rng_state()
+        info, tensors = state_of(self, self.fingerprint_, is_finished=is_finished)
+        self.state_.write({**info, "has_stopped": has_stopped_early(self)}, tensors)
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Tell the callbacks; an epoch that is over is recorded whole before anything stops it."""
+        if method_name != "on_epoch_end" or "interruptions_" not in self.__dict__:
+            super().notify(method_name, **cb_kwargs)
+            return
+        stop = None
+        with self.interruptions_.held_back():
+            self.on_epoch_end(self, **cb_kwargs)
+            # What records an epoch comes after all that may change it.
+            for _, callback in sorted(self.callbacks_, key=_place):
+                try:
+                    callback.on_epoch_end(self, **cb_kwargs)
+                except KeyboardInterrupt as error:  # as EarlyStopping says that it is enough
+                    stop = error
+        if stop is not None:
+            raise stop
+
+    def fit_loop(
+        self, X: Any, y: ArrayLike | None = None, epochs: int | None = None, **fit_params: Any
+    ) -> Self:
+        """Train the epochs that are left, and remember whether Ctrl-C ended it."""
+        epochs = self.max_epochs if epochs is None else epochs
+        if self.state_ is not None and self.state_.found is not None:
+            found = self.state_.found
+            epochs = 0 if found["has_stopped"] else max(epochs - found["n_epochs"], 0)
+        try:
+            return super().fit_loop(X, y, epochs, **fit_params)
+        except KeyboardInterrupt:
+            self.interrupted_ = not has_stopped_early(self)
+            raise
+
+    def _trackers(self):
+        return [callback for _, callback in self.callbacks_ if isinstance(callback, MlflowTracker)]
+
+    def _say_how_to_go_on(self):
+        n_epochs = sum("train_loss" in row for row in self.history)
+        how = (
+            "a fit with state_file=PATH can be gone on with"
+            if self.state_file is None
+            else f"the same fit with state_file={str(self.state_file)!r} goes on from there"
+        )
+        _log.warning("stopped after %d of %d epochs; %s", n_epochs, self.max_epochs, how)
 
 
-def run_id_of(path: str | os.PathLike[str]) -> str | None:
-    """Return the MLflow run of a fit by its state file, None where there is no readable one."""
-    try:
-        with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})[HEADER])["run_id"]
-    except (OSError, SafetensorError, ValueError, KeyError):
-        return None  # the fit itself says what is wrong with the file
-
-
-def state_of(
-    net: Any, fingerprint: dict[str, str], *, is_finished: bool = False
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return the whole state of a net between two epochs.
-
-    Parameters
-    ----------
-    net : MuraClassifier
-        Within its own random state.
-    fingerprint : dict of str to str
-        What may not change before training goes on.
-    is_finished : bool, default=False
-        Whether nothing is left to train.
-
-    Returns
-    -------
-    info : dict
-        What JSON can hold.
-    tensors : dict of str to Tensor
-        What `restore_state` needs beside it.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    info = {
-        "n_epochs": len(net.history),
-        "is_finished": is_finished,
-        "fingerprint": fingerprint,
-        "run_id": net.run_id_,
-        "seed": net.seed_,
-        "study_types": net.study_types_,
-        "note": net.note_,
-        "operating_point": net.operating_point(),
-        "history": [{k: v for k, v in row.items() if k != "batches"} for row in net.history],
-        "optimizer": pack(net.optimizer_.state_dict(), tensors, "optimizer"),
-        "random": pack(_random_states(net), tensors, "random"),
-        "callbacks": {
-            name: pack(_callback_state(callback), tensors, f"callbacks.{name}")
-            for name, callback in net.callbacks_
-        },
-    }
-    for part in PARTS:
-        info[part] = pack(getattr(net, f"{part}_").state_dict(), tensors, part)
-    return info, _apart(tensors)
-
-
-def restore_state(net: Any, info: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Bring a net whose training begins to where `state_of` found it.
-
-    Parameters
-    ----------
-    net : MuraClassifier
-        Initialized, its callbacks told that training begins.
-    info, tensors
-        As `StateFile` found them.
-    """
-    callbacks = {} if info["is_finished"] else dict(net.callbacks_)  # they begin anew
-    for name, packed in info["callbacks"].items():
-        if name in callbacks:
-            _restore_callback(callbacks[name], unpack(packed, tensors))
-    for part in PARTS:
-        getattr(net, f"{part}_").load_state_dict(unpack(info[part], tensors))
-    net.optimizer_.load_state_dict(unpack(info["optimizer"], tensors))
-    for parameter, state in net.optimizer_.state.items():
-        for name, value in state.items():
-            if torch.is_tensor(value) and value.shape == parameter.shape:
-                # in the parameter's memory format, which the fused kernels take for granted
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-    net.history = History({**row, "batches": []} for row in info["history"])
-    net.set_operating_point(info["operating_point"], net.threshold)
-    _restore_random_states(net, unpack(info["random"], tensors))
-
-
-def damaged_state(path, error):
-    """Return the error to raise of a state that is not what was written."""
-    return ValueError(
-        f"expected the state of a fit, got a damaged or foreign file in {printable(path)} "
-        f"({shorten(printable(repr(error)), LONGEST_REASON)}); move it elsewhere to train from the "
-        "start"
-    )
-
-
-def _apart(tensors):
-    """Return tensors of which no two share memory, as tied weights do; safetensors refuses them."""
-    places: set[int] = set()
-    apart = {}
-    for name, tensor in tensors.items():
-        place = tensor.untyped_storage().data_ptr()
-        apart[name] = tensor.clone() if place in places else tensor
-        places.add(place)
-    return apart
-
-
-def _random_states(net):
-    """Return the states of all streams that an epoch may draw from."""
-    states = {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),  # noqa: NPY002, what datasets of users may draw from
-        "torch": torch.get_rng_state(),
-        "loader": [generator.get_state() for generator in _generators(net)],
-    }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    return states
-
-
-def _restore_random_states(net, states):
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])  # noqa: NPY002
-    torch.set_rng_state(states["torch"])
-    net.rng_state_ = states["torch"]
-    for generator, state in zip(_generators(net), states["loader"], strict=True):
-        generator.set_state(state)
-    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all(states["cuda"])
-
-
-def _generators(net):
-    """Return the generators that the user has given to the training loader or its sampler."""
-    given = net.get_params_for("iterator_train")
-    owners = [given.get("generator"), getattr(given.get("sampler"), "generator", None)]
-    return [owner for owner in owners if isinstance(owner, torch.Generator)]
-
-
-def _callback_state(callback):
-    """Return what a callback says of itself, or those of its fitted attributes that can be kept."""
-    if hasattr(callback, "state_dict"):
-        return {"state_dict": callback.state_dict()}
-    if isinstance(callback, PrintLog):
-        return {}  # its header is printed anew
-    states = {}
-    for name, value in vars(callback).items():
-        is_fitted = name.endswith("_") and not name.startswith("_")
-        if not is_fitted or name in OF_BATCHES or isinstance(value, type):
-            continue
-        if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-            states[name] = {"state_dict": value.state_dict()}
-        elif _can_be_packed(value):
-            states[name] = {"value": value}
-    return states
-
-
-def _restore_callback(callback, states):
-    if "state_dict" in states and hasattr(callback, "load_state_dict"):
-        callback.load_state_dict(states["state_dict"])
-        return
-    for name, state in states.items():
-        if not name.endswith("_") or name.startswith("_"):
-            raise ValueError(f"{name!r:.100} is nothing that is kept of a callback")
-        if "value" in state:
-            setattr(callback, name, state["value"])
-        else:
-            getattr(callback, name).load_state_dict(state["state_dict"])
-
-
-def _can_be_packed(value):
-    try:
-        pack(value, {}, "")
-    except TypeError:
-        return False
-    return True
-
-
-def _plain(value):
-    """Return what JSON can hold of a value that a user's callback put into the history."""
-    return value.item() if hasattr(value, "item") else str(value)
+def _place(pair):
+    """Return where a named callback comes at the end of an epoch."""
+    kinds = StateKeeper, MlflowTracker, PrintLog
+    return next((n for n, kind in enumerate(kinds, 1) if isinstance(pair[1], kind)), 0)
