@@ -28,10 +28,10 @@ from mura_skorch.cli.script_state import (
     OF_CALLS,
     alone_in,
     check_is_new,
+    checkpoint_path_of,
     forget_call,
     keep_call,
     kept_call,
-    state_file_of,
 )
 from mura_skorch.data import check_apart
 from mura_skorch.evaluation import beside_pooled, join_notes
@@ -48,9 +48,9 @@ from mura_skorch.tracking import (
     runs_link,
     use_experiment,
 )
-from mura_skorch.training.checkpoint import run_id_of
+from mura_skorch.training.checkpoint_file import run_id_of
 from mura_skorch.training.device import count_cores
-from mura_skorch.training.signals import Interruptions
+from mura_skorch.training.signals import signals_as_exceptions
 from mura_skorch.utils.text import printable
 
 POOLED = "all"
@@ -84,7 +84,7 @@ def main(argv=None):
             experiment_id = use_experiment(args.experiment, note=join_notes(studies))
         except (OSError, ValueError) as error:
             sys.exit(f"per_body_part: {error}")
-        stack.enter_context(Interruptions().raised())
+        stack.enter_context(signals_as_exceptions())
         return run(args, studies, experiment_id, is_resumed)
 
 
@@ -150,7 +150,7 @@ def train(name, studies, args, parent):
         torch.set_num_threads(args.threads)
         if train.empty or valid.empty:
             raise ValueError(f"got {len(train)} train and {len(valid)} valid studies")
-        state = state_file_of(args.out, name)
+        state = checkpoint_path_of(args.out, name)
         with Run(
             run_id_of(state),
             name=name,
@@ -171,7 +171,7 @@ def train(name, studies, args, parent):
                 random_state=args.random_state,
                 callbacks__mlflow__run_id=run,
                 callbacks__print_log=EpochLine(name),
-                state_file=state,
+                checkpoint_path=state,
             ).fit(train)
             if clf.interrupted_:
                 raise KeyboardInterrupt

@@ -15,10 +15,10 @@ __all__ = [
     "OF_CALLS",
     "alone_in",
     "check_is_new",
+    "checkpoint_path_of",
     "forget_call",
     "keep_call",
     "kept_call",
-    "state_file_of",
 ]
 
 FOLDER = "state"
@@ -95,7 +95,7 @@ def kept_call(folder: Path) -> Namespace:
     )
 
 
-def state_file_of(folder: Path, name: str) -> Path:
+def checkpoint_path_of(folder: Path, name: str) -> Path:
     """Return where the state of a call's fit is kept."""
     return folder / FOLDER / f"{name.replace('/', '_')}.safetensors"
 

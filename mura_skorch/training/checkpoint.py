@@ -1,182 +1,242 @@
-"""Resuming: a training that was killed goes in, the same training to its end comes out."""
+"""Write a checkpoint after each epoch, and resume a fit from it with equal bits."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
 from typing import Any, Self
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from skorch.callbacks import Callback, PrintLog
+from skorch.callbacks import Callback
+from skorch.history import History
 
 from mura_skorch.callbacks.scoring import has_stopped_early
-from mura_skorch.callbacks.threshold import OperatingPoint
-from mura_skorch.tracking.callback import MlflowTracker
-from mura_skorch.training.checkpoint import (
+from mura_skorch.training.callback_state import load_callback, state_of_callback
+from mura_skorch.training.checkpoint_file import (
     DAMAGED,
-    StateFile,
-    damaged_state,
-    restore_state,
-    state_of,
+    CheckpointFile,
+    damaged_checkpoint,
+    read_header,
 )
 from mura_skorch.training.fingerprint import differences, fingerprint_of
-from mura_skorch.training.persistence import PersistentNet
-from mura_skorch.training.signals import Interruptions
+from mura_skorch.training.fit_record import FitRecord
+from mura_skorch.training.packing import pack, unpack
 
-__all__ = ["ResumableNet", "StateKeeper"]
+__all__ = ["TrainingCheckpoint", "epochs_left", "load_finished"]
 
 _log = logging.getLogger(__name__)
 
-
-class StateKeeper(Callback):
-    """Write the whole state once an epoch is over, before MLflow hears of it."""
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Write the state, where the net has a file for it."""
-        net.keep_state()
+PARTS = ("module", "criterion")
 
 
-class ResumableNet(PersistentNet):
-    """A net whose training ends in order when it is interrupted, and can go on afterwards.
+class TrainingCheckpoint(Callback):
+    """Make a fit resumable: load the net's checkpoint when training begins, write it every epoch.
 
-    Its subclass has the parameter ``state_file``, trains within `kept`, and calls `take_up` when
-    the parts of the data are known.
+    Inactive if the net's ``checkpoint_path`` is None, and in later calls of `partial_fit`, which
+    begin where the user's own program has brought the net. It comes after all callbacks that have a
+    state of their own: their `on_train_begin` would reset what is loaded here.
     """
 
-    state_: StateFile | None = None
-    interruptions_: Interruptions
+    def initialize(self) -> Self:
+        """Forget the last fit."""
+        self.file_: Any = None
+        return self
 
-    @contextmanager
-    def kept(self) -> Iterator[bool]:
-        """Train within this block; it gives whether the state found is that of a finished fit.
-
-        Only the first call after `initialize` is kept: later ones of ``partial_fit`` begin where
-        the user's own program has brought the net.
-        """
-        self.interruptions_ = Interruptions()
-        self.interrupted_ = False
-        try:
-            with self.interruptions_.raised():
-                if self.state_file is None or self.history:
-                    yield False
-                else:
-                    with StateFile(self.state_file) as self.state_:
-                        is_finished = self._begin(self.state_.found)
-                        yield is_finished
-                        if not is_finished and not self.interrupted_:
-                            self.keep_state(is_finished=True)
-        except (KeyboardInterrupt, SystemExit):
-            self.interrupted_ = True
-            raise
-        finally:
-            if self.interrupted_:
-                self._say_how_to_go_on()
-            self.__dict__.pop("state_", None)
-            self.__dict__.pop("interruptions_", None)  # neither goes into a pickle
-
-    def _begin(self, found):
-        """Take from a state what must be known before the parts of the data are."""
-        if found is None:
-            return False
-        self.seed_, self.study_types_ = found["seed"], found["study_types"]
-        for tracker in self._trackers():
-            tracker.resume(found["run_id"])
-        n_epochs = f"{found['n_epochs']} of {self.max_epochs} epochs"
-        _log.info(
-            "%s: %s after %s",
-            self.state_file,
-            "the fit was finished" if found["is_finished"] else "training goes on",
-            n_epochs,
-        )
-        return found["is_finished"]
-
-    def take_up(self, train: Any, valid: Any) -> None:
-        """Go to where the state was written, if these are its parameters and data.
+    def on_train_begin(self, net: Any, data: Any = None, **kwargs: Any) -> None:
+        """Lock the file, and load the checkpoint if there is one.
 
         Raises
         ------
+        BlockingIOError
+            Another process trains with the file.
         ValueError
-            Something else than what the state was begun with is to be trained.
+            The file is damaged, or of a fit with other data or parameters.
         """
-        if self.state_ is None:
+        if not _is_active(net):
             return
-        self.fingerprint_ = fingerprint_of(self, train, valid)
-        found = self.state_.found
-        if found is None:
-            self.keep_state()  # for a crash in the first epoch: the seed, the run
-            return
-        if different := differences(found["fingerprint"], self.fingerprint_):
-            raise ValueError(
-                f"expected to go on with the fit that {self.state_file} is of, got another one: "
-                f"{different}. Pass what it was begun with, or another state_file to train anew"
+        self.file_ = CheckpointFile(net.checkpoint_path).__enter__()
+        self.fingerprint_ = fingerprint_of(net, data)
+        found = self.file_.read()
+        self.is_new_ = found is None
+        if found is not None:
+            info, tensors = found
+            _check_fingerprint(net, info, self.fingerprint_)
+            _restore(net, info, tensors)
+            _log.info(
+                "%s: training continues after %d of %d epochs",
+                net.checkpoint_path,
+                info["n_epochs"],
+                net.max_epochs,
             )
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Write a first checkpoint: a crash in the first epoch must not lose seed and run."""
+        if self.file_ is not None and self.is_new_:
+            self._write(net, n_epochs=len(net.history) - 1)
+            self.is_new_ = False
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Write the checkpoint."""
+        if self.file_ is not None:
+            self._write(net, n_epochs=len(net.history))
+
+    def on_fit_end(self, net: Any, error: BaseException | None = None, **kwargs: Any) -> None:
+        """Mark a fit that came to its end as finished, and unlock the file."""
+        if self.file_ is None:
+            return
         try:
-            restore_state(self, found, self.state_.tensors())
-        except DAMAGED as error:
-            raise damaged_state(self.state_file, error) from error
-        if found["is_finished"]:
-            self.run_id_ = found["run_id"]
-            return
-        for _, callback in self.callbacks_:
-            if isinstance(callback, MlflowTracker | OperatingPoint):
-                callback.on_epoch_begin(self, dataset_train=train, dataset_valid=valid)
-        for tracker in self._trackers():
-            tracker.send_missing(self)
+            if error is None and not net.interrupted_:
+                self._write(net, n_epochs=len(net.history), is_finished=True)
+        finally:
+            self.file_.__exit__()
+            self.file_ = None
 
-    def keep_state(self, *, is_finished: bool = False) -> None:
-        """Write the state, where there is a file for it."""
-        if self.state_ is None:
-            return
-        if not is_finished:  # within the net's own random state
-            self.rng_state_ = torch.get_rng_state()
-        info, tensors = state_of(self, self.fingerprint_, is_finished=is_finished)
-        self.state_.write({**info, "has_stopped": has_stopped_early(self)}, tensors)
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: this callback has no state of its own."""
+        return {}
 
-    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
-        """Tell the callbacks; an epoch that is over is recorded whole before anything stops it."""
-        if method_name != "on_epoch_end" or "interruptions_" not in self.__dict__:
-            super().notify(method_name, **cb_kwargs)
-            return
-        stop = None
-        with self.interruptions_.held_back():
-            self.on_epoch_end(self, **cb_kwargs)
-            # What records an epoch comes after all that may change it.
-            for _, callback in sorted(self.callbacks_, key=_place):
-                try:
-                    callback.on_epoch_end(self, **cb_kwargs)
-                except KeyboardInterrupt as error:  # as EarlyStopping says that it is enough
-                    stop = error
-        if stop is not None:
-            raise stop
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing."""
 
-    def fit_loop(
-        self, X: Any, y: ArrayLike | None = None, epochs: int | None = None, **fit_params: Any
-    ) -> Self:
-        """Train the epochs that are left, and remember whether Ctrl-C ended it."""
-        epochs = self.max_epochs if epochs is None else epochs
-        if self.state_ is not None and self.state_.found is not None:
-            found = self.state_.found
-            epochs = 0 if found["has_stopped"] else max(epochs - found["n_epochs"], 0)
-        try:
-            return super().fit_loop(X, y, epochs, **fit_params)
-        except KeyboardInterrupt:
-            self.interrupted_ = not has_stopped_early(self)
-            raise
+    def _write(self, net, *, n_epochs, is_finished=False):
+        tensors: dict[str, torch.Tensor] = {}
+        callbacks = [] if is_finished else net.callbacks_  # in a later call they begin anew
+        rows = net.history[:n_epochs]
+        info = {
+            "n_epochs": n_epochs,
+            "is_finished": is_finished,
+            "fingerprint": self.fingerprint_,
+            "record": net.record_.to_dict(),
+            "operating_point": net.operating_point(),
+            "history": [{k: v for k, v in row.items() if k != "batches"} for row in rows],
+            "optimizer": pack(net.optimizer_.state_dict(), tensors, "optimizer"),
+            "random": pack(_random_states(net), tensors, "random"),
+            "callbacks": {
+                name: pack(state_of_callback(callback), tensors, f"callbacks.{name}")
+                for name, callback in callbacks
+            },
+        }
+        for part in PARTS:
+            info[part] = pack(getattr(net, f"{part}_").state_dict(), tensors, part)
+        self.file_.write(info, _without_shared_memory(tensors))
 
-    def _trackers(self):
-        return [callback for _, callback in self.callbacks_ if isinstance(callback, MlflowTracker)]
 
-    def _say_how_to_go_on(self):
-        n_epochs = sum("train_loss" in row for row in self.history)
-        how = (
-            "a fit with state_file=PATH can be gone on with"
-            if self.state_file is None
-            else f"the same fit with state_file={str(self.state_file)!r} goes on from there"
+def load_finished(net: Any, data: Any) -> bool:
+    """Load the checkpoint of a net if it is that of a finished fit; return whether it is.
+
+    Parameters
+    ----------
+    net : MuraClassifier
+        Initialized.
+    data : FitData
+        What `fit` was given.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process trains with the file.
+    ValueError
+        The file is damaged, or of a fit with other data or parameters.
+    """
+    if not _is_active(net):
+        return False
+    info = read_header(net.checkpoint_path)
+    if info is None or not info["is_finished"]:
+        return False
+    with CheckpointFile(net.checkpoint_path) as file:
+        found = file.read()
+    if found is None:
+        return False
+    info, tensors = found
+    _check_fingerprint(net, info, fingerprint_of(net, data))
+    _restore(net, info, tensors)
+    _log.info("%s: the fit was finished", net.checkpoint_path)
+    return True
+
+
+def epochs_left(net: Any, n_before: int) -> int:
+    """Return how many epochs a call of `fit` still has to train.
+
+    Parameters
+    ----------
+    net : MuraClassifier
+        Its callbacks know that training begins.
+    n_before : int
+        Length of its history before; a checkpoint may have brought epochs.
+    """
+    n_resumed = len(net.history) - n_before
+    if n_resumed and has_stopped_early(net):
+        return 0
+    return max(net.max_epochs - n_resumed, 0)
+
+
+def _is_active(net):
+    is_there = any(isinstance(callback, TrainingCheckpoint) for _, callback in net.callbacks_)
+    return is_there and net.checkpoint_path is not None and not net.history
+
+
+def _check_fingerprint(net, info, fingerprint):
+    if different := differences(info["fingerprint"], fingerprint):
+        raise ValueError(
+            f"expected to continue the fit that {net.checkpoint_path} is of, got another one: "
+            f"{different}. Pass what it was begun with, or another checkpoint_path to train anew"
         )
-        _log.warning("stopped after %d of %d epochs; %s", n_epochs, self.max_epochs, how)
 
 
-def _place(pair):
-    """Return where a named callback comes at the end of an epoch."""
-    kinds = StateKeeper, MlflowTracker, PrintLog
-    return next((n for n, kind in enumerate(kinds, 1) if isinstance(pair[1], kind)), 0)
+def _restore(net, info, tensors):
+    """Bring a net whose training begins to where a checkpoint was written."""
+    try:
+        callbacks = dict(net.callbacks_)
+        for name, packed in info["callbacks"].items():
+            if name in callbacks:
+                load_callback(callbacks[name], unpack(packed, tensors))
+        for part in PARTS:
+            getattr(net, f"{part}_").load_state_dict(unpack(info[part], tensors))
+        net.optimizer_.load_state_dict(unpack(info["optimizer"], tensors))
+        for parameter, state in net.optimizer_.state.items():
+            for name, value in state.items():
+                if torch.is_tensor(value) and value.shape == parameter.shape:
+                    # in the parameter's memory format, which the fused kernels assume
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        net.history = History({**row, "batches": []} for row in info["history"])
+        net.set_operating_point(info["operating_point"], net.threshold)
+        saved = FitRecord.from_dict(info["record"])
+        net.update_record(seed=saved.seed, run_id=saved.run_id)
+        _restore_random_states(net, unpack(info["random"], tensors))
+    except DAMAGED as error:
+        raise damaged_checkpoint(net.checkpoint_path, error) from error
+
+
+def _random_states(net):
+    """Return the states of all random numbers that an epoch may draw."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # noqa: NPY002, what datasets of users may draw from
+        "fit": net.random_.state_dict(),
+        "loader": [generator.get_state() for generator in _users_generators(net)],
+    }
+
+
+def _restore_random_states(net, states):
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    net.random_.load_state_dict(states["fit"])
+    for generator, state in zip(_users_generators(net), states["loader"], strict=True):
+        generator.set_state(state)
+
+
+def _users_generators(net):
+    """Return the generators that the user gave to the training loader or its sampler."""
+    given = net.get_params_for("iterator_train")
+    owners = [given.get("generator"), getattr(given.get("sampler"), "generator", None)]
+    return [owner for owner in owners if isinstance(owner, torch.Generator)]
+
+
+def _without_shared_memory(tensors):
+    """Return tensors of which no two share memory, as tied weights do; safetensors refuses them."""
+    places: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return apart

@@ -11,6 +11,7 @@ from nets import TinyNet, tiny_classifier
 from skorch.callbacks import Callback
 
 from mura_skorch import MuraClassifier
+from mura_skorch.callbacks import StatelessCallback
 from mura_skorch.training.errors import explained_faults
 from tests.callbacks.test_callbacks import Spy, same_weights
 
@@ -135,7 +136,7 @@ def test_run_of_a_loss_that_is_not_finite_is_on_record_as_failed(train):
 # --- a worker that dies ---------------------------------------------------------------------------
 
 
-class Kill(Callback):
+class Kill(StatelessCallback):
     """Kill a loader's worker, in the first batch of an epoch."""
 
     is_over_ = False
@@ -178,7 +179,7 @@ def test_killed_worker_is_an_error_that_says_so_and_the_last_epoch_stands(train,
 def test_fit_whose_worker_was_killed_goes_on_from_its_state_to_the_same_bits(train):
     params = {"batch_size": 3, "max_epochs": 4, "iterator_train__num_workers": 1}
     whole = tiny_classifier(callbacks=[("kill", Kill(99))], **params).fit(train)
-    net = tiny_classifier(state_file="fit.state", callbacks=[("kill", Kill(3))], **params)
+    net = tiny_classifier(checkpoint_path="fit.state", callbacks=[("kill", Kill(3))], **params)
     with pytest.raises(RuntimeError, match="worker"):
         net.fit(train)
     dict(net.callbacks_)["kill"].is_over_ = True

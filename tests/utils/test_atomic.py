@@ -33,7 +33,7 @@ def test_files_have_the_mode_of_the_umask_whatever_their_writer_gives(umask, tmp
 def test_models_states_and_caches_can_be_read_by_those_the_umask_lets(umask, train, tmp_path):
     clf = tiny_classifier(
         max_epochs=1,
-        state_file=tmp_path / "fit.state",
+        checkpoint_path=tmp_path / "fit.state",
         dataset__cache=tmp_path / "cache",
         callbacks__best__dirname=tmp_path / "best",
     ).fit(train)
