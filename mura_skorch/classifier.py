@@ -623,7 +623,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def initialize_callbacks(self) -> Self:
         """Make the callbacks, in the order in which their hooks are called."""
         super().initialize_callbacks()
-        self.callbacks_ = sorted(self.callbacks_, key=_recorder_rank)
+        self.callbacks_.sort(key=_recorder_rank)
         return self
 
     def set_params(self, **params: Any) -> Self:

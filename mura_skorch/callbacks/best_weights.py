@@ -105,8 +105,8 @@ class BestWeights(Checkpoint):
         """Restore the best weights after an error, and remove a temporary folder."""
         if not hasattr(self, "folder_"):
             return  # the fit ended before training began
-        is_error = isinstance(error, Exception)
-        if is_error and self.has_saved_ and len(net.history) > self.n_epochs_before_:
+        has_trained = self.has_saved_ and len(net.history) > self.n_epochs_before_
+        if isinstance(error, Exception) and has_trained:
             with suppress(OSError, ValueError):  # the error of the fit is the one to report
                 net.load_weights(self.folder_)
                 net.initialize_optimizer()  # its averages may come from what went wrong

@@ -56,7 +56,8 @@ class TrainingCheckpoint(Callback):
         self.file_ = CheckpointFile(net.checkpoint_path).__enter__()
         self.fingerprint_ = fingerprint_of(net, data)
         found = self.file_.read()
-        self.is_new_ = found is None
+        # A first epoch that is repeated begins with these states, before any on_epoch_begin.
+        self.first_states_ = _callback_states(net) if found is None else None
         if found is not None:
             info, tensors = found
             _check_fingerprint(net, info, self.fingerprint_)
@@ -70,14 +71,14 @@ class TrainingCheckpoint(Callback):
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Write a first checkpoint: a crash in the first epoch must not lose seed and run."""
-        if self.file_ is not None and self.is_new_:
-            self._write(net, n_epochs=len(net.history) - 1)
-            self.is_new_ = False
+        if self.file_ is not None and self.first_states_ is not None:
+            states, self.first_states_ = self.first_states_, None
+            self._write(net, states, n_epochs=0)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Write the checkpoint."""
         if self.file_ is not None:
-            self._write(net, n_epochs=len(net.history))
+            self._write(net, _callback_states(net), n_epochs=len(net.history))
 
     def on_fit_end(self, net: Any, error: BaseException | None = None, **kwargs: Any) -> None:
         """Mark a fit that came to its end as finished, and unlock the file."""
@@ -85,7 +86,8 @@ class TrainingCheckpoint(Callback):
             return
         try:
             if error is None and not net.interrupted_:
-                self._write(net, n_epochs=len(net.history), is_finished=True)
+                # Callbacks begin anew in a later call.
+                self._write(net, {}, n_epochs=len(net.history), is_finished=True)
         finally:
             self.file_.__exit__()
             self.file_ = None
@@ -97,9 +99,8 @@ class TrainingCheckpoint(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take nothing."""
 
-    def _write(self, net, *, n_epochs, is_finished=False):
+    def _write(self, net, callback_states, *, n_epochs, is_finished=False):
         tensors: dict[str, torch.Tensor] = {}
-        callbacks = [] if is_finished else net.callbacks_  # in a later call they begin anew
         rows = net.history[:n_epochs]
         info = {
             "n_epochs": n_epochs,
@@ -111,8 +112,8 @@ class TrainingCheckpoint(Callback):
             "optimizer": pack(net.optimizer_.state_dict(), tensors, "optimizer"),
             "random": pack(_random_states(net), tensors, "random"),
             "callbacks": {
-                name: pack(state_of_callback(callback), tensors, f"callbacks.{name}")
-                for name, callback in callbacks
+                name: pack(state, tensors, f"callbacks.{name}")
+                for name, state in callback_states.items()
             },
         }
         for part in PARTS:
@@ -167,6 +168,10 @@ def epochs_left(net: Any, n_before: int) -> int:
     if n_resumed and has_stopped_early(net):
         return 0
     return max(net.max_epochs - n_resumed, 0)
+
+
+def _callback_states(net):
+    return {name: state_of_callback(callback) for name, callback in net.callbacks_}
 
 
 def _is_active(net):

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from inspect import signature
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -122,7 +121,7 @@ def draws_randomly(module: Any) -> bool:
         if isinstance(part, RANDOM_LAYERS) or getattr(part, "draws_randomly", False):
             return True
         rates = [vars(part).get(name) for name in RATES]
-        if any(isinstance(rate, Real) and rate > 0 for rate in rates):
+        if any(isinstance(rate, int | float) and rate > 0 for rate in rates):
             return True
     augment = getattr(module, "augment", None)
     return augment is not None and not _takes_generator(augment)
