@@ -49,10 +49,10 @@ class FitRecord:
 def recorded(name: str, doc: str) -> Any:
     """Return a property of an estimator that reads a field of its record, and updates it."""
 
-    def read(net):
+    def read(net: Any) -> Any:
         return getattr(net.record_, name)
 
-    def write(net, value):
+    def write(net: Any, value: Any) -> None:
         net.update_record(**{name: value})
 
     return property(read, write, doc=doc)

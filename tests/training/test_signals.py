@@ -78,8 +78,9 @@ def test_best_epoch_before_is_restored_after_a_loss_that_is_not_finite(
 ):
     net = tiny_classifier(
         module=NanAfter,
-        module__batch=18,  # of 7 or 8 an epoch: in the third
+        module__batch=15,  # of 6 or 7 an epoch: in the third
         batch_size=4,
+        iterator_train__drop_last=True,  # a last batch of one view is refused
         max_epochs=5,
         accumulate=accumulate,
         iterator_train__num_workers=num_workers,
@@ -154,6 +155,7 @@ def test_killed_worker_is_an_error_that_says_so_and_the_last_epoch_stands(train,
     net = tiny_classifier(
         batch_size=2,
         max_epochs=4,
+        iterator_train__drop_last=True,  # a last batch of one view is refused
         iterator_train__num_workers=1,
         callbacks=[("spy", Spy()), ("kill", Kill(3))],
         callbacks__best__dirname=tmp_path / "best",
