@@ -53,9 +53,9 @@ from mura_skorch.tracking import (
     runs_link,
     use_experiment,
 )
-from mura_skorch.training.checkpoint import run_id_of
+from mura_skorch.training.checkpoint_file import run_id_of
 from mura_skorch.training.device import count_cores
-from mura_skorch.training.signals import Interruptions
+from mura_skorch.training.signals import signals_as_exceptions
 from mura_skorch.utils.text import printable
 
 POOLED = "all"
@@ -88,7 +88,7 @@ def main(argv=None):
             experiment_id = use_experiment(args.experiment, note=join_notes(studies))
         except (OSError, ValueError) as error:
             sys.exit(f"per_body_part: {error}")
-        stack.enter_context(Interruptions().raised())
+        stack.enter_context(signals_as_exceptions())
         return run(args, studies, experiment_id, is_resumed)
 
 
@@ -177,7 +177,7 @@ def train(name, studies, args, parent):
                 random_state=args.random_state,
                 callbacks__mlflow__run_id=run,
                 callbacks__print_log=EpochLine(name),
-                state_file=state,
+                checkpoint_path=state,
             ).fit(train)
             if clf.interrupted_:
                 raise KeyboardInterrupt

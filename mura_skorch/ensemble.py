@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mura_skorch._version import __version__
 from mura_skorch.calibration.operating_point import check_rule
-from mura_skorch.calibration.threshold_mixin import OperatingPointMixin, probabilities
+from mura_skorch.calibration.threshold_mixin import ThresholdMixin, probabilities
 from mura_skorch.classifier import MuraClassifier
 from mura_skorch.models.serialization import (
     CONFIG_FILE,
@@ -39,7 +39,7 @@ ENSEMBLE_FILE = "ensemble.json"
 FORMAT = 1
 
 
-class MuraEnsemble(OperatingPointMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
+class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Average the probabilities of several classifiers of studies.
 
     Parameters

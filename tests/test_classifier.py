@@ -1,11 +1,9 @@
-import multiprocessing
 import os
 import pickle
 import shutil
 import subprocess
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,8 @@ from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from torch.optim.lr_scheduler import StepLR
 
 from mura_skorch import (
     Augment,
@@ -25,7 +24,6 @@ from mura_skorch import (
     PatientSplit,
     StudyTypeBCE,
     ValidStudies,
-    classifier,
 )
 from mura_skorch.data import StudyDataset
 from mura_skorch.studies import explode_views
@@ -489,17 +487,19 @@ def test_predictions_cannot_be_shuffled(fitted, valid, tmp_path):
         net.predict_proba(valid)
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that is the point
-def test_process_forked_while_a_thread_fits_can_fit(train):
-    child = multiprocessing.get_context("fork").Process(
-        target=lambda: tiny_classifier(max_epochs=1).fit(train)
-    )
-    with ThreadPoolExecutor(1) as other_thread:
-        other_thread.submit(classifier.ONE_FIT_AT_A_TIME.acquire).result()
-        child.start()
-        child.join(60)
-        other_thread.submit(classifier.ONE_FIT_AT_A_TIME.release).result()
-    assert child.exitcode == 0
+def test_own_schedule_replaces_the_default_one_after_callbacks_are_set(train):
+    own = ("own", LRScheduler(StepLR, step_size=1, gamma=0.5))
+    net = tiny_classifier(callbacks=[own], lr=1e-3, max_epochs=1).fit(train)
+    net.set_params(callbacks__plateau__patience=0).partial_fit(train)
+    assert "plateau" not in dict(net.callbacks_)
+
+
+def test_callbacks_that_record_an_epoch_come_last():
+    own = [("stop", EarlyStopping()), ("own", NeverTrained())]
+    net = tiny_classifier(callbacks=own, callbacks__mlflow__log_model=False).initialize()
+    names = [name for name, _ in net.callbacks_]
+    assert names[-3:] == ["training_checkpoint", "mlflow", "print_log"]
+    assert set(names[:-3]) > {"best", "threshold", "stop", "own"}
 
 
 def test_callback_of_a_fitted_model_can_be_taken_out(train):

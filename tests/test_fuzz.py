@@ -29,7 +29,7 @@ from mura_skorch.data import check_views, read_view
 from mura_skorch.dicom import read_dicom_studies
 from mura_skorch.report.html import render_page
 from mura_skorch.studies import check_studies, join_labels
-from mura_skorch.training.checkpoint import StateFile
+from mura_skorch.training.checkpoint_file import CheckpointFile
 
 pytestmark = pytest.mark.faults
 
@@ -230,7 +230,7 @@ def model(tmp_path_factory):
 def state(train, tmp_path_factory):
     """The bytes of a training state."""
     file = tmp_path_factory.mktemp("state") / "state"
-    tiny_classifier(state_file=file, max_epochs=1).fit(train)
+    tiny_classifier(checkpoint_path=file, max_epochs=1).fit(train)
     return file.read_bytes()
 
 
@@ -293,8 +293,8 @@ def test_damaged_state_is_taken_whole_or_is_a_clear_error(place, state, data):
     file.write_bytes(data.draw(damaged([state])))
 
     def read():
-        with StateFile(file) as found:
-            return found.found, found.tensors()
+        with CheckpointFile(file) as found:
+            return found.read()
 
     right_or_told(read)
 

@@ -32,7 +32,7 @@ from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.exploration import explore_studies, write_exploration
 from mura_skorch.report import write_report
 from mura_skorch.studies import check_studies, join_labels
-from mura_skorch.training.checkpoint import StateFile
+from mura_skorch.training.checkpoint_file import CheckpointFile
 from mura_skorch.utils.text import printable
 from tests.test_fuzz import Texts, untrained
 
@@ -98,7 +98,7 @@ def test_pickle_as_an_ensemble_is_refused_and_not_executed(load):
 def test_pickle_as_a_state_is_refused_and_not_executed(train):
     Path("state").write_bytes(malicious())
     with pytest.raises(ValueError, match="damaged or foreign file in .*state"):
-        tiny_classifier(state_file="state").fit(train)
+        tiny_classifier(checkpoint_path="state").fit(train)
     assert not Path("touched").exists()
 
 
@@ -130,12 +130,12 @@ def test_model_truncated_anywhere_is_refused(model):
 
 
 def test_state_truncated_anywhere_is_refused(train):
-    tiny_classifier(state_file="state", max_epochs=1).fit(train)
+    tiny_classifier(checkpoint_path="state", max_epochs=1).fit(train)
     data = Path("state").read_bytes()
     for n_bytes in {0, 1, 7, 8, 9, 100, *range(0, len(data) - 1, len(data) // 50)}:
         Path("state").write_bytes(data[:n_bytes])
-        with pytest.raises(ValueError, match="damaged or foreign"), StateFile("state"):
-            pass
+        with CheckpointFile("state") as file, pytest.raises(ValueError, match="damaged or foreign"):
+            file.read()
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[1]", "7", "null", '"x"'])
@@ -151,10 +151,10 @@ def test_json_of_another_form_is_refused(model, text):
 
 def test_model_brings_no_place_to_write_to(model):
     config = json.loads((model / "model.json").read_text())
-    config["params"] |= {"state_file": "/tmp/x", "dataset__cache": "/tmp/y", "device": "meta"}
+    config["params"] |= {"checkpoint_path": "/tmp/x", "dataset__cache": "/tmp/y", "device": "meta"}
     (model / "model.json").write_text(json.dumps(config))
     net = MuraClassifier.load(model, module=TinyNet)
-    assert net.state_file is None
+    assert net.checkpoint_path is None
     assert net.get_params().get("dataset__cache") is None
     assert net.device != "meta"
 

@@ -22,12 +22,12 @@ from mura_skorch.studies.columns import ON_SCORED
 from mura_skorch.studies.validation import check_labelled
 from mura_skorch.utils.provenance import type_digests
 
-__all__ = ["OperatingPointMixin", "probabilities"]
+__all__ = ["ThresholdMixin", "probabilities"]
 
 CALIBRATIONS = ("platt", "temperature", None)
 
 
-class OperatingPointMixin:
+class ThresholdMixin:
     """What a classifier of studies makes of its probabilities: decisions, their score, their scale.
 
     The class it is mixed into has ``predict_proba``, ``logits_with_views``, the parameter

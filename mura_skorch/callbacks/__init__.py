@@ -1,5 +1,6 @@
 """What happens at the end of an epoch and of a fit."""
 
+from mura_skorch.callbacks.base import StatelessCallback
 from mura_skorch.callbacks.best_weights import BestWeights
 from mura_skorch.callbacks.defaults import training_callbacks
 from mura_skorch.callbacks.logging import (
@@ -20,6 +21,7 @@ __all__ = [
     "EpochTable",
     "LevelScoring",
     "OperatingPoint",
+    "StatelessCallback",
     "StudyScores",
     "ViewsPerSecond",
     "format_seconds",

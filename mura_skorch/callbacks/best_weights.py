@@ -54,7 +54,7 @@ class BestWeights(Checkpoint):
         self.has_saved_ = False
         return self
 
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, net: Any, is_comparable: bool = True, **kwargs: Any) -> None:
         """Make this fit's folder."""
         if self.dirname is None:
             self.folder_ = Path(tempfile.mkdtemp(prefix="fit-"))
@@ -63,7 +63,7 @@ class BestWeights(Checkpoint):
             self.folder_.mkdir(parents=True)
         self.n_epochs_before_ = len(net.history)
         self.has_saved_ = False
-        if any(self.monitor in row for row in net.history):
+        if is_comparable and any(self.monitor in row for row in net.history):
             self.save_model(net)  # an earlier call's best, in case this one finds no better
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
@@ -71,19 +71,15 @@ class BestWeights(Checkpoint):
         if self.monitor in net.history[-1]:
             super().on_epoch_end(net, **kwargs)
 
-    def forget_best(self) -> None:
-        """Begin anew: weights are not better for a smaller loss on other studies."""
-        self.has_saved_ = False
-
     def state_dict(self) -> dict[str, Any]:
-        """Return the best weights so far, for the state of the fit."""
+        """Return the best weights so far, for a checkpoint."""
         if not self.has_saved_:
             return {}
         tensors, config = read_model(self.folder_)
         return {"tensors": tensors, "config": json.dumps(config)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the best weights of a state into this fit's folder."""
+        """Write the best weights of a checkpoint to this fit's folder."""
         self.has_saved_ = bool(state)
         if state:
             write_model(self.folder_, state["tensors"], json.loads(state["config"]))
@@ -105,15 +101,15 @@ class BestWeights(Checkpoint):
                 "restore; lower lr, or set precision='float32'"
             )
 
-    def take_back(self, net: Any, error: BaseException) -> None:
-        """Restore the best weights so far after an error, which gets a note of it."""
-        if self.has_saved_ and len(net.history) > self.n_epochs_before_:
-            with suppress(OSError, ValueError):  # the error of the fit is the one to be told
+    def on_fit_end(self, net: Any, error: BaseException | None = None, **kwargs: Any) -> None:
+        """Restore the best weights after an error, and remove a temporary folder."""
+        if not hasattr(self, "folder_"):
+            return  # the fit ended before training began
+        has_trained = self.has_saved_ and len(net.history) > self.n_epochs_before_
+        if isinstance(error, Exception) and has_trained:
+            with suppress(OSError, ValueError):  # the error of the fit is the one to report
                 net.load_weights(self.folder_)
-                net.initialize_optimizer()  # its averages may be of what went wrong
+                net.initialize_optimizer()  # its averages may come from what went wrong
                 error.add_note("The weights of the best epoch before are back.")
-
-    def remove_temporary(self) -> None:
-        """Remove the fit's folder, unless it was asked for."""
-        if self.dirname is None and hasattr(self, "folder_"):
+        if self.dirname is None:
             shutil.rmtree(self.folder_, ignore_errors=True)

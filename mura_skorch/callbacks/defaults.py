@@ -1,4 +1,4 @@
-"""Training callbacks: the end of an epoch goes in; scores, rates and the best weights come out."""
+"""The callbacks that every fit has."""
 
 from skorch.callbacks import (
     Callback,

@@ -6,40 +6,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from skorch.callbacks import (
-    Callback,
-    PrintLog,
-    ProgressBar,
-)
+from skorch.callbacks import PrintLog, ProgressBar
 from skorch.utils import Ansi
 
+from mura_skorch.callbacks.base import StatelessCallback
 from mura_skorch.data.dataset import studies_of
 from mura_skorch.utils.progress import in_notebook, progress_bar
 
 __all__ = ["CpuUtilisation", "EpochLine", "EpochTable", "ViewsPerSecond", "format_seconds"]
 
 
-class ViewsPerSecond(Callback):
+class ViewsPerSecond(StatelessCallback):
     """Record how many views the epoch read, in training and validation, per second."""
 
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Forget the last fit's parts."""
-        self.n_views_: int | None = None
-
-    def on_epoch_begin(
-        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
-    ) -> None:
-        """Count the views of the fit's parts once."""
-        if self.n_views_ is None:
-            parts = [part for part in (dataset_train, dataset_valid) if part is not None]
-            self.n_views_ = sum(int(studies_of(part)["views"].map(len).sum()) for part in parts)
+    def on_train_begin(self, net: Any, data: Any = None, **kwargs: Any) -> None:
+        """Count the views of the fit's parts."""
+        parts = [part for part in (data.train, data.valid) if part is not None]
+        self.n_views_ = sum(int(studies_of(part)["views"].map(len).sum()) for part in parts)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Record the views per second of the epoch."""
         net.history.record("views_per_second", self.n_views_ / max(net.history[-1, "dur"], 1e-9))
 
 
-class CpuUtilisation(Callback):
+class CpuUtilisation(StatelessCallback):
     """Report once in a fit that threads wait for cores, which can make an epoch ten times slower.
 
     Each minibatch is timed from the moment it is loaded. Threads that have a core of their own use
@@ -95,7 +85,7 @@ class CpuUtilisation(Callback):
             )
 
 
-class EpochProgress(ProgressBar):
+class EpochProgress(StatelessCallback, ProgressBar):
     """Show a bar of the epoch's batches in a terminal or notebook.
 
     Elsewhere an epoch of hours says how far it is, see `mura_skorch.utils.progress`. Where
@@ -128,7 +118,7 @@ class EpochProgress(ProgressBar):
             del self.pbar_
 
 
-class EpochLine(Callback):
+class EpochLine(StatelessCallback):
     """Print one line per epoch, with the speed and the time left, for several fits at once.
 
     Where the net's ``verbose`` is 0, nothing is printed.
@@ -170,7 +160,7 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-class EpochTable(PrintLog):
+class EpochTable(StatelessCallback, PrintLog):
     """Print a row per epoch, without the scores of single study types and single counts.
 
     The best figures are coloured in a terminal and a notebook; a pipe or a log file gets plain

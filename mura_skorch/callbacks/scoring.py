@@ -35,14 +35,18 @@ def has_stopped_early(net: Any) -> bool:
 class EpochLoss(PassthroughScoring):
     """Record the mean loss of the epoch, and whether it is the best of the whole history."""
 
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Take the best so far from the history, which a loaded model brings along."""
+    def on_train_begin(self, net: Any, is_comparable: bool = True, **kwargs: Any) -> None:
+        """Take the best loss so far from the history, if the losses to come compare with it."""
         losses = [row[self.name] for row in net.history if np.isfinite(row.get(self.name, np.nan))]
-        self.best_score_ = min(losses, default=np.inf)
+        self.best_score_ = min(losses, default=np.inf) if is_comparable else np.inf
 
-    def forget_best(self) -> None:
-        """Begin anew: the losses to come are of other studies."""
-        self.best_score_ = np.inf
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best loss, for a checkpoint."""
+        return {"best_score": self.best_score_}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the best loss of a checkpoint."""
+        self.best_score_ = state["best_score"]
 
 
 class LevelScoring(EpochScoring):
@@ -60,6 +64,14 @@ class LevelScoring(EpochScoring):
         dataset = dataset_train if self.on_train else dataset_valid
         self.is_exploded_ = dataset is not None and is_exploded(studies_of(dataset))
         self.name_ = self._at_level(self._get_name())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score, for a checkpoint."""
+        return {"best_score": self.best_score_}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the best score of a checkpoint."""
+        self.best_score_ = state["best_score"]
 
     def _at_level(self, name):
         return re.sub("^(train_|valid_)?", r"\g<0>view_", name) if self.is_exploded_ else name

@@ -3,18 +3,15 @@
 import warnings
 from typing import Any
 
-from skorch.callbacks import (
-    Callback,
-)
-
 from mura_skorch.calibration.operating_point import is_rule
+from mura_skorch.callbacks.base import StatelessCallback
 from mura_skorch.callbacks.best_weights import BestWeights
 from mura_skorch.data.dataset import studies_of
 
 __all__ = ["OperatingPoint"]
 
 
-class OperatingPoint(Callback):
+class OperatingPoint(StatelessCallback):
     """Choose the threshold by its rule on the validation part, once the best weights are back.
 
     Inactive where the threshold is a number. While it trains, a rule stands for 0.5, which the
@@ -22,16 +19,12 @@ class OperatingPoint(Callback):
     cannot be applied.
     """
 
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, net: Any, data: Any = None, **kwargs: Any) -> None:
         """Forget what was chosen for other weights."""
-        self.dataset_valid_ = None
+        self.dataset_valid_ = data.valid
         net.reset_operating_point()
         if is_rule(net.threshold):
             net.chosen_thresholds_ = {net.threshold: 0.5}
-
-    def on_epoch_begin(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
-        """Remember the validation part."""
-        self.dataset_valid_ = dataset_valid
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Choose the threshold."""

@@ -50,9 +50,10 @@ class Prepare:
 class Augment:
     """Flip and rotate views at random, each on its own.
 
-    The module applies it to training batches only, on its device. The draws come from torch's
-    CPU generator in the main process, so that they are the same for any number of loader workers
-    and for any device.
+    The module applies it to training batches only, on its device. It draws on the CPU in the main
+    process, so that the result is the same for any number of loader workers and any device. A fit
+    passes a generator of its own; an augmentation of your own gets one, too, if it takes an
+    argument ``generator``.
 
     Parameters
     ----------
@@ -79,21 +80,26 @@ class Augment:
         self.degrees = degrees
         self.flip = flip
 
-    def __call__(self, views: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, views: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
         """Return the views varied.
 
         Parameters
         ----------
         views : Tensor of shape (N, C, H, W), float
             Square views.
+        generator : torch.Generator, optional
+            On the CPU. None draws from torch's global random state.
 
         Returns
         -------
         Tensor of shape (N, C, H, W), float
         """
         n_views = len(views)
-        angle = torch.empty(n_views).uniform_(-self.degrees, self.degrees) * (math.pi / 180)
-        mirror = torch.where(torch.rand(n_views) < self.flip, -1.0, 1.0)
+        angle = torch.empty(n_views).uniform_(-self.degrees, self.degrees, generator=generator)
+        angle = angle * (math.pi / 180)
+        mirror = torch.where(torch.rand(n_views, generator=generator) < self.flip, -1.0, 1.0)
         rows = [mirror * angle.cos(), -mirror * angle.sin(), angle.sin(), angle.cos()]
         turn = torch.stack(rows, dim=1).view(n_views, 2, 2)
         theta = functional.pad(turn, (0, 1)).to(views)  # no translation

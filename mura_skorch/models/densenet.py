@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mura_skorch.models.pretrained import load_weights
 
-__all__ = ["StudyDenseNet", "draw_views", "pool_views"]
+__all__ = ["StudyDenseNet", "pool_views", "subsample_views"]
 
 # ImageNet statistics that torchvision's weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -38,7 +38,8 @@ class StudyDenseNet(nn.Module):
         Augments training views, float of shape (N, 1, H, W). Not applied in eval mode.
     max_views : int or None, default=64
         Most views that are computed at a time in eval mode, which bounds the memory and changes
-        nothing else, and most views of one study in training, see `draw_views`. None sets no limit.
+        nothing else, and most views of one study in training, see `subsample_views`. None sets no
+        limit.
     memory_efficient : bool, default=False
         Use torchvision's gradient checkpointing: parts of the network are computed again for the
         gradient instead of being stored. Slower, with a fraction of the memory; results are equal
@@ -205,7 +206,11 @@ class StudyDenseNet(nn.Module):
         return views
 
 
-def draw_views(batch: dict[str, torch.Tensor], max_views: int | None) -> dict[str, torch.Tensor]:
+def subsample_views(
+    batch: dict[str, torch.Tensor],
+    max_views: int | None,
+    generator: torch.Generator | None = None,
+) -> dict[str, torch.Tensor]:
     """Return a batch in which no study has more views than allowed, a random choice of its own.
 
     Parameters
@@ -214,6 +219,8 @@ def draw_views(batch: dict[str, torch.Tensor], max_views: int | None) -> dict[st
         ``views`` of shape (B, V, H, W), ``view_mask`` of shape (B, V), and anything else.
     max_views : int or None
         None returns the batch as it is.
+    generator : torch.Generator, optional
+        On the CPU. None draws from torch's global random state.
 
     Returns
     -------
@@ -224,14 +231,14 @@ def draw_views(batch: dict[str, torch.Tensor], max_views: int | None) -> dict[st
     --------
     >>> views = torch.arange(5).view(1, 5, 1, 1)
     >>> batch = {"views": views, "view_mask": torch.tensor([[True] * 4 + [False]])}
-    >>> draw_views(batch, 2)["view_mask"]
+    >>> subsample_views(batch, 2)["view_mask"]
     tensor([[True, True]])
     """
     mask = batch["view_mask"]
     if max_views is None or mask.shape[1] <= max_views:
         return batch
     # Padding ranks behind every view; the chosen ones are put back into their order.
-    rank = torch.rand(mask.shape).masked_fill(~mask.cpu(), 2.0)
+    rank = torch.rand(mask.shape, generator=generator).masked_fill(~mask.cpu(), 2.0)
     chosen = rank.argsort(dim=1)[:, :max_views].sort(dim=1).values.to(mask.device)
     rows = torch.arange(len(mask), device=mask.device)[:, None]
     kept = {"views": batch["views"][rows, chosen], "view_mask": mask[rows, chosen]}

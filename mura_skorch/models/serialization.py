@@ -45,9 +45,11 @@ LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
     "operating_point": (dict, type(None)),
     "seed": (int, type(None)),
     "run_id": (str, type(None)),
+    "interrupted": bool,
+    "digests": dict,
 }
 # Parameters of the machine that a model was saved on, which other machines do not load.
-OF_A_MACHINE = ("device", "dataset__cache", "state_file")
+OF_A_MACHINE = ("device", "dataset__cache", "checkpoint_path")
 
 CONFIG_FILE = "model.json"
 # Increase it when the previous version cannot read what this version writes.

@@ -64,7 +64,7 @@ class MlflowTracker(Callback):
         """Forget the last fit's run."""
         self.run_: Any = None
         self.settings_: dict[str, Any] | None = None
-        self.is_resumed_ = False
+        self.is_resumed_ = self.has_begun_ = False
         self._logged: set[tuple[str, int]] = set()
         return self
 
@@ -73,13 +73,8 @@ class MlflowTracker(Callback):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing."""
-
-    def resume(self, run_id: str | None) -> None:
-        """Go on in the run of a fit that was killed, unless one is given."""
-        if run_id is not None:
-            self.run_ = Run(run_id)
-            self.is_resumed_ = True
+        """Continue in the run of a fit that was killed: a checkpoint is loaded, which names it."""
+        self.is_resumed_ = True
 
     def send_missing(self, net: Any) -> None:
         """Send the epochs that the run lacks, and from now on nothing that it has."""
@@ -93,14 +88,17 @@ class MlflowTracker(Callback):
         missing = {key: v for key, v in metrics.items() if (key, step) not in self._logged}
         self.run_.log_metrics(missing, step=step)
 
-    def on_train_begin(self, net: Any, X: Any = None, **kwargs: Any) -> None:
-        """Open the run, or take the given one."""
+    def on_train_begin(self, net: Any, X: Any = None, data: Any = None, **kwargs: Any) -> None:
+        """Open the run, or take the given one; a resumed run gets the epochs that it lacks."""
+        self.has_begun_ = True
         self.has_logged_data_ = False
         self.dataset_valid_ = None
         if isinstance(self.run_id, Run):
             self.run_ = self.run_id
         else:
             earlier = self.run_.run_id if self.run_ is not None else None
+            if self.is_resumed_:
+                earlier = net.run_id_
             self.run_ = Run(
                 self.run_id or earlier,
                 name=self.run_name or _type_name(X),
@@ -111,6 +109,10 @@ class MlflowTracker(Callback):
         self.is_inner_ = is_for_a_score()
         self.run_.set_tags(_tags(X) | ({"inner_fit": "true"} if self.is_inner_ else {}))
         self._log_settings(net)
+        if self.is_resumed_ and data is not None:
+            self.on_epoch_begin(net, dataset_train=data.train, dataset_valid=data.valid)
+            self.send_missing(net)
+            self.is_resumed_ = False
 
     def _log_settings(self, net):
         """Log what is set, and in a later call of `partial_fit` what is set anew."""
@@ -176,6 +178,7 @@ class MlflowTracker(Callback):
     def close(self, status: str, error: BaseException | None = None) -> None:
         """End the run, unless it is the caller's own; wait for what is on its way."""
         self.dataset_valid_ = None
+        self.has_begun_ = False
         if self.run_ is not None and self.run_ is not self.run_id:
             self.run_.close(status, error)
         elif isinstance(self.run_, Run):
@@ -183,16 +186,25 @@ class MlflowTracker(Callback):
 
 
 @contextmanager
-def on_record(net: Any) -> Iterator[None]:
-    """End the run of a fit as it ends: FINISHED, FAILED when it raises, KILLED when interrupted."""
+def on_record(net: Any, X: Any) -> Iterator[None]:
+    """End the run of a fit as it ends: FINISHED, FAILED when it raises, KILLED when interrupted.
+
+    A fit that raises before its training begins has a run, too.
+    """
     trackers = [item for _, item in net.callbacks_ if isinstance(item, MlflowTracker)]
     try:
         yield
     except BaseException as error:
         for tracker in trackers:
+            if not tracker.has_begun_:
+                tracker.on_train_begin(net, X=X)
             tracker.close(status_of(type(error)), error)
         raise
+    finally:
+        net.__dict__.pop("_birthplace_", None)  # no address of a server in pickles
     for tracker in trackers:
+        if not tracker.has_begun_:
+            continue
         tracker.close("KILLED" if net.interrupted_ else "FINISHED")
         if tracker.run_ is not None:
             net.run_id_ = tracker.run_.run_id  # a server may have been late to name it

@@ -1,4 +1,4 @@
-"""Faults: what torch raises in an epoch goes in, an error that says what to change comes out."""
+"""Explain errors of torch in an epoch: what happened and which setting to change."""
 
 import math
 import re
@@ -54,7 +54,7 @@ def explained_faults(
 
     Parameters
     ----------
-    net : StudySteps
+    net : StudyNet
         Its settings are named.
     keys_of : callable, optional
         Returns the studies' keys of rows of the table.

@@ -1,4 +1,4 @@
-"""Fingerprint: a net and its data go in, texts of all that decides the result come out."""
+"""Identify a fit by all that decides its result: parameters and data."""
 
 import hashlib
 import os
@@ -14,23 +14,30 @@ __all__ = ["differences", "digest_of", "fingerprint_of"]
 
 # Parameters that belong to a machine, a screen or a record, and change no number.
 FREE = (
-    *("device", "state_file", "verbose", "callbacks", "dataset__cache", "_params_to_validate"),
-    *(f"iterator_train__{name}" for name in ("num_workers", "pin_memory", "prefetch_factor")),
+    "device",
+    "checkpoint_path",
+    "verbose",
+    "callbacks",
+    "dataset__cache",
+    "_params_to_validate",  # of skorch, which lists it among the parameters
+    "iterator_train__num_workers",
+    "iterator_train__pin_memory",
+    "iterator_train__prefetch_factor",
 )
 FREE_CALLBACKS = ("mlflow", "print_log", "progress")
-FREE_PREFIXES = ("iterator_valid", *(f"callbacks__{name}" for name in FREE_CALLBACKS))
+FREE_PREFIXES = ("iterator_valid", *[f"callbacks__{name}" for name in FREE_CALLBACKS])
 COLUMNS = ("study", "study_type", "patient", "label")
 
 
-def fingerprint_of(net: Any, train: Any, valid: Any) -> dict[str, str]:
+def fingerprint_of(net: Any, data: Any) -> dict[str, str]:
     """Return what may not change between two halves of one training.
 
     Parameters
     ----------
     net : MuraClassifier
         Its parameters are taken, without those that change no number.
-    train, valid : datasets
-        The parts of the data; `valid` may be None.
+    data : FitData
+        Its digests are taken.
 
     Returns
     -------
@@ -45,8 +52,10 @@ def fingerprint_of(net: Any, train: Any, valid: Any) -> dict[str, str]:
         if name not in FREE and not name.startswith(FREE_PREFIXES)
     }
     params["callbacks"] = ", ".join(n for n, _ in net.callbacks_ if n not in FREE_CALLBACKS)
-    parts = {"training": train, "validation": valid}
-    return params | {f"{name} studies": digest_of(part) for name, part in parts.items()}
+    return params | {
+        "training studies": data.train_digest,
+        "validation studies": data.valid_digest,
+    }
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> str:
@@ -63,7 +72,7 @@ def _text(value):
 
 
 def digest_of(dataset: Any) -> str:
-    """Return a text that tells the studies of a dataset, and their order, from others."""
+    """Return a text that identifies the studies of a dataset and their order."""
     if dataset is None:
         return "none"
     studies = studies_of(dataset)

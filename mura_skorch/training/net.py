@@ -1,9 +1,11 @@
-"""Training steps: batches go in; losses, and a step of the optimizer for several, come out."""
+"""A skorch net for studies: device, precision, loaders, loss and accumulation of gradients."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from inspect import signature
-from typing import Any, Self
+from secrets import randbits
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -12,8 +14,9 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_tensor
 from torch.utils.data import DataLoader
 
-from mura_skorch.data.dataset import base_of, is_cached
-from mura_skorch.models.densenet import draw_views
+from mura_skorch.data.collate import StudyCollate
+from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
+from mura_skorch.models.densenet import subsample_views
 from mura_skorch.training.device import (
     keep_compiled_kernels,
     loader_defaults,
@@ -22,16 +25,55 @@ from mura_skorch.training.device import (
     threads_within_quota,
 )
 from mura_skorch.training.errors import check_loss, explained_faults
-from mura_skorch.utils.arguments import check_whole, find_optimizer, taken, told
+from mura_skorch.training.random_state import FitRandomness, draws_randomly, give_generator
+from mura_skorch.training.signals import deferred_signals
+from mura_skorch.utils.arguments import (
+    check_whole,
+    find_optimizer,
+    names_taken,
+    taken,
+    told,
+)
 
-__all__ = ["StudySteps", "check_loader_keeps_order"]
+__all__ = ["StudyNet", "check_loader_keeps_order"]
 
 
-class StudySteps(NeuralNetBinaryClassifier):
-    """How a net computes batches of studies: device, arithmetic, loading, loss, gradients.
+class StudyNet(NeuralNetBinaryClassifier):
+    """A net that computes batches of studies.
 
-    Its subclass has the parameters ``precision`` and ``accumulate``.
+    Parameters
+    ----------
+    module : class
+        The network: it returns the logits of studies and of views.
+    device : str, torch.device or None, default="auto"
+        "auto" is "cuda" if a GPU is available and "cpu" otherwise. None leaves everything where it
+        is.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Arithmetic of the network; "auto" is bfloat16 if the device has instructions for it.
+    accumulate : int, default=1
+        Batches whose gradients are added before the optimizer steps.
+    random_state : int, RandomState or None, default=None
+        Seed of initial weights, shuffling and augmentation. None draws a fresh seed.
+    **kwargs
+        All other parameters of `skorch.NeuralNetBinaryClassifier`.
     """
+
+    def __init__(
+        self,
+        module: Callable[..., torch.nn.Module],
+        *,
+        device: str | torch.device | None = "auto",
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        accumulate: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(module, device=device, **kwargs)
+        self.precision = precision
+        self.accumulate = accumulate
+        self.random_state = random_state
+
+    random_: FitRandomness
 
     @property
     def device(self) -> str | torch.device | None:
@@ -71,9 +113,14 @@ class StudySteps(NeuralNetBinaryClassifier):
         return super().initialized_instance(instance_or_cls, kwargs)
 
     def initialize_module(self) -> Self:
-        """Make the network, in the memory format that its arithmetic is fast in."""
+        """Make the network from the seed, in the memory format that suits its precision."""
         keep_compiled_kernels()
-        super().initialize_module()
+        seed = self.random_state
+        if isinstance(seed, np.random.RandomState):
+            seed = seed.randint(2**31)
+        self.random_ = FitRandomness(randbits(31) if seed is None else int(seed))
+        with self.random_.forked(self.where_):  # layers initialize themselves from global numbers
+            super().initialize_module()
         if self.precision_ == "bfloat16":  # twice as fast in bfloat16, half as fast in float32
             self.module_.to(memory_format=torch.channels_last)
         return self
@@ -87,9 +134,13 @@ class StudySteps(NeuralNetBinaryClassifier):
         check_whole("batch_size", given["batch_size"], 1, "studies")
         given["batch_size"] = int(given["batch_size"])  # torch takes no number of NumPy's
         n_batches = -(-len(dataset) // given["batch_size"])
-        suited = loader_defaults(self.where_, n_batches, is_cached=is_cached(dataset))
+        suited: dict[str, Any] = loader_defaults(
+            self.where_, n_batches, is_cached=is_cached(dataset)
+        )
         if training:
             given = _with_sampler(given, len(dataset))
+            if "generator" in (names_taken(self.iterator_train) or ()):
+                suited["generator"] = self.random_.loader
         else:
             check_loader_keeps_order(given)
         iterator = getattr(self, prefix)(dataset, **suited | given)
@@ -167,6 +218,26 @@ class StudySteps(NeuralNetBinaryClassifier):
         )
         return self.criterion_(y_pred, y_true, study_type, view_mask)
 
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call a hook of all callbacks; a finished epoch is recorded by all before a fit stops.
+
+        `EarlyStopping` raises KeyboardInterrupt, after which skorch would leave out the callbacks
+        behind it, and a signal may come at any moment. Both take effect after the last callback.
+        """
+        if method_name != "on_epoch_end":
+            super().notify(method_name, **cb_kwargs)
+            return
+        stop = None
+        with deferred_signals():
+            self.on_epoch_end(self, **cb_kwargs)
+            for _, callback in self.callbacks_:
+                try:
+                    callback.on_epoch_end(self, **cb_kwargs)
+                except KeyboardInterrupt as error:
+                    stop = error
+        if stop is not None:
+            raise stop
+
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run an epoch, knowing how many batches it has."""
         self.n_batches_left_ = 0 if iterator is None else len(iterator)
@@ -178,8 +249,30 @@ class StudySteps(NeuralNetBinaryClassifier):
             studies = base_of(iterator.dataset).studies.iloc[rows]
             return studies.get("study", studies.index)
 
-        with explained_faults(self, keys_of), threads_within_quota():
+        with explained_faults(self, keys_of), threads_within_quota(), self._randomness(training):
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def _randomness(self, training: bool) -> AbstractContextManager[None]:
+        """Return the context for the random numbers of an epoch.
+
+        Torch's global state is replaced for the training steps of a network that draws from it, or
+        if the user's own dataset, collate function or sampler may.
+        """
+        if not training:
+            return nullcontext()
+        give_generator(self.module_, self.random_.steps)
+        given = self.get_params_for("iterator_train")
+        is_own_loading = (
+            self.dataset is StudyDataset
+            and self.iterator_train is DataLoader
+            and type(given.get("collate_fn")) is StudyCollate
+            and given.get("sampler") is None
+            and given.get("batch_sampler") is None
+        )
+        is_drawing = draws_randomly(self.module_) or draws_randomly(self.criterion_)
+        if is_own_loading and not is_drawing:
+            return nullcontext()
+        return self.random_.forked(self.where_)
 
     def forward_iter(self, X, training=False, device="cpu"):
         """Yield what the network makes of each batch."""
@@ -225,7 +318,7 @@ class StudySteps(NeuralNetBinaryClassifier):
         """Compute a batch and its gradients; of long studies, a random choice of views."""
         self._set_training(True)
         X, y = unpack_data(batch)
-        X = draw_views(X, getattr(self.module_, "max_views", None))
+        X = subsample_views(X, getattr(self.module_, "max_views", None), self.random_.steps)
         logits = self.infer(X, **fit_params)
         loss = self.get_loss(logits, y, X=X, training=True)
         (loss if self.accumulate == 1 else loss * len(y)).backward()

@@ -1,4 +1,4 @@
-"""Parameters: an estimator goes in; an error that names its wrong names and values comes out.
+"""Check the names and values of an estimator's parameters.
 
 Everything is checked before a weight is fetched, a file read or a run logged.
 """
@@ -21,6 +21,7 @@ from mura_skorch.calibration.operating_point import check_rule
 from mura_skorch.data.dataset import StudyDataset
 from mura_skorch.data.splits import as_split
 from mura_skorch.models.densenet import StudyDenseNet
+from mura_skorch.training.callback_state import check_storable
 from mura_skorch.training.device import check_device, resolve_precision
 from mura_skorch.training.net import check_loader_keeps_order
 from mura_skorch.utils.arguments import (
@@ -249,7 +250,7 @@ def _check_numbers(values):
             )
         if not 0 <= int(seed) < 2**63:
             raise ValueError(f"expected random_state from 0 to 2**63 - 1, got {told(seed)}")
-    for name in ("state_file", "dataset__cache"):
+    for name in ("checkpoint_path", "dataset__cache"):
         path = values.get(name)
         if path is not None and (not isinstance(path, str | os.PathLike) or path == ""):
             raise TypeError(f"expected {name} to be a path or None, got {told(path)}")
@@ -348,7 +349,8 @@ def _check_callbacks(net, values):
             "expected callbacks to be a list of callbacks, or of pairs of name and callback, got "
             f"{told(given)}"
         )
-    for name, callback in _callbacks(net, values).items():
+    callbacks = _callbacks(net, values)
+    for name, callback in callbacks.items():
         if callback is None:
             continue
         if not hasattr(callback, "on_train_begin"):
@@ -358,6 +360,8 @@ def _check_callbacks(net, values):
             )
         if isinstance(callback, LRScheduler):
             _check_schedule(name, callback, net.get_params_for(f"callbacks__{name}"))
+    if values["checkpoint_path"] is not None:
+        check_storable(callbacks)
 
 
 def _check_schedule(name: str, callback: LRScheduler, settings: dict[str, Any]) -> None:

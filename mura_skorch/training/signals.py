@@ -1,4 +1,9 @@
-"""Interruptions: Ctrl-C or SIGTERM comes in, an exception where it loses nothing comes out."""
+"""Turn Ctrl-C and SIGTERM into exceptions, deferred while an epoch is recorded.
+
+Ctrl-C becomes KeyboardInterrupt. SIGTERM, by which clusters announce that they take a machine back,
+becomes SystemExit with code 143. Handlers set by others, and threads other than the main one, are
+left alone.
+"""
 
 import signal
 import threading
@@ -6,75 +11,86 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Interruptions"]
+__all__ = ["deferred_signals", "signals_as_exceptions"]
 
 SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, what shells and clusters expect
 
 
-class Interruptions:
-    """Turn signals into exceptions, and hold the first one back while an epoch is recorded.
+class _Handler:
+    """Raise an exception for each signal, except for a first one that is deferred."""
 
-    Ctrl-C becomes KeyboardInterrupt, SIGTERM, with which clusters announce that they take a
-    machine back, SystemExit with code 143. The second signal is never held back. Handlers that
-    somebody else has set, and those of other threads than the main one, stay as they are.
+    def __init__(self):
+        self.n_signals = 0
+        self.is_deferring = False
+        self.deferred = None
+
+    def __call__(self, number, frame):
+        self.n_signals += 1
+        if self.is_deferring and self.n_signals == 1:
+            self.deferred = number
+        else:
+            raise _exception(number)
+
+
+# Signal handlers belong to the process: those of fits in the main thread, the innermost last.
+_handlers: list[_Handler] = []
+
+
+@contextmanager
+def signals_as_exceptions() -> Iterator[None]:
+    """Raise an exception for each signal while the block runs.
 
     Examples
     --------
-    >>> interruptions = Interruptions()
-    >>> with interruptions.raised():
-    ...     with interruptions.held_back():
+    >>> with signals_as_exceptions():
+    ...     with deferred_signals():
     ...         signal.raise_signal(signal.SIGTERM)
     ...         print("recorded")
     Traceback (most recent call last):
     ...
     SystemExit: 143
     """
+    if not _is_main_thread():
+        yield
+        return
+    handler = _Handler()
+    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    replaced = {number: given for number, given in before.items() if _is_usual(given)}
+    for number in replaced:
+        signal.signal(number, handler)
+    _handlers.append(handler)
+    try:
+        yield
+    finally:
+        _handlers.remove(handler)
+        for number, given in replaced.items():
+            signal.signal(number, given)
 
-    def __init__(self) -> None:
-        self._n_signals = 0
-        self._is_holding = False
-        self._held: int | None = None
 
-    @contextmanager
-    def raised(self) -> Iterator[None]:
-        """Raise an exception for each signal while the block runs."""
-        self._n_signals, self._held = 0, None
-        replaced: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-            replaced = {n: handler for n, handler in handlers.items() if _is_usual(handler)}
-        for number in replaced:
-            signal.signal(number, self._take)
-        try:
-            yield
-        finally:
-            for number, handler in replaced.items():
-                signal.signal(number, handler)
+@contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Raise the exception of a first signal only after the block; a second one is not deferred."""
+    handler = _handlers[-1] if _handlers and _is_main_thread() else None
+    if handler is None:
+        yield
+        return
+    handler.is_deferring = True
+    try:
+        yield
+    finally:
+        handler.is_deferring = False
+    if handler.deferred is not None:
+        number, handler.deferred = handler.deferred, None
+        raise _exception(number)
 
-    @contextmanager
-    def held_back(self) -> Iterator[None]:
-        """Raise what comes while the block runs at its end."""
-        self._is_holding = True
-        try:
-            yield
-        finally:
-            self._is_holding = False
-        if self._held is not None:
-            held, self._held = self._held, None
-            raise _exception(held)
 
-    def _take(self, number, frame):
-        self._n_signals += 1
-        if self._is_holding and self._n_signals == 1:
-            self._held = number
-        else:
-            raise _exception(number)
+def _is_main_thread():
+    return threading.current_thread() is threading.main_thread()
 
 
 def _is_usual(handler):
-    """Return whether nobody but, further out, one of these objects handles a signal."""
-    is_ours = isinstance(getattr(handler, "__self__", None), Interruptions)
-    return is_ours or handler in (signal.default_int_handler, signal.SIG_DFL)
+    """Return whether a signal is handled by Python's default or by an outer fit."""
+    return isinstance(handler, _Handler) or handler in (signal.default_int_handler, signal.SIG_DFL)
 
 
 def _exception(number):

@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch.optim.lr_scheduler import StepLR
 
 from mura_skorch import MuraClassifier, ValidStudies
-from mura_skorch.callbacks import CpuUtilisation, EpochLine, training_callbacks
+from mura_skorch.callbacks import CpuUtilisation, EpochLine, StatelessCallback, training_callbacks
 from mura_skorch.data import studies_of
 from mura_skorch.studies import explode_views
 
@@ -26,11 +26,12 @@ class Script(Callback):
         self.name = name
 
     def initialize(self):
-        self.forget_best()
+        self.best_ = np.inf
         return self
 
-    def forget_best(self):
-        self.best_ = np.inf
+    def on_train_begin(self, net, is_comparable=True, **kwargs):
+        if not is_comparable:
+            self.best_ = np.inf
 
     def on_epoch_end(self, net, **kwargs):
         loss = self.losses[len(net.history) - 1]
@@ -219,7 +220,7 @@ def test_early_stopping_restores_the_best_and_is_no_interruption(train):
     assert not net.interrupted_
 
 
-class CtrlC(Callback):
+class CtrlC(StatelessCallback):
     """Send a real SIGINT in the given epoch."""
 
     def __init__(self, epoch):

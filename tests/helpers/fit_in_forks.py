@@ -14,19 +14,20 @@ from pathlib import Path
 import mlflow  # noqa: F401, so that the forks have it
 import pandas as pd
 from nets import tiny_classifier
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import EarlyStopping
 
+from mura_skorch.callbacks import StatelessCallback
 from mura_skorch.tracking.mlflow_model import save_mlmodel  # noqa: F401, as mlflow
 
 
-class Say(Callback):
+class Say(StatelessCallback):
     """Tell the test that an epoch begins."""
 
     def on_epoch_begin(self, net, **kwargs):
         os.write(1, b"epoch\n")
 
 
-class Slow(Callback):
+class Slow(StatelessCallback):
     """Give a test the time to strike."""
 
     def __init__(self, seconds):
@@ -61,14 +62,17 @@ def strike(name, file, number):
     sys.addaudithook(watch)
 
 
-def fit(folder, state_file, strike_at=None, early=False, slow=False, **params):
+def fit(folder, checkpoint_path, strike_at=None, early=False, slow=False, **params):
     table = pd.read_pickle(Path(folder, "table.pkl"))
     if strike_at is not None:
-        strike("os.rename", Path(state_file).name, strike_at)
+        strike("os.rename", Path(checkpoint_path).name, strike_at)
     callbacks = [("say", Say()), ("slow", Slow(0.2 * slow))]
     callbacks += [("early", EarlyStopping(patience=1, threshold=9))] * early
     clf = tiny_classifier(
-        callbacks__mlflow__log_model=False, callbacks=callbacks, state_file=state_file, **params
+        callbacks__mlflow__log_model=False,
+        callbacks=callbacks,
+        checkpoint_path=checkpoint_path,
+        **params,
     ).fit(table)
     result = {"digest": digest(clf, table), "run_id": clf.run_id_, "n_epochs": len(clf.history)}
     if not clf.interrupted_:

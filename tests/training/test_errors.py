@@ -45,8 +45,9 @@ def test_pictures_without_any_difference_end_in_one_probability_and_no_skill(
     scores = inputs.predictions["score"]
     assert np.isfinite(scores).all()
     assert np.ptp(scores) < 1e-6
-    scores = write_report(tmp_path / "report", inputs.predictions)
-    overall = scores.iloc[-1]
+    # Means over different numbers of equal views differ in the last bit.
+    rounded = inputs.predictions.assign(score=scores.round(6))
+    overall = write_report(tmp_path / "report", rounded).iloc[-1]
     assert (overall["kappa"], overall["auroc"], overall["accuracy"]) == (0.0, 0.5, 0.5)
     assert "none called" in overall["undefined"]
 

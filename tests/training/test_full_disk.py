@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from disks import fill, small_disk
 from nets import tiny_classifier
-from skorch.callbacks import Callback
 
 from mura_skorch import MuraClassifier
+from mura_skorch.callbacks import StatelessCallback
 from mura_skorch.report import write_report
 
 FULL = r"expected [\d,]+ bytes free .* got [\d,]+; make room"
 
 
-class Fill(Callback):
+class Fill(StatelessCallback):
     """Fill a disk in the given epoch."""
 
     def __init__(self, folder, epoch):
@@ -35,7 +35,7 @@ def disk(tmp_path):
 
 @pytest.mark.faults
 def test_state_of_before_stands_and_the_fit_goes_on_once_there_is_room(train, valid, disk):
-    settings = {"state_file": disk / "fit.state", "max_epochs": 3}
+    settings = {"checkpoint_path": disk / "fit.state", "max_epochs": 3}
     with pytest.raises(OSError, match=FULL) as raised:
         tiny_classifier(**settings, callbacks=[("fill", Fill(disk, 2))]).fit(train)
     assert raised.value.errno == errno.ENOSPC

@@ -8,7 +8,7 @@ from nets import TinyNet, tiny_classifier
 from skorch.callbacks import Callback
 from torch import nn
 
-from mura_skorch.models import StudyDenseNet, draw_views
+from mura_skorch.models import StudyDenseNet, subsample_views
 
 
 class WithoutBatchNorm(TinyNet):
@@ -72,21 +72,21 @@ def test_long_study_contributes_some_of_its_views_in_their_order():
     views = torch.arange(12).view(2, 6, 1, 1)
     mask = torch.tensor([[True] * 6, [True] * 2 + [False] * 4])
     batch = {"views": views, "view_mask": mask, "study_type": torch.tensor([0, 1])}
-    drawn = draw_views(batch, 3)
+    drawn = subsample_views(batch, 3)
     first = drawn["views"][0].flatten().tolist()
     assert first == sorted(set(first))
     assert set(first) <= set(range(6))
     assert drawn["view_mask"].sum(dim=1).tolist() == [3, 2]
     assert drawn["views"][1, :2].flatten().tolist() == [6, 7]
     assert drawn["study_type"] is batch["study_type"]
-    seen = {tuple(draw_views(batch, 3)["views"][0].flatten().tolist()) for _ in range(100)}
+    seen = {tuple(subsample_views(batch, 3)["views"][0].flatten().tolist()) for _ in range(100)}
     assert len(seen) > 5
 
 
 def test_batch_of_short_studies_is_left_alone():
     batch = {"views": torch.zeros(1, 3, 1, 1), "view_mask": torch.ones(1, 3, dtype=torch.bool)}
-    assert draw_views(batch, 3) is batch
-    assert draw_views(batch, None) is batch
+    assert subsample_views(batch, 3) is batch
+    assert subsample_views(batch, None) is batch
 
 
 def ten_times(views, folder):

@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, RandomSampler, WeightedRandomSampler
 
 from mura_skorch import MuraClassifier, StudyDenseNet, StudyTypeBCE
 from mura_skorch.data import StudyDataset
-from mura_skorch.training.net import StudySteps
+from mura_skorch.training.net import StudyNet
 from mura_skorch.training.parameters import check_parameters
 
 DEFAULT = MuraClassifier().module__weights
@@ -158,7 +158,7 @@ def test_schedule_is_asked_for_what_its_policy_takes():
         "criterion__count": ["patients"],
         "train_split": [1.5, 0.0, 5, True, "0.2", "valid.csv", StudyDataset],
         "dataset__cache": [True, 3, ""],
-        "state_file": [True, ""],
+        "checkpoint_path": [True, ""],
         "random_state": ["0", 0.0, -1, 2**64, True],
         "module__max_views": [0, 2.5, "8"],
         "module__augment": ["flip"],
@@ -200,7 +200,7 @@ def test_smallest_view_of_densenet_169_is_known():
 
 def test_message_never_shows_the_rows_of_a_table(train):
     with pytest.raises(TypeError, match="got DataFrame") as caught:
-        MuraClassifier(state_file=train).fit(train)
+        MuraClassifier(checkpoint_path=train).fit(train)
     assert train["patient"].iloc[0] not in str(caught.value)
 
 
@@ -244,12 +244,12 @@ def test_numbers_of_numpy_are_numbers(train, valid, tmp_path):
         **{name: np.float32(value) for name, value in real.items()},
         precision=np.str_("float32"),
         train_split=np.float32(0.25),
-        state_file=tmp_path / "state",
+        checkpoint_path=tmp_path / "state",
     )
     expected = plain.set_params(train_split=0.25).fit(train).predict_proba(valid)
     assert np.array_equal(clf.fit(train).predict_proba(valid), expected)
     # In Python's numbers it is the same fit, which is finished.
-    same = plain.set_params(state_file=tmp_path / "state").fit(train)
+    same = plain.set_params(checkpoint_path=tmp_path / "state").fit(train)
     assert np.array_equal(same.predict_proba(valid), expected)
     clf.save(tmp_path / "model")
     loaded = MuraClassifier.load(tmp_path / "model", module=TinyNet)
@@ -390,7 +390,7 @@ def test_checkpoint_finds_the_flag_of_each_score(train, monitor, tmp_path):
 
 def test_step_knows_where_it_computes_before_the_network_is_made():
     assert MuraClassifier(device=None).where_ == "cpu"
-    assert isinstance(MuraClassifier(), StudySteps)
+    assert isinstance(MuraClassifier(), StudyNet)
     assert pd.isna(MuraClassifier(device=None).device)
 
 

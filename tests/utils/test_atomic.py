@@ -148,7 +148,7 @@ def test_check_makes_nothing(tmp_path):
 def test_models_states_and_caches_can_be_read_by_those_the_umask_lets(umask, train, tmp_path):
     clf = tiny_classifier(
         max_epochs=1,
-        state_file=tmp_path / "fit.state",
+        checkpoint_path=tmp_path / "fit.state",
         dataset__cache=tmp_path / "cache",
         callbacks__best__dirname=tmp_path / "best",
     ).fit(train)
