@@ -21,7 +21,7 @@ from mura_skorch.data import read_view
 from mura_skorch.evaluation import join_notes
 from mura_skorch.inspection import LEGEND, peak_in_box, peak_of, pointing_scores
 from mura_skorch.plots import MapDisplay
-from mura_skorch.tracking import Run, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, runs_link, use_experiment
 from mura_skorch.training.device import count_cores
 
 PHANTOMS = Path("phantoms_wrist")
@@ -44,7 +44,7 @@ def main(argv=None):
     used = {k: v for k, v in vars(args).items() if not (clf and k in TRAINING)}
     print(note or "", *(f"{name}={value}" for name, value in used.items()), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    with Run(name="pointing_game", note=note) as run:
+    with TrackedRun(name="pointing_game", note=note) as run:
         if clf is None:
             clf = train(studies[studies.split == "train"], args, run)
         else:

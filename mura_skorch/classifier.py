@@ -40,7 +40,7 @@ from mura_skorch.models.serialization import note_of
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.callback import MlflowTracker, on_record
-from mura_skorch.tracking.nested import birthplace
+from mura_skorch.tracking.clones import remember_origin
 from mura_skorch.training.fingerprint import digest_of
 from mura_skorch.training.parameters import check_names, check_parameters
 from mura_skorch.training.resume import ResumableNet, StateKeeper
@@ -374,7 +374,6 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
                     callback.take_back(self, error)
             raise
         finally:
-            self.__dict__.pop("_birthplace_", None)  # no address of a server in pickles
             for _, callback in self.callbacks_:
                 if isinstance(callback, BestWeights):
                     callback.remove_temporary()
@@ -563,7 +562,7 @@ class MuraClassifier(OperatingPointMixin, ResumableNet):
     def __sklearn_clone__(self):
         """Return a clone that knows the MLflow run it was made in, for workers that see none."""
         clone = super().__sklearn_clone__()
-        clone._birthplace_ = birthplace(self)
+        remember_origin(clone, self)
         return clone
 
     def initialize(self) -> Self:

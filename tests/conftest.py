@@ -18,7 +18,8 @@ def mlflow_store(tmp_path_factory):
     """One database for the session: making one takes seconds."""
     folder = tmp_path_factory.mktemp("mlflow")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    yield os.environ["MLFLOW_TRACKING_URI"]
+    with contextlib.chdir(folder):  # MLflow makes the folder of artifacts in the current one
+        yield os.environ["MLFLOW_TRACKING_URI"]
     del os.environ["MLFLOW_TRACKING_URI"]
 
 
