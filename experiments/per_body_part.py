@@ -46,7 +46,7 @@ from mura_skorch.metrics import OVERALL
 from mura_skorch.models import StudyDenseNet
 from mura_skorch.report import ReportInputs, collect_predictions, write_report
 from mura_skorch.tracking import (
-    Run,
+    TrackedRun,
     end_children,
     log_scores,
     log_test_scores,
@@ -99,7 +99,7 @@ def run(args, studies, experiment_id, is_resumed):
     print(note or "", *(f"{name}={value}" for name, value in settings.items()), flush=True)
     names = args.study_types + ([POOLED] if args.pooled else [])
     done, failed, code, begin = {}, {}, 0, time.time()
-    with Run(args.parent_run_id, name="per_body_part", note=note) as parent:
+    with TrackedRun(args.parent_run_id, name="per_body_part", note=note) as parent:
         if is_resumed:
             end_children(parent, "KILLED")  # resumed runs are opened again
         else:
@@ -137,10 +137,7 @@ def run(args, studies, experiment_id, is_resumed):
             log_scores(parent, scores, report=folder)
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     if experiment_id is None:
-        print(
-            "Runs: MLflow did not answer; send what it did not get with "
-            "python -m mura_skorch.tracking.offline.sync"
-        )
+        print("Runs: MLflow did not answer; send what it did not get with mura-skorch sync")
     else:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     if failed:
@@ -157,11 +154,10 @@ def train(name, studies, args, parent):
         if train.empty or valid.empty:
             raise ValueError(f"got {len(train)} train and {len(valid)} valid studies")
         state = checkpoint_path(args.out, name)
-        with Run(
+        with TrackedRun(
             run_id_of(state),
             name=name,
-            parent_run_id=parent.run_id,
-            parent_key=parent.key,
+            parent=parent,
             note=parent.note,
         ) as run:
             clf = MuraClassifier(

@@ -26,7 +26,7 @@ from mura_skorch.data import read_view
 from mura_skorch.evaluation import join_notes
 from mura_skorch.inspection import LEGEND, peak_in_box, peak_of, pointing_scores
 from mura_skorch.plots import MapDisplay
-from mura_skorch.tracking import Run, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, runs_link, use_experiment
 from mura_skorch.training.device import count_cores
 
 PHANTOMS = Path("phantoms_wrist")
@@ -51,7 +51,7 @@ def main(argv=None):
         used = {name: value for name, value in used.items() if name not in TRAINING}
     print(note or "", *(f"{name}={value}" for name, value in used.items()), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    with Run(name="pointing_game", note=note) as run:
+    with TrackedRun(name="pointing_game", note=note) as run:
         if clf is None:
             clf = train(studies[studies.split == "train"], args, run)
         else:

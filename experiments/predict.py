@@ -30,7 +30,7 @@ from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.studies import join_labels
-from mura_skorch.tracking import Run, log_scores, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
 from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookalikes
 
@@ -54,7 +54,7 @@ def main(argv=None):
         studies = studies.assign(note=[f"{c}; {trained}" if c else trained for c in caveats])
     note = join_notes(studies)
     print(f"{note or ''}\n{len(studies):,} studies: reading ...", flush=True)
-    with Run(name="predict", note=note) as run:
+    with TrackedRun(name="predict", note=note) as run:
         run.log_params({name: value for name, value in vars(args).items() if value not in ([], "")})
         found = collect_predictions(model, studies, keep=keep, n_cases=args.cases)
         if args.refit_on:

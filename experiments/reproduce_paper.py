@@ -32,7 +32,7 @@ from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import format_paper_table, is_mura, paper_table
 from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.studies import explode_views
-from mura_skorch.tracking import Run, log_scores, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
 from mura_skorch.tracking.mlflow_model import save_mlmodel
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.provenance import data_digest
@@ -71,7 +71,7 @@ def run(args, studies, experiment_id):
     note = join_notes(studies)
     print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
     train, valid = (studies[studies["split"] == split] for split in ("train", "valid"))
-    with Run(name=f"paper_{args.protocol}", note=note) as parent:
+    with TrackedRun(name=f"paper_{args.protocol}", note=note) as parent:
         parent.log_params(vars(args))
         try:
             nets = [fit_seed(seed, train, valid, args, parent) for seed in range(args.n_seeds)]
@@ -82,7 +82,7 @@ def run(args, studies, experiment_id):
         model, about = choose(nets, args, parent)
         shutil.rmtree(args.out / "model", ignore_errors=True)  # of an earlier call
         save_mlmodel(model, args.out / "model")
-        parent.log_folder(args.out / "model", "model")
+        parent.log_model(args.out / "model")
         found = collect_predictions(model, valid, n_cases=args.cases)
         scores = write_report(
             args.out / "report",
@@ -127,10 +127,9 @@ def fit_seed(seed, train, valid, args, parent):
     folder = args.out / "models" / f"seed_{seed}"
     if not (folder / "model.json").is_file():
         held_out = PatientSplit(args.valid_share)  # the same patients for every seed
-        with Run(
+        with TrackedRun(
             name=f"seed_{seed}",
-            parent_run_id=parent.run_id,
-            parent_key=parent.key,
+            parent=parent,
             note=parent.note,
         ) as run:
             clf = MuraClassifier(

@@ -32,7 +32,7 @@ from mura_skorch.studies.columns import join_notes
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.artifacts import ModelSource
 from mura_skorch.tracking.callback import MlflowTracker, on_record
-from mura_skorch.tracking.nested import birthplace
+from mura_skorch.tracking.clones import remember_origin
 from mura_skorch.training import persistence
 from mura_skorch.training.checkpoint import TrainingCheckpoint, epochs_left, load_finished
 from mura_skorch.training.fit_data import FitData, prepare_fit
@@ -661,7 +661,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def __sklearn_clone__(self):
         """Return a clone that knows the MLflow run it was made in, for workers that see none."""
         clone = super().__sklearn_clone__()
-        clone._birthplace_ = birthplace(self)
+        remember_origin(clone, self)
         return clone
 
     def initialize(self) -> Self:

@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items):
 
 
 # What a fit or a tool would leave in the folder that it runs in.
-TRACES = {".hypothesis", "mlflow.db", "mlruns", "mlartifacts", "mura_unsent", "phantoms", "results"}
+TRACES = {".hypothesis", "mlflow.db", "mlruns", "mlartifacts", "mlflow_offline", "phantoms", "results"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,7 +59,8 @@ def mlflow_store(tmp_path_factory):
     """One database for the session: making one takes seconds."""
     folder = tmp_path_factory.mktemp("mlflow")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    yield os.environ["MLFLOW_TRACKING_URI"]
+    with contextlib.chdir(folder):  # MLflow makes the folder of artifacts in the current one
+        yield os.environ["MLFLOW_TRACKING_URI"]
     del os.environ["MLFLOW_TRACKING_URI"]
 
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 from mura_skorch.calibration import apply_platt
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss, load_model
-from mura_skorch.tracking import Run
+from mura_skorch.tracking import TrackedRun
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def test_saved_ensemble_lists_runs_seeds_and_losses_and_holds_no_pickle(members,
 def test_model_of_a_run_is_opened_whatever_it_is(ensemble, fitted, valid, tmp_path):
     for name, model in (("one", fitted), ("many", ensemble)):
         model.save(tmp_path / name)
-        with Run(name=name) as run:
+        with TrackedRun(name=name) as run:
             run.log_folder(tmp_path / name, "model")
         loaded = load_model(run.run_id, module=TinyNet)
         assert type(loaded) is type(model)

@@ -80,9 +80,9 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     except (FileNotFoundError, PermissionError) as error:
         parser.error(str(error))
     for cache in caches:
-        print(_line(cache))  # noqa: T201, printing is its job
+        print(_line(cache))
     size = sum(cache.n_bytes for cache in caches)
-    print(f"{args.done}{len(caches):,} caches, {size / 1e9:.2f} GB")  # noqa: T201
+    print(f"{args.done}{len(caches):,} caches, {size / 1e9:.2f} GB")
     return 0
 
 

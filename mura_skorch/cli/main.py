@@ -6,11 +6,11 @@ A subcommand is a module with ``add_parser(subparsers)``, which sets the functio
 import argparse
 import sys
 
-from mura_skorch.cli import cache
+from mura_skorch.cli import cache, sync
 
 __all__ = ["main"]
 
-SUBCOMMANDS = (cache,)
+SUBCOMMANDS = (cache, sync)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -85,7 +85,7 @@ def find_data(data: Path | None, phantoms: Path = PHANTOMS, **settings: Any) -> 
     if data is not None:
         return data
     if not phantoms.exists():
-        print(f"No --data: drawing phantoms into {phantoms}/ ...", flush=True)  # noqa: T201
+        print(f"No --data: drawing phantoms into {phantoms}/ ...", flush=True)
         write_phantoms(phantoms, **settings)
     return phantoms
 

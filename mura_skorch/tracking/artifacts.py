@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from mura_skorch.tracking.offline.timeouts import impatience, is_missing
+from mura_skorch.tracking.offline.connection import is_missing, set_defaults
+from mura_skorch.tracking.run import MODEL_NAME
 
 __all__ = ["fetch_model", "fetch_predictions"]
 
@@ -25,7 +26,6 @@ class MlflowRun(Protocol):
 
 # What a saved model is opened by: a folder, the id of a run, an address, a run.
 ModelSource = str | os.PathLike[str] | MlflowRun
-MODEL_ARTIFACT = "model"
 # Where a run may have its predictions of the reported studies, in the order they are looked for.
 PREDICTIONS = ("report/predictions.csv", "test_predictions.csv")
 PREDICTIONS_TAG = "predictions"  # says which of them the last test wrote
@@ -33,12 +33,13 @@ PREDICTIONS_TAG = "predictions"  # says which of them the last test wrote
 
 @contextmanager
 def fetch_model(source: ModelSource) -> Iterator[Path]:
-    """Give the folder of a model: `source` itself, or a download that is removed afterwards.
+    """Yield the folder of a model: `source` itself, or a download that is removed afterwards.
 
     Parameters
     ----------
     source : path, str or mlflow.entities.Run
-        A folder, a run, its id, or a ``runs:/`` or ``models:/`` address.
+        A folder, a run, its id, or a ``runs:/`` or ``models:/`` address, such as
+        ``models:/m-<id>`` of a logged model.
 
     Yields
     ------
@@ -52,14 +53,15 @@ def fetch_model(source: ModelSource) -> Iterator[Path]:
     place: Any = getattr(getattr(source, "info", None), "run_id", source)
     text = str(place)
     if re.fullmatch(r"[0-9a-f]{32}", text) and not Path(text).exists():
-        text = f"runs:/{text}/{MODEL_ARTIFACT}"
+        text = f"runs:/{text}/{MODEL_NAME}"
     if not re.match(r"(runs|models):/", text):
         yield Path(place)
         return
     import mlflow
 
-    is_run = text.startswith("runs:/")
-    uri = mlflow.get_tracking_uri() if is_run else mlflow.get_registry_uri()
+    set_defaults()
+    is_registered = text.startswith("models:/") and not text.startswith("models:/m-")
+    uri = mlflow.get_registry_uri() if is_registered else mlflow.get_tracking_uri()
     if is_missing(uri):  # to ask for it would make it
         raise FileNotFoundError(
             f"expected a run with a model at {uri}, got {text}: there is no such database; set "
@@ -67,8 +69,7 @@ def fetch_model(source: ModelSource) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            with impatience():
-                folder = Path(mlflow.artifacts.download_artifacts(text, dst_path=temporary))
+            folder = Path(mlflow.artifacts.download_artifacts(text, dst_path=temporary))
         except (mlflow.MlflowException, OSError) as error:
             raise FileNotFoundError(
                 f"expected a run with a model at {mlflow.get_tracking_uri()}, got {text}: "
@@ -82,7 +83,7 @@ def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.Data
 
     Parameters
     ----------
-    run : str, Run or mlflow.entities.Run
+    run : str, TrackedRun or mlflow.entities.Run
         A run or its id.
     table : str, optional
         Artifact path of the table. None takes that of the last test, and in a run that does not
@@ -109,6 +110,7 @@ def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.Data
             f"expected the id of an MLflow run, got {run_id!r}, and no database at "
             f"{mlflow.get_tracking_uri()}; set MLFLOW_TRACKING_URI to where it was logged"
         )
+    set_defaults()
     client = mlflow.MlflowClient()
     try:
         last = client.get_run(run_id).data.tags.get(PREDICTIONS_TAG)
@@ -126,7 +128,7 @@ def fetch_predictions(run: str | MlflowRun, table: str | None = None) -> pd.Data
             f"expected {' or '.join(wanted)} among the artifacts of run {run_id}, got these "
             f"tables: {tables}; name one of them (--table), or log a test with log_test_scores"
         )
-    with tempfile.TemporaryDirectory() as folder, impatience():
+    with tempfile.TemporaryDirectory() as folder:
         file = mlflow.artifacts.download_artifacts(
             run_id=run_id, artifact_path=found[0], dst_path=folder
         )
@@ -148,6 +150,6 @@ def _artifacts(client, run_id, folder=None):
     for item in client.list_artifacts(run_id, folder):
         if not item.is_dir:
             files.append(item.path)
-        elif item.path != MODEL_ARTIFACT:
+        elif item.path != MODEL_NAME:
             files += _artifacts(client, run_id, item.path)
     return files

@@ -1,25 +1,27 @@
-"""MLflow tracking: a fit goes in, its parameters, epochs, data and model are on record."""
+"""Callback that logs a fit as an MLflow run: parameters, epochs, data and model."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from skorch.callbacks import Callback
 
 from mura_skorch.data.dataset import studies_of
 from mura_skorch.evaluation.predictions import prediction_table
 from mura_skorch.evaluation.summary import DESCRIPTION, validation_section, with_section
+from mura_skorch.phantoms.writing import MURA_TYPES
 from mura_skorch.studies.columns import is_exploded, join_notes
-from mura_skorch.tracking.artifacts import MODEL_ARTIFACT
-from mura_skorch.tracking.loggable import is_finite
+from mura_skorch.tracking.clones import forget_origin, is_clone, origin_of, running_parent
 from mura_skorch.tracking.mlflow_model import save_mlmodel
-from mura_skorch.tracking.nested import is_for_a_score, move_to_birthplace
 from mura_skorch.tracking.params import settings_of
-from mura_skorch.tracking.run import Run, status_of
+from mura_skorch.tracking.run import TrackedRun, status_of
+from mura_skorch.tracking.values import is_finite
 from mura_skorch.utils.provenance import data_digest, git_commit, package_versions
 
-__all__ = ["MlflowTracker", "on_record"]
+__all__ = ["MlflowTracker", "dataset_name", "log_fitted_model", "on_record", "run_of"]
+
+MOST_NAMES = 3  # study types in the name of a run
 
 
 class MlflowTracker(Callback):
@@ -27,33 +29,32 @@ class MlflowTracker(Callback):
 
     Parameters
     ----------
-    run_id : str or Run, optional
+    run_id : str or TrackedRun, optional
         Log into this run. None: every fit opens its own, nested when a run is active, and
-        `partial_fit` goes on in the fit's.
+        `partial_fit` continues the fit's run.
     parent_run_id : str, optional
-        Parent of the run, for worker processes, where no run is active. None: a clone that
-        scikit-learn sends to a worker is a child of the run it was made in; members of a
-        ``BaggingClassifier`` with ``n_jobs`` are made in the worker, and need the id.
+        Parent of the run. None means the active run, or for a clone the run that was active where
+        scikit-learn cloned it, also in worker processes.
     run_name : str, optional
-        Name of a new run. None means the study type, or "all" where there are several.
-    log_model : bool or "auto", default="auto"
-        Log the model, about 50 MB, when the fit ends. "auto" logs every model that is kept and
-        none that a cross-validation or a search of scikit-learn fits only to score it; those
-        runs carry the tag ``inner_fit``. The winner of a search, ``best_estimator_``, and the
-        members of voting, stacking, calibration and bagging are kept.
+        Name of a new run. None means the study type; of several the first three, and "all" for
+        all seven of MURA.
+    log_model : bool, optional
+        Log the model, about 50 MB, when the fit ends. None: unless the estimator is a clone, such
+        as the candidates of a search, the folds of a cross-validation and the members of a vote;
+        `log_fitted_model` logs one of them afterwards.
 
     Attributes
     ----------
-    run_ : Run
+    run_ : TrackedRun
         The fit's run; ``run_.run_id`` is its MLflow id.
     """
 
     def __init__(
         self,
-        run_id: str | Run | None = None,
+        run_id: str | TrackedRun | None = None,
         parent_run_id: str | None = None,
         run_name: str | None = None,
-        log_model: bool | Literal["auto"] = "auto",
+        log_model: bool | None = None,
     ) -> None:
         self.run_id = run_id
         self.parent_run_id = parent_run_id
@@ -61,15 +62,17 @@ class MlflowTracker(Callback):
         self.log_model = log_model
 
     def initialize(self) -> Self:
-        """Forget the last fit's run."""
+        """Forget the run of the last fit."""
         self.run_: Any = None
         self.settings_: dict[str, Any] | None = None
+        self.dataset_valid_: Any = None
+        self.data_valid_: tuple[str, str] | None = None  # name and digest
         self.is_resumed_ = self.has_begun_ = False
         self._logged: set[tuple[str, int]] = set()
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: all that a training needs to go on in a run is its id."""
+        """Return nothing: a checkpoint has the id of the run."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -77,10 +80,10 @@ class MlflowTracker(Callback):
         self.is_resumed_ = True
 
     def send_missing(self, net: Any) -> None:
-        """Send the epochs that the run lacks, and from now on nothing that it has."""
+        """Log the epochs that the run lacks; from now on log nothing that it has."""
         logged = self.run_.logged_metrics()
         self._logged = logged or set()
-        # Where nobody answers: all but the last epoch were sent, or kept, before the next began.
+        # Without an answer: all but the last epoch were sent, or are in the spool.
         for row in net.history if logged is not None else net.history[-1:]:
             self._log_metrics(_metrics(row), step=row["epoch"])
 
@@ -89,25 +92,27 @@ class MlflowTracker(Callback):
         self.run_.log_metrics(missing, step=step)
 
     def on_train_begin(self, net: Any, X: Any = None, data: Any = None, **kwargs: Any) -> None:
-        """Open the run, or take the given one; a resumed run gets the epochs that it lacks."""
+        """Open the run, or use the given one; a resumed run gets the epochs that it lacks."""
         self.has_begun_ = True
         self.has_logged_data_ = False
         self.dataset_valid_ = None
-        if isinstance(self.run_id, Run):
+        if isinstance(self.run_id, TrackedRun):
             self.run_ = self.run_id
         else:
             earlier = self.run_.run_id if self.run_ is not None else None
             if self.is_resumed_:
                 earlier = net.run_id_
-            self.run_ = Run(
+            origin = origin_of(net)
+            self.run_ = TrackedRun(
                 self.run_id or earlier,
-                name=self.run_name or _type_name(X),
-                parent_run_id=self.parent_run_id or move_to_birthplace(net),
+                name=self.run_name or dataset_name(X),
+                parent=self.parent_run_id or running_parent(origin),
                 note=join_notes(X),
+                uri=origin.uri,
+                experiment_id=origin.experiment_id,
             ).open()
         net.run_id_ = self.run_.run_id
-        self.is_inner_ = is_for_a_score()
-        self.run_.set_tags(_tags(X) | ({"inner_fit": "true"} if self.is_inner_ else {}))
+        self.run_.set_tags(_tags(X) | ({"clone": "true"} if is_clone(net) else {}))
         self._log_settings(net)
         if self.is_resumed_ and data is not None:
             self.on_epoch_begin(net, dataset_train=data.train, dataset_valid=data.valid)
@@ -115,13 +120,13 @@ class MlflowTracker(Callback):
             self.is_resumed_ = False
 
     def _log_settings(self, net):
-        """Log what is set, and in a later call of `partial_fit` what is set anew."""
+        """Log the parameters, and in a later call of `partial_fit` those that changed."""
         try:
             settings = settings_of(net)
-        except Exception as error:  # any failure of the bookkeeping spares the training
+        except Exception as error:  # tracking must not stop a training
             settings = {"settings": f"not recorded, got {type(error).__name__}: {error}"}
         earlier, self.settings_ = self.settings_, settings
-        if earlier is None and not self.is_resumed_:  # the run of a fit that goes on has them
+        if earlier is None and not self.is_resumed_:  # the run of a resumed fit has them
             self.run_.log_params(settings)
         elif earlier is not None:
             begin = f"from_epoch_{len(net.history) + 1}"
@@ -131,24 +136,26 @@ class MlflowTracker(Callback):
     def on_epoch_begin(
         self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
     ) -> None:
-        """Log the parts of the data, once."""
+        """Log the training and the validation part, once."""
         if self.has_logged_data_:
             return
         self.has_logged_data_ = True
         self.dataset_valid_ = dataset_valid
+        self.data_valid_ = None
         for dataset, context in ((dataset_train, "training"), (dataset_valid, "validation")):
             if dataset is not None:
                 table = prediction_table(studies_of(dataset))
-                self.run_.log_dataset(
-                    table, name=_type_name(table), digest=data_digest(table), context=context
-                )
+                name, digest = dataset_name(table), data_digest(table)
+                self.run_.log_dataset(table, name=name, digest=digest, context=context)
+                if context == "validation":
+                    self.data_valid_ = name, digest
         bad_views = getattr(net, "bad_views_", None)
         if bad_views is not None and len(bad_views):
             text = bad_views.drop(columns="row").to_csv(index=False)
             self.run_.log_text(text, "bad_views.csv")
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Log the epoch's numbers in one call."""
+        """Log the metrics of the epoch in one call."""
         row = net.history[-1]
         self._log_metrics(_metrics(row), step=row["epoch"])
 
@@ -156,7 +163,7 @@ class MlflowTracker(Callback):
         """Log the best epoch, the validation predictions, the model."""
         best = [row for row in net.history if row.get("event_cp")]
         if best:
-            self._log_metrics(_best_metrics(best[-1]))  # step 0, as test/...: MLflow draws bars
+            self._log_metrics(_best_metrics(best[-1]))  # without a step: MLflow draws bars
             self.run_.set_tags({"best_epoch": str(best[-1]["epoch"])})
             if self.dataset_valid_ is not None and not isinstance(self.run_id, str):
                 section = validation_section(net.history, studies_of(self.dataset_valid_))
@@ -169,20 +176,21 @@ class MlflowTracker(Callback):
                 table = table.assign(level="view", view=studies["view"].to_numpy())
             self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
         self._log_metrics({"threshold": net.threshold_})
+        if self.log_model or (self.log_model is None and not is_clone(net)):
+            try:
+                _log_model(net, self.run_, self.data_valid_)
+            except OSError as error:  # a full disk must not stop a training
+                self.run_.warn(error)
         self.dataset_valid_ = None
-        if not self.is_inner_ if self.log_model == "auto" else self.log_model:
-            with tempfile.TemporaryDirectory() as folder:
-                save_mlmodel(net, folder)
-                self.run_.log_folder(folder, MODEL_ARTIFACT)
 
     def close(self, status: str, error: BaseException | None = None) -> None:
-        """End the run, unless it is the caller's own; wait for what is on its way."""
+        """End the run, unless it was given; wait for what is being sent."""
         self.dataset_valid_ = None
         self.has_begun_ = False
-        if self.run_ is not None and self.run_ is not self.run_id:
+        if isinstance(self.run_id, TrackedRun):
+            self.run_id.flush()
+        elif self.run_ is not None:
             self.run_.close(status, error)
-        elif isinstance(self.run_, Run):
-            self.run_.flush()
 
 
 @contextmanager
@@ -201,36 +209,89 @@ def on_record(net: Any, X: Any) -> Iterator[None]:
             tracker.close(status_of(type(error)), error)
         raise
     finally:
-        net.__dict__.pop("_birthplace_", None)  # no address of a server in pickles
+        forget_origin(net)
     for tracker in trackers:
         if not tracker.has_begun_:
             continue
         tracker.close("KILLED" if net.interrupted_ else "FINISHED")
         if tracker.run_ is not None:
-            net.run_id_ = tracker.run_.run_id  # a server may have been late to name it
+            net.run_id_ = tracker.run_.run_id  # a slow server may have created it by now
 
 
-def _type_name(studies):
-    """Return the one study type of a table, or "all"."""
-    names = studies["study_type"].unique()
-    return str(names[0]) if len(names) == 1 else "all"
+def log_fitted_model(net: Any) -> None:
+    """Log the model of a fit that logged none, such as the winner of a search, in its run.
+
+    Parameters
+    ----------
+    net : MuraClassifier
+        Fitted, with a ``run_id_``.
+
+    Raises
+    ------
+    ValueError
+        Its fit has no MLflow run.
+
+    Examples
+    --------
+    >>> search.fit(train, train.label, groups=train.patient)  # doctest: +SKIP
+    >>> log_fitted_model(search.best_estimator_)  # doctest: +SKIP
+    """
+    run = run_of(net)
+    data = [item.data_valid_ for _, item in net.callbacks_ if isinstance(item, MlflowTracker)]
+    _log_model(net, run, data[0] if data else None)
+    run.release()
 
 
-def _tags(studies):
-    commit = git_commit()
-    level = "view" if is_exploded(studies) else "study"
-    tags = {"study_type": _type_name(studies), "level": level} | package_versions()
-    return tags | ({"git_commit": commit} if commit else {})
+def run_of(model: Any) -> TrackedRun:
+    """Return the run of a model's fit, also if the server has not given it an id yet.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    for _, callback in getattr(model, "callbacks_", []):
+        if isinstance(callback, MlflowTracker) and callback.run_ is not None:
+            return callback.run_
+    run_id = getattr(model, "run_id_", None)
+    if run_id is None:
+        raise ValueError(
+            f"expected a model whose fit has an MLflow run, got a {type(model).__name__} without; "
+            "fit it without callbacks__mlflow=None, or pass a mura_skorch.tracking.TrackedRun"
+        )
+    return TrackedRun(run_id, note=getattr(model, "note_", None))
+
+
+def dataset_name(studies: Any) -> str:
+    """Return the study types of a table: up to three names, or "all" for MURA's seven."""
+    names = sorted(map(str, studies["study_type"].unique()))
+    if names == list(MURA_TYPES):
+        return "all"
+    more = [f"{len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return ", ".join(names[:MOST_NAMES] + more)
 
 
 def _best_metrics(row):
-    """Return the validation figures of the best epoch: ``valid/kappa`` of ``valid_kappa``."""
+    """Return the validation metrics of the best epoch: ``valid/kappa`` for ``valid_kappa``."""
     left_out = ("lr", "seconds", "views_per_second")
     return {
         f"valid/{name.removeprefix('valid_')}": value
         for name, value in _metrics(row).items()
         if name not in left_out and not name.startswith("train_")
     }
+
+
+def _log_model(net, run, data_valid):
+    with tempfile.TemporaryDirectory() as folder:
+        save_mlmodel(net, folder)
+        run.log_model(folder, data_valid)
+
+
+def _tags(studies):
+    commit = git_commit()
+    level = "view" if is_exploded(studies) else "study"
+    tags = {"study_type": dataset_name(studies), "level": level} | package_versions()
+    return tags | ({"git_commit": commit} if commit else {})
 
 
 def _metrics(row):

@@ -1,4 +1,4 @@
-"""Final scores: predictions of held-out studies go in, the run of the fit has their figures."""
+"""Log the scores on held-out studies in the run of a fit."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,9 @@ from mura_skorch.evaluation.evaluate import final_metrics, score_predictions
 from mura_skorch.evaluation.formatting import PROBABILITIES
 from mura_skorch.evaluation.summary import DESCRIPTION, scores_section, with_section
 from mura_skorch.tracking.artifacts import PREDICTIONS, PREDICTIONS_TAG
-from mura_skorch.tracking.callback import MlflowTracker
-from mura_skorch.tracking.run import Run
+from mura_skorch.tracking.callback import dataset_name, run_of
+from mura_skorch.tracking.run import TrackedRun
+from mura_skorch.utils.provenance import IDENTITY, data_digest
 
 __all__ = ["log_scores", "log_test_scores"]
 
@@ -19,16 +20,16 @@ __all__ = ["log_scores", "log_test_scores"]
 def log_test_scores(
     model: Any, predictions: pd.DataFrame, *, report: str | os.PathLike[str] | None = None
 ) -> pd.DataFrame:
-    """Log how a model scored on studies that no choice has seen, in the run of its fit.
+    """Log the scores of a model on a test set, in the run of its fit.
 
     The run then has the metrics ``test/kappa``, ``test/decisions/sensitivity``,
     ``test/probabilities/auroc`` and so on, the predictions that ``experiments/compare_runs.py``
-    compares, and in its description the table of scores. As in a fit, a server that does not answer
-    stops nothing: what it did not get is kept and sent later.
+    compares, the test set as a dataset, and the table of scores in its description. The metrics
+    are also listed next to the run's logged model.
 
     Parameters
     ----------
-    model : MuraClassifier or Run
+    model : MuraClassifier or TrackedRun
         Fitted or loaded; its ``run_id_`` names the run.
     predictions : DataFrame
         A prediction table with labels: ``collect_predictions(model, test).predictions``, or what
@@ -54,7 +55,7 @@ def log_test_scores(
     >>> write_report("report", inputs)  # doctest: +SKIP
     >>> log_test_scores(clf, inputs.predictions, report="report")  # doctest: +SKIP
     """
-    run = _run_of(model)
+    run = model if isinstance(model, TrackedRun) else run_of(model)
     if not predictions[["label", "score"]].notna().all(axis=1).any():
         raise ValueError(
             "expected predictions with labels and scores, got none with both; pass those of "
@@ -63,19 +64,23 @@ def log_test_scores(
     scores = score_predictions(predictions)
     run.log_text(predictions.to_csv(index=False), PREDICTIONS[1])
     log_scores(run, scores, report=report)
+    name, digest = dataset_name(predictions), data_digest(predictions)
+    table = predictions[[column for column in IDENTITY if column in predictions]]
+    run.log_dataset(table, name=name, digest=digest, context="test")
+    run.link_metrics("test/", (name, digest))
     if run is not model:
         run.release()
     return scores
 
 
 def log_scores(
-    run: Run, scores: pd.DataFrame, *, report: str | os.PathLike[str] | None = None
+    run: TrackedRun, scores: pd.DataFrame, *, report: str | os.PathLike[str] | None = None
 ) -> None:
-    """Log scores that are known already as metrics and in the description of a run.
+    """Log known scores as metrics and in the description of a run.
 
     Parameters
     ----------
-    run : Run
+    run : TrackedRun
     scores : DataFrame
         What `mura_skorch.evaluation.score_predictions` or ``write_report`` returns.
     report : path, optional
@@ -95,28 +100,12 @@ def log_scores(
 
 
 def _in_section(name):
-    """Return the name of a metric in the section of its charts.
+    """Return the name that puts kappa in the first chart of MLflow.
 
-    MLflow sorts charts by name, within sections that the last slash ends: kappa is to come first.
+    MLflow sorts charts by name, in sections that end with the last slash.
     """
     metric = name.removeprefix("test/")
     if metric == "n" or metric.startswith("kappa"):
         return name
     is_of_probabilities = metric.startswith(tuple(PROBABILITIES))
     return f"test/{'probabilities' if is_of_probabilities else 'decisions'}/{metric}"
-
-
-def _run_of(model):
-    """Return the run of a model's fit, by which it is found even where it has no id yet."""
-    if isinstance(model, Run):
-        return model
-    for _, callback in getattr(model, "callbacks_", []):
-        if isinstance(callback, MlflowTracker) and callback.run_ is not None:
-            return callback.run_
-    run_id = getattr(model, "run_id_", None)
-    if run_id is None:
-        raise ValueError(
-            f"expected a model whose fit has an MLflow run, got a {type(model).__name__} without; "
-            "fit it without callbacks__mlflow=None, or pass a mura_skorch.tracking.Run"
-        )
-    return Run(run_id, note=getattr(model, "note_", None))

@@ -23,7 +23,7 @@ from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mura_skorch.models.pretrained import MODEL_FILE
-from mura_skorch.tracking.loggable import without_folder
+from mura_skorch.tracking.values import without_folder
 
 __all__ = ["settings_of"]
 

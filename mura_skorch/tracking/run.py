@@ -1,4 +1,4 @@
-"""MLflow runs: values and files go in; the server has them, or will, or else a local journal."""
+"""One MLflow run that never stops or slows a training."""
 
 import os
 import re
@@ -13,61 +13,58 @@ from typing import Any, Self
 
 import pandas as pd
 
+from mura_skorch.tracking.clones import lasting_uri
 from mura_skorch.tracking.experiment import active_run_id
-from mura_skorch.tracking.loggable import is_finite, metric_name, param_name, param_value
-from mura_skorch.tracking.offline.queue import Outbox
-from mura_skorch.tracking.offline.records import Record
-from mura_skorch.tracking.offline.replay import KEY_TAG
-from mura_skorch.tracking.offline.spool import Journal
-from mura_skorch.tracking.offline.timeouts import OPENING, impatience, insist, is_local, is_refusal
+from mura_skorch.tracking.offline.connection import is_client_error, is_local, retry, set_defaults
+from mura_skorch.tracking.offline.queue import SendQueue
+from mura_skorch.tracking.offline.send_records import find_or_create_run, send_records
+from mura_skorch.tracking.offline.spool import Spool
+from mura_skorch.tracking.values import is_finite, metric_name, param_name, param_value
 
-__all__ = [
-    "Run",
-    "status_of",
-]
+__all__ = ["MODEL_NAME", "TrackedRun", "status_of"]
 
-# Seconds without any progress, after which nobody waits any longer.
-SOON, LOCAL, LAST = 2, 10, 30
+MODEL_NAME = "model"  # of the logged model, so that MLflow resolves runs:/<run id>/model
 MOST_PARAMS = 100  # of one request, MLflow's limit
+WAIT = 10  # seconds
+OF_A_PROCESS = ("start_time", "uri")
+MOST_FAILURES = 3  # in a row, before a warning
 
 
-class Run:
-    """An MLflow run that never stops a training.
+class TrackedRun:
+    """An MLflow run that never stops or slows a training.
 
-    Whatever is logged is written to ``mura_unsent/<run>/`` in the current folder and sent by a
-    thread, so that a slow server costs no time; what has arrived leaves the folder, and the last
-    record takes the folder with it. Of a local database, each call waits until it is written. A
-    server that is away gets everything, dated as it happened, when it is back; when the run ends
-    before that, it is kept, and ``python -m mura_skorch.tracking.offline.sync`` sends it. One
-    warning tells.
+    A local store is written directly. For a server, whatever is logged is appended to a file in
+    ``mlflow_offline/`` in the current folder, and a background thread sends it. What the server
+    does not receive before the run ends stays there, and ``mura-skorch sync`` sends it. One
+    warning says so.
 
     Parameters
     ----------
     run_id : str, optional
-        Log into this run. None opens a new one, nested when a run is active.
+        Log into this run. None opens a new one, a child of the active run if there is one.
     name : str, optional
         Name of a new run.
-    parent_run_id : str, optional
-        Parent of a new run, for worker processes, where no run is active.
-    parent_key : str, optional
-        The parent's `key`, for where the parent has no id yet.
+    parent : TrackedRun or str, optional
+        Parent of a new run, or its id, for worker processes, where no run is active.
     note : str, optional
-        A caveat, such as "phantoms: no clinical meaning", that the run shows as its description.
+        A caveat, such as "phantoms: no clinical meaning", shown as the run's description.
+    uri, experiment_id : str, optional
+        Where to log. None means MLflow's current tracking URI and experiment.
+    wait : float, default=10
+        Seconds to wait for a server, when the run opens and when it closes, while nothing moves.
 
     Attributes
     ----------
     run_id : str or None
-        None until the server could be asked for one.
-    key : str
-        Names the run before it has an id, and stays with it as the tag ``mura_run``.
-    unsent : Path or None
-        Folder of what is not sent, if anything.
+        None until the server has answered.
     status : str
         How the run ends when its block is left without an exception, "FINISHED" unless changed.
+    offline_folder : Path or None
+        What is not sent yet.
 
     Examples
     --------
-    >>> with Run(name="evaluation") as run:  # doctest: +SKIP
+    >>> with TrackedRun(name="evaluation") as run:  # doctest: +SKIP
     ...     run.log_metrics({"test/kappa": 0.7})
     """
 
@@ -76,104 +73,103 @@ class Run:
         run_id: str | None = None,
         *,
         name: str | None = None,
-        parent_run_id: str | None = None,
-        parent_key: str | None = None,
+        parent: Self | str | None = None,
         note: str | None = None,
+        uri: str | None = None,
+        experiment_id: str | None = None,
+        wait: float = WAIT,
     ) -> None:
-        self.name = name
-        self.parent_run_id = parent_run_id
-        self.parent_key = parent_key
         self.note = note
-        self.key = uuid.uuid4().hex
-        self.is_active = False
+        self.wait = wait
+        self.uri = uri or ""  # MLflow's, from the first call on
         self.status = "FINISHED"
-        self._run_id = run_id
-        self._is_mine = True
-        self._has_warned = False
-        self._has_left = False
-        self._outbox: Outbox | None = None
+        # What it takes to create the run later, from anywhere.
+        self._header: dict[str, Any] = {
+            "key": uuid.uuid4().hex,
+            "run_id": run_id,
+            "name": name,
+            "parent_run_id": parent.run_id if isinstance(parent, TrackedRun) else parent,
+            "parent_key": parent._header["key"] if isinstance(parent, TrackedRun) else None,
+            "experiment_id": experiment_id,
+            "is_owned": True,
+            "tags": {},
+        }
+        self._tags: dict[str, str] = {}
+        self._is_active = self._has_warned = self._is_lost = False
+        self._queues: list[SendQueue] = []  # more than one if a disk has been full
+        self._process = os.getpid()
+        self._folder: Path | None = None
+
+    def __getstate__(self):
+        # A worker needs to know the run; a pickle holds no address of a server.
+        header = {key: value for key, value in self._header.items() if key not in OF_A_PROCESS}
+        here: dict[str, Any] = {"_queues": [], "_folder": None, "_is_active": False, "uri": ""}
+        return {**self.__dict__, **here, "_header": header}
 
     @property
     def run_id(self) -> str | None:
-        """Id of the run, once there is one."""
-        return self._outbox.journal.header["run_id"] if self._outbox else self._run_id
+        """Id of the run, once it was created."""
+        return self._header["run_id"]
 
     @property
-    def unsent(self) -> Path | None:
-        """Folder of what is not sent, if anything."""
-        return self._outbox.journal.folder if self._outbox else None
-
-    def __getstate__(self):
-        # A worker needs to know which run it was; the thread and the folder stay here.
-        return self.__dict__ | {"_run_id": self.run_id, "_outbox": None}
+    def offline_folder(self) -> Path | None:
+        """Folder of what is not sent yet."""
+        return self._folder if self._folder is not None and self._folder.exists() else None
 
     def open(self) -> Self:
-        """Start the run, or find the given one; return self.
-
-        A server that does not answer soon is not waited for: the run is made when it does.
-        """
+        """Create the run, or find the given one; return self."""
         import mlflow
 
-        uri, failure, begin = mlflow.get_tracking_uri(), None, _now()
-        active = mlflow.active_run()
-        self._is_mine = active is None or active.info.run_id != self._run_id
-        # Its parent has waited already, and said so.
-        is_waiting = self.parent_key is not None and self.parent_run_id is None
-        self._has_warned = is_waiting
-        if self._is_mine and not is_waiting:
-            try:
-                self._run_id = insist(self._start, uri)
-                self.is_active = True
-            except Exception as error:  # any failure of the bookkeeping spares the training
-                failure = error
-        left = Journal.left_by(self._run_id) if self._run_id else None
-        if left is not None:  # it goes on, so that it has not ended as it once did
-            left.remove([record for record in left.records if "status" in record.content])
-        self._outbox = Outbox(left or Journal(self._header(uri, begin)))
-        self._has_left = False
-        if left is not None:
+        active = active_run_id()
+        if self.run_id is None and active is None:  # set by `mlflow run`; start_run takes it, too
+            self._header["run_id"] = os.environ.pop("MLFLOW_RUN_ID", None)
+        header = self._complete_header()
+        header["is_owned"] = self.run_id is None or self.run_id != active
+        if self.run_id is None:
+            header["parent_run_id"] = header["parent_run_id"] or active
+            self._create()
+        elif (left := self._left_spool()) is not None:
+            self._start_queue(left)
+            self._put({"status": "RUNNING"})  # after how it once ended
             self.flush()
-        if failure is not None:
-            self._warn(failure)
+        if header["is_owned"] and self.run_id and mlflow.get_tracking_uri() == self.uri:
+            with suppress(Exception):  # the next record shows what is wrong with the server
+                mlflow.start_run(self.run_id, nested=True)
+                self._is_active = True
         if self.note:
             self.set_tags({"note": self.note, "mlflow.note.content": self.note})
         return self
 
     def close(self, status: str = "FINISHED", error: BaseException | None = None) -> None:
-        """End the run with an MLflow status, FINISHED, FAILED or KILLED, and the error's tag.
+        """End the run with an MLflow status, FINISHED, FAILED or KILLED, and the error's tag."""
+        import mlflow
 
-        What is on its way is waited for as long as something moves.
-        """
         if error is not None:
             self.set_tags({"error": f"{type(error).__name__}: {error}"[:5000]})
-        outbox, has_ended = self._box(), False
         try:
-            if self.is_active and outbox.flush(SOON):
-                has_ended = self._end(status, OPENING)
-            if self._is_mine and not has_ended:
-                self._put({"status": status}, wait=False)
-            outbox.flush(LAST)
+            if self._header["is_owned"]:
+                self._put({"status": status})
+            self.release()
         finally:
-            self._end(status, 1)
-            if outbox.journal.records:
-                self._warn(outbox.problem or outbox.last_error)
-            outbox.close()
-            self._has_left = True
+            if self._is_active:
+                self._is_active = False
+                with suppress(Exception):
+                    mlflow.end_run(status)
 
     def flush(self) -> bool:
-        """Wait for what is on its way, as long as something moves; return whether all is sent."""
-        outbox = self._box()
-        is_sent = outbox.flush(LAST)
-        if outbox.problem or not is_sent:
-            self._warn(outbox.problem or outbox.last_error)
-        return is_sent
+        """Wait until all is sent, while something moves; return whether it is."""
+        left = [queue for queue in self._queues if not queue.flush(self.wait)]
+        for queue in self._queues:
+            if queue in left or queue.rejection:
+                self.warn(queue.rejection or queue.error)
+        return not left
 
     def release(self) -> None:
-        """Wait as `flush` does, and leave the rest to the command, unless the run is still open."""
+        """Wait as `flush` does, and leave the rest to ``mura-skorch sync``."""
         self.flush()
-        if not self.is_active:
-            self._box().close()
-            self._has_left = True
+        for queue in self._queues:
+            queue.close()
+        self._queues = []
 
     def __enter__(self):
         return self.open()
@@ -183,186 +179,221 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, a dict of str to str."""
-        self._put({"tags": {name: str(value) for name, value in tags.items()}})
+        texts = {name: str(value) for name, value in tags.items()}
+        self._tags |= texts
+        self._put({"tags": texts})
+
+    def tag(self, name: str) -> str | None:
+        """Return a tag; None if the run has none, or the server does not answer."""
+        if name in self._tags or self.run_id is None:
+            return self._tags.get(name)
+        with suppress(Exception):  # the next record shows what is wrong with the server
+            return self._client().get_run(self.run_id).data.tags.get(name)
+        return None
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters, a dict of str to anything short; of paths only the last name.
-
-        A folder may be called after a person or a ward, and a run is read by others.
-        """
+        """Log parameters; only the last name of a path, since runs are read by others."""
         pairs = [(param_name(name), param_value(value)) for name, value in params.items()]
         for begin in range(0, len(pairs), MOST_PARAMS):
             self._put({"params": dict(pairs[begin : begin + MOST_PARAMS])})
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Log the finite ones of a dict of str to number in one call."""
-        finite = {
-            metric_name(name): float(value) for name, value in metrics.items() if is_finite(value)
-        }
-        self._put({"metrics": finite} | ({"step": int(step)} if step else {}))
+        if values := _finite(metrics):
+            self._put({"metrics": values, "step": int(step)})
 
     def logged_metrics(self) -> set[tuple[str, int]] | None:
-        """Return names and steps of what the run has, or will have; None where nobody answers."""
-        import mlflow
+        """Return names and steps of the metrics of a run; None if the server does not answer.
 
-        found = {
-            (name, record.content.get("step", 0))
-            for record in self._box().journal.records
-            for name in record.content.get("metrics", {})
-        }
-        if self.run_id is None:
-            return found
-        client = mlflow.MlflowClient()
-        try:
-            with impatience(OPENING, retries=0):
-                for name in client.get_run(self.run_id).data.metrics:
-                    points = client.get_metric_history(self.run_id, name)
-                    found |= {(point.key, point.step) for point in points}
-        except Exception:  # what is sent next says what is wrong with the server
-            return None
-        return found
-
-    def tag(self, name: str) -> str | None:
-        """Return a tag that the run has, or will have; None where nobody answers."""
-        import mlflow
-
-        for record in reversed(self._box().journal.records):
-            if name in record.content.get("tags", {}):
-                return record.content["tags"][name]
-        if self.run_id is None:
-            return None
-        try:
-            with impatience(OPENING, retries=0):
-                return mlflow.MlflowClient().get_run(self.run_id).data.tags.get(name)
-        except Exception:  # what is sent next says what is wrong with the server
-            return None
+        A metric with steps is expected in each epoch for which ``train_loss`` was logged.
+        """
+        names, steps = set(), {0}
+        for queue in self._queues:
+            for record, _ in queue.spool.records.pending(-1):
+                names |= record.get("metrics", {}).keys()
+                steps.add(record.get("step", 0))
+        if self.run_id is not None:
+            try:
+                names |= self._client().get_run(self.run_id).data.metrics.keys()
+                points = self._client().get_metric_history(self.run_id, "train_loss")
+            except Exception:  # the next record shows what is wrong with the server
+                return None
+            steps |= {point.step for point in points}
+        return {(name, step) for name in names for step in steps}
 
     def log_text(self, text: str, file: str) -> None:
         """Log a text as the artifact `file`."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(file).name
-            path.write_text(text, encoding="utf-8")
-            self.log_folder(folder, str(Path(file).parent))
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / Path(file).name
+                path.write_text(text, encoding="utf-8")
+                self.log_folder(folder, Path(file).parent.as_posix())
+        except OSError as error:  # a full disk must not stop a training
+            self.warn(error)
 
     def log_folder(self, folder: str | os.PathLike[str], artifact_path: str = "") -> None:
         """Log the files of a folder below the artifact path, as they are now."""
-        root = Path(folder)
-        files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-        below = "" if artifact_path == "." else Path(artifact_path).as_posix() * bool(artifact_path)
-        self._put({"files": files, "artifacts": below}, root)
+        path = "" if artifact_path == "." else artifact_path
+        self._put({"files": _files(folder), "artifact_path": path}, Path(folder))
 
     def log_dataset(self, table: pd.DataFrame, *, name: str, digest: str, context: str) -> None:
         """Log a DataFrame as an MLflow dataset of that name, digest and context."""
         import mlflow
 
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # three a call, on integer columns
-                data = mlflow.data.from_pandas(table, name=name, digest=digest)
-                dataset = data._to_mlflow_entity().to_dictionary()
-        except Exception as error:  # any failure of the bookkeeping spares the training
-            self._warn(error)
-        else:
-            self._put({"dataset": dataset, "context": context})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # three a call, on integer columns
+            try:
+                dataset = mlflow.data.from_pandas(table, name=name, digest=digest).to_dict()
+            except Exception as error:  # tracking must not stop a training
+                self.warn(error)
+                return
+        self._put({"dataset": dataset, "context": context})
 
-    def _start(self):
+    def log_model(
+        self, folder: str | os.PathLike[str], dataset: tuple[str, str] | None = None
+    ) -> None:
+        """Log the MLflow model in a folder as a logged model, with the run's ``valid/`` metrics.
+
+        Parameters
+        ----------
+        folder : path
+            What `save_mlmodel` wrote.
+        dataset : tuple of (str, str), optional
+            Name and digest of the validation data.
+        """
+        record = {"model": MODEL_NAME, "key": uuid.uuid4().hex, "artifact_path": MODEL_NAME}
+        link = {"link_metrics": "valid/", "dataset": dataset}
+        self._put({**record, **link, "files": _files(folder)}, Path(folder))
+
+    def link_metrics(self, prefix: str, dataset: tuple[str, str]) -> None:
+        """List the run's metrics with a prefix next to its logged model, if it has one."""
+        self._put({"link_metrics": prefix, "dataset": dataset})
+
+    def _complete_header(self):
+        """Fill in where the run belongs, at the time of the first call."""
         import mlflow
 
-        active = mlflow.active_run()
-        run = mlflow.start_run(
-            run_id=self._run_id,
-            run_name=self.name,
-            nested=active is not None or self.parent_run_id is not None,
-            parent_run_id=self.parent_run_id,
-            tags=None if self._run_id else {KEY_TAG: self.key},
-        )
-        return run.info.run_id
+        # MLflow's start_run adds these tags, create_run does not; there is no other public way.
+        from mlflow.tracking.context.registry import resolve_tags
 
-    def _end(self, status, seconds):
-        """Have MLflow forget that the run is active, even where its server does not answer."""
+        set_defaults()
+        header = self._header
+        if "start_time" not in header:
+            self.uri = self.uri or mlflow.get_tracking_uri()
+            own_experiment = header["experiment_id"] or os.environ.get("MLFLOW_EXPERIMENT_ID")
+            header |= {
+                "start_time": _now(),
+                "uri": lasting_uri(self.uri),
+                "experiment_id": own_experiment,
+                "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+                "tags": {} if self.run_id else resolve_tags({}),
+            }
+        return header
+
+    def _client(self):
         import mlflow
 
-        was_active, self.is_active = self.is_active, False
-        if was_active:
-            with suppress(Exception), impatience(seconds, retries=0):
-                mlflow.end_run(status)
-                return True
-        return False
+        self._complete_header()
+        return mlflow.MlflowClient(self.uri)
 
-    def _header(self, uri, begin):
-        """Return what it takes to open the run later, from anywhere."""
-        from mlflow.tracking.context import registry
-
-        parent = self.parent_run_id or (active_run_id() if self._is_mine else None)
-        return {
-            "run_id": self._run_id,
-            "name": self.name,
-            "key": self.key,
-            "start_time": begin,
-            "parent_run_id": parent,
-            "parent_key": self.parent_key,
-            "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
-            "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID"),
-            "tags": {} if self._run_id else registry.resolve_tags({}),
-            "uri": _lasting(uri),
-        }
-
-    def _box(self):
-        """Return the outbox; also of a run that nobody has opened."""
-        import mlflow
-
-        if self._outbox is None:
-            self._outbox = Outbox(Journal(self._header(mlflow.get_tracking_uri(), _now())))
-        elif self._has_left:  # what comes after the end is sent after what came before
-            self._has_left = False
-            left = self._outbox.journal.folder
-            journal = Journal.of(left) if left is not None and left.exists() else None
-            if journal is not None:
-                self._outbox = Outbox(journal)
-        return self._outbox
-
-    def _put(self, content, files=None, *, wait=True):
-        """Keep a record and have it sent."""
-        import mlflow
-
-        where = ("step", "artifacts", "context")
-        if not any(value for name, value in content.items() if name not in where):
+    def _create(self):
+        """Create the run; wait for a server only for a short time."""
+        # A parent that has no id has waited already, and has warned.
+        is_waiting = self._header["parent_key"] and not self._header["parent_run_id"]
+        self._has_warned = bool(is_waiting)
+        if not is_local(self.uri) and self._start_queue():
+            queue = self._queues[-1]
+            if not is_waiting and not queue.wait(self.wait, lambda: bool(self.run_id)):
+                self.warn(queue.error)
             return
-        outbox, uri = self._box(), mlflow.get_tracking_uri()
-        record = Record(content, _now(), uri)
-        outbox.put(record, files)
-        if record.source is not None:  # no disk has room for copies of the files
-            if not outbox.flush(LAST):
-                outbox.journal.remove([record])
-                self._warn(OSError(f"no answer, and no disk with room for {content['files']}"))
-        elif wait and is_local(uri) and not outbox.is_behind:
-            outbox.flush(LOCAL)
-        if outbox.problem:
-            self._warn(outbox.problem)
+        try:
+            retry(self._find_or_create, self.uri)
+        except Exception as error:  # tracking must not stop a training
+            self._start_queue()
+            self.warn(error)
 
-    def _warn(self, error):
-        """Tell what is wrong, once."""
-        import mlflow
+    def _find_or_create(self) -> str:
+        if self.run_id is None:
+            self._header["run_id"] = find_or_create_run(self._client(), self._header)
+        return self._header["run_id"]
 
+    def _start_queue(self, spool: Spool | None = None) -> bool:
+        """Start to send in the background; return whether a disk takes the records."""
+        if spool is None:
+            try:
+                spool = Spool.create(self._header)
+            except OSError:
+                self._is_lost = is_local(self.uri)
+                return False
+        spool.header = self._header
+        self._folder = spool.folder
+        self._queues.append(SendQueue(spool, self.uri))
+        self._queues[-1].start()
+        return True
+
+    def _left_spool(self):
+        """Return what this run, or an earlier process, left unsent, or None."""
+        found = Spool.of_run("run_id", self.run_id) if self.run_id else None
+        return found or Spool.of_run("key", self._header["key"])
+
+    def _put(self, content, source=None):
+        """Send a record to a local store; write it to the spool for a server."""
+        record = {"time": _now(), **content}
+        self._complete_header()
+        if self._process != os.getpid():  # a fork has no thread that sends
+            self._process, self._queues = os.getpid(), []
+        if not self._queues and not is_local(self.uri):
+            self._start_queue(self._left_spool())
+        if self._queues:
+            self._write(record, source)
+            queue = self._queues[-1]
+            if queue.rejection or queue.n_failed >= MOST_FAILURES:
+                self.warn(queue.rejection or queue.error)
+        elif not self._is_lost:
+            self._send(record, source)
+
+    def _write(self, record, source):
+        try:
+            self._queues[-1].put(record, source)
+        except OSError as error:  # the disk is full: this and later records go to another one
+            self._has_warned = False
+            with suppress(OSError):
+                if self._start_queue():
+                    self._queues[-1].put(record, source)
+            self.warn(error)
+
+    def _send(self, record, source):
+        def send():
+            send_records(self._client(), self._find_or_create(), [record], source)
+
+        try:
+            retry(send, self.uri)
+        except Exception as error:  # tracking must not stop a training
+            if self._start_queue(self._left_spool()):
+                self._write(record, source)
+            self._is_lost = not self._queues
+            self.warn(error)
+
+    def warn(self, error: BaseException | None) -> None:
+        """Warn once about what is wrong, and say where the records are."""
         if self._has_warned:
             return
         self._has_warned = True
-        verb = "take this" if is_refusal(error) else "answer"
+        verb = "accept this" if error is not None and is_client_error(error) else "answer"
         reason = str(error or "nothing yet").split("\n", 1)[0][:300]
-        folder = self._box().journal.make()
-        if folder is None:
+        if self._queues:
+            what = (
+                f"what cannot be logged is in {self._folder}: it is sent when MLflow answers, or "
+                f"later by: mura-skorch sync {self._folder}"
+            )
+        else:
             what = (
                 "what cannot be logged is not recorded anywhere, since neither the current folder "
                 "nor the one for temporary files can be written; start in a folder that can, or "
                 "set MLFLOW_TRACKING_URI to a database in one: sqlite:////FOLDER/mlflow.db"
             )
-        else:
-            what = (
-                f"what cannot be logged is kept in {folder}: it is sent when MLflow answers, or "
-                f"afterwards by: python -m mura_skorch.tracking.offline.sync {folder}"
-            )
         warnings.warn(
-            f"expected MLflow at {_without_password(mlflow.get_tracking_uri())} to {verb}, got "
+            f"expected MLflow at {re.sub('//[^/@]*@', '//', self.uri)} to {verb}, got "
             f"{reason}; the training goes on, and {what}",
             stacklevel=2,
         )
@@ -379,12 +410,10 @@ def _now():
     return int(time.time() * 1000)
 
 
-def _lasting(uri):
-    """Return an address that holds in other folders, and nothing that opens a server."""
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    return None if "@" in uri else uri
+def _finite(metrics):
+    return {metric_name(name): float(v) for name, v in metrics.items() if is_finite(v)}
 
 
-def _without_password(uri):
-    return re.sub(r"//[^/@]*@", "//", uri)
+def _files(folder):
+    root = Path(folder)
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())

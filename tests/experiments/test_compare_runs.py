@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mura_skorch.evaluation import compare_models
-from mura_skorch.tracking import Run, fetch_predictions
+from mura_skorch.tracking import TrackedRun, fetch_predictions
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "compare_runs.py"
 compare_runs = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
@@ -33,7 +33,7 @@ def table(gain, threshold=0.5):
 
 
 def log(**files):
-    with Run(name="evaluation") as run:
+    with TrackedRun(name="evaluation") as run:
         for file, content in files.items():
             run.log_text(content.to_csv(index=False), file.replace("__", "/") + ".csv")
     return run.run_id

@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from mura_skorch import MuraClassifier, read_studies, write_phantoms
 from mura_skorch.ensemble import MuraEnsemble, load_model
-from mura_skorch.tracking import Run
+from mura_skorch.tracking import TrackedRun
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "predict.py"
 
@@ -208,7 +208,7 @@ def test_refitted_model_is_used_and_saved(main, model, data, tmp_path):
 
 
 def test_model_of_a_run_is_loaded_and_missing_run_named(main, model, data):
-    with Run(name="trained") as run:
+    with TrackedRun(name="trained") as run:
         run.log_folder(model, "model")
     assert call(main, run.run_id, data, "--split", "test") == 0
     for missing in ("0" * 32, "nowhere"):

@@ -97,42 +97,74 @@ def served_model(model, log, *options, **environment):
     return Server(words, "ping", log, **environment)
 
 
-class SlowProxy:
-    """A TCP proxy to a local port that holds every answer back for some seconds.
+class Proxy:
+    """A TCP proxy to a local server, which can be slow, or away.
 
-    The server behind it has done what it was asked by then.
+    Parameters
+    ----------
+    port : int
+        Of the server.
+    seconds : float, default=0
+        How long every answer is held back; the server has done what it was asked by then. May be
+        changed at any time.
+    is_open : bool, default=True
+        Whether it answers; otherwise connections are refused.
     """
 
-    def __init__(self, port, seconds):
-        self.target, self.seconds = port, seconds
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+    def __init__(self, port, seconds=0.0, is_open=True):
+        self.target, self.seconds, self.is_open = port, seconds, is_open
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._sockets = []
 
     def __enter__(self):
-        threading.Thread(target=self._accept, daemon=True).start()
+        if self.is_open:
+            self.open()
         return self
 
     def __exit__(self, *error):
-        self.listener.close()
+        self.close()
 
-    def _accept(self):
+    def open(self):
+        """Accept connections, as a server that is back."""
+        listener = socket.create_server(("127.0.0.1", self.port))
+        self._sockets.append(listener)
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def close(self):
+        """Cut all connections and refuse new ones, as a server that is killed."""
+        for end in self._sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._sockets.clear()
+
+    def _accept(self, listener):
         with contextlib.suppress(OSError):  # until the listener is closed
             while True:
-                client = self.listener.accept()[0]
+                client = listener.accept()[0]
                 server = socket.create_connection(("127.0.0.1", self.target))
-                for ends in ((client, server, 0), (server, client, self.seconds)):
+                self._sockets += client, server
+                asked = threading.Event()
+                for ends in ((client, server, asked.set), (server, client, self._delay(asked))):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
+    def _delay(self, asked):
+        """Return a function that waits before the first part of an answer."""
+
+        def wait():
+            if asked.is_set():
+                asked.clear()
+                time.sleep(self.seconds)
+
+        return wait
+
     @staticmethod
-    def _pass(source, sink, seconds):
-        """Pass on what comes; what comes after a silence, some seconds later."""
+    def _pass(source, sink, before):
         with contextlib.suppress(OSError), source, sink:
-            last = 0.0
             while data := source.recv(65536):
-                if time.monotonic() - last > 0.5:
-                    time.sleep(seconds)
+                before()
                 sink.sendall(data)
-                last = time.monotonic()
 
 
 class Postgres:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from nets import TinyNet, tiny_classifier
-from servers import free_port, tracking_server
+from servers import free_port
 from skorch.callbacks import Callback
 
 from mura_skorch import MuraClassifier, ValidStudies
 from mura_skorch.studies import explode_views
-from mura_skorch.tracking import Run, fetch_predictions
+from mura_skorch.tracking import TrackedRun, fetch_predictions
+from mura_skorch.tracking.mlflow_model import example_request
 from tests.callbacks.test_callbacks import CtrlC
 
 
@@ -56,7 +57,7 @@ def recorded(experiment, train):
 def test_run_holds_parameters_epochs_data_predictions_and_model(recorded, train, valid, tmp_path):
     net, run = recorded
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "all"
+    assert run.info.run_name == "XR_HAND, XR_WRIST"
     params = dict(run.data.params)
     assert params.pop("code").startswith("TinyNet ")
     assert params == {
@@ -82,10 +83,10 @@ def test_run_holds_parameters_epochs_data_predictions_and_model(recorded, train,
     assert run.data.metrics["valid/kappa"] == net.history[best, "valid_kappa"]
     tags = run.data.tags
     assert tags["best_epoch"] == str(best + 1)
-    assert tags["study_type"] == "all"
+    assert tags["study_type"] == "XR_HAND, XR_WRIST"
     assert tags["note"] == "phantoms: no clinical meaning"
     assert {"torch", "skorch", "mura_skorch", "torchvision"} <= set(tags)
-    assert {"model", "valid_predictions.csv"} <= set(artifacts(run))
+    assert "valid_predictions.csv" in artifacts(run)
     model = {"model.json", "model.safetensors", "MLmodel", "served_model.py", "requirements.txt"}
     assert {f"model/{name}" for name in model} <= set(artifacts(run, "model"))
 
@@ -95,6 +96,24 @@ def test_model_of_a_run_loads_by_id_address_and_run(recorded, valid):
     for source in (run, run.info.run_id, f"runs:/{run.info.run_id}/model"):
         loaded = MuraClassifier.load(source, module=TinyNet)
         assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
+
+
+def test_logged_model_of_a_fit_is_found_loads_and_answers_at_both_addresses(experiment, train):
+    clf = MuraClassifier(
+        module__weights=None, dataset__image_size=32, max_epochs=1, random_state=0, verbose=0
+    ).fit(train)
+    (model,) = mlflow.search_logged_models([experiment], output_format="list")
+    assert (model.source_run_id, model.status) == (clf.run_id_, "READY")
+    assert model.params["max_epochs"] == "1"
+    (run,) = runs_of(experiment)
+    digests = {item.dataset.digest for item in run.inputs.dataset_inputs}
+    linked = {metric.key: metric for metric in model.metrics}
+    assert linked["valid/kappa"].dataset_digest in digests
+    for address in (model.model_uri, f"runs:/{clf.run_id_}/model"):
+        answer = mlflow.pyfunc.load_model(address).predict(example_request())
+        assert 0 < answer["probability"][0] < 1
+    version = mlflow.register_model(f"runs:/{clf.run_id_}/model", "of-a-fit")
+    assert (version.source, version.run_id) == (model.model_uri, clf.run_id_)
 
 
 def test_asking_for_a_run_where_there_is_no_database_makes_none(restored_store, tmp_path):
@@ -148,7 +167,7 @@ def test_fit_on_single_views_is_on_record_as_one(experiment, train, valid):
 
 
 def test_fetched_texts_stay_texts(experiment):
-    with Run(name="sites") as run:
+    with TrackedRun(name="sites") as run:
         run.log_text("study,label,site\na,1,NA\nb,,\n", "test_predictions.csv")
     table = fetch_predictions(run.run_id)
     assert table["site"].fillna("missing").tolist() == ["NA", "missing"]
@@ -158,7 +177,7 @@ def test_fetched_texts_stay_texts(experiment):
 def test_of_paths_among_parameters_the_last_name_alone_is_recorded(experiment, tmp_path):
     weights = tmp_path / "Dr_Name" / "weights.pth"
     values = {"data": tmp_path / "Dr_Name", "here": Path(), "weights": str(weights), "lr": 0.1}
-    with Run(name="params") as run:
+    with TrackedRun(name="params") as run:
         run.log_params(values | {"empty": "", "name": "IMAGENET1K_V1", "long": "x," * 3000})
     params = mlflow.get_run(run.run_id).data.params
     assert params.pop("long").startswith("x,x")
@@ -202,11 +221,11 @@ def test_each_fit_opens_its_own_run_and_partial_fit_goes_on_in_it(experiment, tr
 
 def test_what_a_later_call_sets_anew_is_on_record(experiment, train):
     net = tracked(max_epochs=1).fit(train)
-    net.set_params(batch_size=4).partial_fit(train)
+    net.set_params(batch_size=16).partial_fit(train)
     (run,) = runs_of(experiment)
     assert run.data.params["batch_size"] == "8"
     later = {n: v for n, v in run.data.params.items() if n.startswith("from_epoch")}
-    assert later == {"from_epoch_2/batch_size": "4"}
+    assert later == {"from_epoch_2/batch_size": "16"}
 
 
 def test_training_that_goes_on_from_a_loaded_model_has_its_settings_on_record(
@@ -220,7 +239,7 @@ def test_training_that_goes_on_from_a_loaded_model_has_its_settings_on_record(
 
 
 def test_more_settings_than_a_request_takes_are_recorded_whole(experiment):
-    with Run(name="many") as run:
+    with TrackedRun(name="many") as run:
         run.log_params({f"a{i} [%]" + "x" * 300 * (i == 0): "y" * 7000 for i in range(150)})
     params = mlflow.get_run(run.run_id).data.params
     assert len(params) == 150
@@ -232,7 +251,7 @@ def test_fit_inside_an_active_run_is_its_child(experiment, train):
     with mlflow.start_run(run_name="mine") as parent:
         tracked(max_epochs=1).fit(train)
         assert mlflow.active_run().info.run_id == parent.info.run_id
-    child = next(run for run in runs_of(experiment) if run.info.run_name == "all")
+    child = next(run for run in runs_of(experiment) if run.info.run_name == "XR_HAND, XR_WRIST")
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
@@ -299,7 +318,7 @@ def test_interrupted_fit_is_killed(experiment, train):
 
 
 def test_values_that_are_not_finite_are_left_out(experiment):
-    with Run(name="odd") as run:
+    with TrackedRun(name="odd") as run:
         run.log_metrics({"inf": float("inf"), "nan": float("nan"), "one": 1, "none": None})
     (found,) = runs_of(experiment)
     assert found.data.metrics == {"one": 1.0}
@@ -308,9 +327,10 @@ def test_values_that_are_not_finite_are_left_out(experiment):
 # --- when nobody answers ---------------------------------------------------------------------
 
 
-def unsent_records(folder):
-    lines = (folder / "journal.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+def unsent_records(folder, file="records.jsonl"):
+    """Return the records in a spool, without their times."""
+    records = [json.loads(line) for line in (folder / file).read_text().splitlines()]
+    return [{key: record[key] for key in record if key != "time"} for record in records]
 
 
 def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
@@ -324,7 +344,7 @@ def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
     assert time.monotonic() - begin < 60
     ours = [str(item.message) for item in caught if "expected MLflow" in str(item.message)]
     assert len(ours) == 1
-    (folder,) = (tmp_path / "mura_unsent").iterdir()
+    (folder,) = (tmp_path / "mlflow_offline").iterdir()
     assert str(folder) in ours[0]
     records = unsent_records(folder)
     assert [record["step"] for record in records if "train_loss" in record.get("metrics", {})] == [
@@ -332,6 +352,7 @@ def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
         2,
     ]
     assert any(record.get("params", {}).get("lr") == 0.001 for record in records)
+    assert "link_metrics" in unsent_records(folder, "files.jsonl")[-1]
     assert records[-1] == {"status": "FINISHED"}
     assert (folder / "artifacts" / "valid_predictions.csv").is_file()
     assert (folder / "artifacts" / "model" / "MLmodel").is_file()  # it can be served from there
@@ -342,10 +363,10 @@ def test_training_goes_on_with_one_warning_when_the_server_does_not_answer(
 def test_run_that_can_be_kept_nowhere_says_so_and_where_to_record_it(
     experiment, tmp_path, monkeypatch
 ):
-    Path("mura_unsent").write_text("in the way")
+    Path("mlflow_offline").write_text("in the way")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
-    with pytest.warns(UserWarning, match="expected MLflow") as caught, Run(name="a") as run:
+    with pytest.warns(UserWarning, match="expected MLflow") as caught, TrackedRun(name="a") as run:
         run.log_metrics({"a": 1})
     (said,) = [str(item.message) for item in caught if "expected MLflow" in str(item.message)]
     assert "what cannot be logged is not recorded anywhere" in said
@@ -354,57 +375,40 @@ def test_run_that_can_be_kept_nowhere_says_so_and_where_to_record_it(
 
 
 def test_run_whose_folder_is_closed_is_kept_among_temporary_files(experiment):
-    Path("mura_unsent").write_text("in the way")
+    Path("mlflow_offline").write_text("in the way")
     mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
-    with pytest.warns(UserWarning, match="is kept in .*mura_unsent-") as caught:
-        run = Run(name="a").open()
+    with pytest.warns(UserWarning, match="is in .*mlflow_offline-") as caught:
+        run = TrackedRun(name="a").open()
         run.log_metrics({"a": 1})
         run.close()
     (said,) = [str(item.message) for item in caught if "expected MLflow" in str(item.message)]
-    assert f"is kept in {run.unsent}:" in said
-    assert {"metrics": {"a": 1.0}} in unsent_records(run.unsent)
-    shutil.rmtree(run.unsent.parent)
+    assert f"is in {run.offline_folder}:" in said
+    assert {"metrics": {"a": 1.0}, "step": 0} in unsent_records(run.offline_folder)
+    shutil.rmtree(run.offline_folder.parent)
 
 
-def test_run_that_lost_its_server_is_forgotten_when_it_ends(experiment, mlflow_store, tmp_path):
-    with Run(name="parent") as parent:
-        with pytest.warns(UserWarning, match="expected MLflow"), Run(name="child") as child:
+def test_run_stays_with_its_server_and_is_forgotten_when_it_ends(experiment, mlflow_store):
+    with TrackedRun(name="parent") as parent:
+        with TrackedRun(name="child") as child:
             mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
             child.log_metrics({"a": 1})
-            mlflow.set_tracking_uri(mlflow_store)
+        mlflow.set_tracking_uri(mlflow_store)
         assert mlflow.active_run().info.run_id == parent.run_id
     assert mlflow.active_run() is None
     assert mlflow.get_run(parent.run_id).info.status == "FINISHED"
-    assert {"metrics": {"a": 1.0}} in unsent_records(child.unsent)
+    found = mlflow.get_run(child.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"a": 1.0})
 
 
-def test_refused_value_is_kept_and_the_rest_is_sent(experiment):
-    with pytest.warns(UserWarning, match="to take this"), Run(name="odd") as run:
-        run.log_params({"lr": 1})
+def test_rejected_value_is_set_aside_and_the_rest_is_sent(experiment):
+    run = TrackedRun(name="odd").open()
+    run.log_params({"lr": 1})
+    with pytest.warns(UserWarning, match="to accept this"):
         run.log_params({"lr": 2})
-        run.log_metrics({"after": 3})
+    run.log_metrics({"after": 3})
+    run.close()
     (found,) = runs_of(experiment)
     assert found.info.status == "FINISHED"
     assert found.data.params["lr"] == "1"
     assert found.data.metrics["after"] == 3
-    assert unsent_records(run.unsent) == [{"params": {"lr": 2}}]
-
-
-class KillServer(Callback):
-    def __init__(self, server):
-        self.server = server
-
-    def on_epoch_end(self, net, **kwargs):
-        self.server.kill()
-
-
-@pytest.mark.slow
-def test_server_that_dies_in_the_middle_loses_nothing(experiment, train, tmp_path):
-    with tracking_server(tmp_path) as server:
-        mlflow.set_tracking_uri(server.url)
-        mlflow.set_experiment("served")
-        with pytest.warns(UserWarning, match="expected MLflow"):
-            tracked(callbacks=[("kill", KillServer(server))]).fit(train)
-    (folder,) = (tmp_path / "mura_unsent").iterdir()
-    sent = [record for record in unsent_records(folder) if record.get("step") == 2]
-    assert "train_loss" in sent[0]["metrics"]
+    assert unsent_records(run.offline_folder, "rejected.jsonl") == [{"params": {"lr": 2}}]

@@ -3,16 +3,18 @@ import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from nets import TinyNet, tiny_classifier
 from servers import free_port
 
 from mura_skorch import MuraClassifier
+from mura_skorch.cli.main import main
 from mura_skorch.evaluation import final_metrics
 from mura_skorch.report import collect_predictions, write_report
-from mura_skorch.tracking import Run, fetch_predictions, log_scores, log_test_scores
-from mura_skorch.tracking.offline import sync as send
+from mura_skorch.tracking import TrackedRun, fetch_predictions, log_scores, log_test_scores
+from mura_skorch.utils.provenance import data_digest
 
 COMPARE = Path(__file__).parents[2] / "experiments" / "compare_runs.py"
 NOTE = "phantoms: no clinical meaning"
@@ -47,6 +49,25 @@ def test_run_of_the_fit_has_the_scores_under_the_names_of_every_run(logged):
     assert metrics["test/probabilities/auroc_low"] == expected["test/auroc_low"]
     assert metrics["train_loss"] > 0
     assert run.info.status == "FINISHED"
+
+
+def test_model_of_the_fit_is_listed_with_the_scores_and_the_test_set(train, valid, mlflow_store):
+    clf = tiny_classifier(callbacks__mlflow__log_model=None, max_epochs=1).fit(train)
+    found = collect_predictions(clf, valid, n_cases=0).predictions
+    scores = log_test_scores(clf, found)
+    (model,) = mlflow.search_logged_models(
+        filter_string=f"source_run_id = '{clf.run_id_}'", output_format="list"
+    )
+    metrics = {metric.key: metric for metric in model.metrics}
+    assert metrics["test/kappa"].value == final_metrics(scores)["test/kappa"]
+    assert metrics["test/kappa"].dataset_digest == data_digest(found)
+    assert metrics["valid/kappa"].dataset_digest != data_digest(found)
+    inputs = mlflow.get_run(clf.run_id_).inputs.dataset_inputs
+    assert {item.tags[0].value for item in inputs} == {"training", "validation", "test"}
+    history = mlflow.MlflowClient().get_metric_history(clf.run_id_, "test/kappa")
+    assert len(history) == 1
+    loaded = MuraClassifier.load(model.model_uri, module=TinyNet)
+    assert np.array_equal(loaded.predict_proba(valid), clf.predict_proba(valid))
 
 
 def test_kappa_of_the_test_is_the_first_chart(logged):
@@ -87,7 +108,7 @@ def test_loaded_model_logs_into_the_run_of_its_fit(fitted, predictions, tmp_path
 
 
 def test_scores_that_are_known_go_into_any_run(logged, mlflow_store):
-    with Run(name="evaluation", note=NOTE) as run:
+    with TrackedRun(name="evaluation", note=NOTE) as run:
         log_scores(run, logged[0])
     found = mlflow.get_run(run.run_id).data
     assert found.metrics["test/kappa"] == logged[1].data.metrics["test/kappa"]
@@ -111,10 +132,10 @@ def test_what_a_server_that_is_away_does_not_get_is_sent_later_to_the_run_of_the
     with pytest.warns(UserWarning, match="expected MLflow"):
         clf.fit(train)
     log_test_scores(clf, predictions)
-    (folder,) = Path("mura_unsent").iterdir()
-    mlflow.set_tracking_uri(mlflow_store)  # and in the environment, which the command reads
+    (folder,) = Path("mlflow_offline").iterdir()
+    mlflow.set_tracking_uri(mlflow_store)
     for _ in range(60):  # the thread that tries in vain ends first
-        assert send.main([str(folder)]) == 0
+        assert main(["sync", str(folder)]) == 0
         if not folder.exists():
             break
         time.sleep(0.5)
@@ -133,7 +154,7 @@ def test_comparison_takes_the_last_test_though_the_report_of_an_earlier_one_is_t
     predictions, tmp_path
 ):
     write_report(tmp_path / "report", predictions)
-    with Run(name="twice") as run:
+    with TrackedRun(name="twice") as run:
         log_test_scores(run, predictions, report=tmp_path / "report")
         log_test_scores(run, predictions.iloc[:10])
     assert len(fetch_predictions(run.run_id)) == 10

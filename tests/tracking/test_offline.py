@@ -1,4 +1,4 @@
-"""What becomes of a run whose tracking server is away, slow or full: all faults are real."""
+"""Runs whose tracking server is away, slow or full: a real server behind a real network."""
 
 import contextlib
 import importlib.util
@@ -6,19 +6,25 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from disks import fill, mounted
-from nets import tiny_classifier
-from servers import Postgres, SlowProxy, free_port, tracking_server
+from nets import TinyNet, tiny_classifier
+from servers import Postgres, Proxy, tracking_server
+from skorch.callbacks import Callback
 
-from mura_skorch.tracking import Run
+from mura_skorch import MuraClassifier
+from mura_skorch.cli.main import main
+from mura_skorch.tracking import TrackedRun
 
 pytestmark = pytest.mark.faults
 
@@ -30,21 +36,39 @@ def server(tmp_path_factory):
         yield server
 
 
+@pytest.fixture
+def proxy(server, restored_store):
+    """The network between a test and the server; MLflow uses it."""
+    with Proxy(server.port) as proxy:
+        mlflow.set_tracking_uri(proxy.url)
+        yield proxy
+
+
+@pytest.fixture
+def experiment(proxy):
+    """A new experiment, the active one during the test."""
+    return mlflow.set_experiment(f"offline-{time.time_ns()}").experiment_id
+
+
+@pytest.fixture
+def short_timeouts(monkeypatch):
+    """Let MLflow wait for an answer for seconds only; opening and closing a run, too."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
 def use(url, name):
-    """Point MLflow to a server and a new experiment."""
+    """Point MLflow to a store and a new experiment."""
     mlflow.set_tracking_uri(url)
     return mlflow.set_experiment(f"{name}-{time.time_ns()}").experiment_id
 
 
-def send(*words, url=None, **options):
-    """Call the command as a user does."""
-    environment = {**os.environ, **({"MLFLOW_TRACKING_URI": url} if url else {})}
-    if url is None:
-        environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "mura_skorch.tracking.offline.sync", *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False, **options
-    )
+def sync_process(url):
+    """Start the command as a user does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mura_skorch.cli.main", "sync"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": url}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def runs(experiment_id):
@@ -73,29 +97,32 @@ def log_epochs(run, *epochs):
     return max(seconds)
 
 
-def unsent():
-    return sorted(Path("mura_unsent").glob("*")) if Path("mura_unsent").exists() else None
+def spools():
+    return sorted(Path("mlflow_offline").glob("*")) if Path("mlflow_offline").exists() else None
 
 
-# --- down at the start -------------------------------------------------------------------------
+def records(folder, file="records.jsonl"):
+    return [json.loads(line) for line in (folder / file).read_text().splitlines()]
+
+
+# --- away from the start -----------------------------------------------------------------------
 
 TRAINING = """
 import sys, time
 import pandas as pd
 from nets import tiny_classifier
 from skorch.callbacks import Callback
-from mura_skorch.tracking import use_experiment
-from mura_skorch.tracking import Run
+from mura_skorch.tracking import TrackedRun, use_experiment
 
 class Tells(Callback):
     def on_epoch_end(self, net, **kwargs):
         print("epoch", len(net.history), flush=True)
         time.sleep(float(sys.argv[1]))
 
-assert use_experiment("written-offline", note="a note") is None
+assert use_experiment(sys.argv[3], note="a note") is None
 train = pd.read_pickle("train.pkl")
-with Run(name="parent") as parent:
-    with Run(name="child", parent_run_id=parent.run_id, parent_key=parent.key) as run:
+with TrackedRun(name="parent") as parent:
+    with TrackedRun(name="child", parent=parent) as run:
         clf = tiny_classifier(
             max_epochs=int(sys.argv[2]), callbacks__mlflow__run_id=run, callbacks=[Tells()]
         )
@@ -104,7 +131,7 @@ with Run(name="parent") as parent:
 
 
 @contextlib.contextmanager
-def training(train, url, pause, epochs):
+def training(train, url, pause, epochs, experiment):
     """A training of its own process, and what it prints."""
     train.to_pickle("train.pkl")
     Path("training.py").write_text(TRAINING)
@@ -115,7 +142,7 @@ def training(train, url, pause, epochs):
     }
     environment.pop("MLFLOW_EXPERIMENT_ID", None)
     process = subprocess.Popen(
-        [sys.executable, "training.py", str(pause), str(epochs)],
+        [sys.executable, "training.py", str(pause), str(epochs), experiment],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -126,184 +153,239 @@ def training(train, url, pause, epochs):
 
 
 @pytest.mark.slow
-def test_command_sends_what_a_server_that_was_away_all_the_time_did_not_get(
-    restored_store, train, tmp_path
+def test_sync_sends_everything_when_the_server_was_away_all_the_time(
+    proxy, server, train, valid, capsys
 ):
-    port = free_port()
+    proxy.close()
     begin = time.time() * 1000
-    with training(train, f"http://127.0.0.1:{port}", 0, 3) as process:
-        _, said = process.communicate(timeout=120)
+    with training(train, proxy.url, 0, 3, "away") as process:
+        _, said = process.communicate(timeout=400)
     end = time.time() * 1000
     assert process.returncode == 0, said
     assert said.count("expected MLflow") == 1, "one warning, also of a parent and its child"
-    assert "python -m mura_skorch.tracking.offline.sync" in said
-    assert send().returncode == 1, "nobody answers still"
-    assert len(unsent()) == 2
-    with tracking_server(tmp_path, port) as server:
-        mlflow.set_tracking_uri(server.url)
-        found = send()
-        assert found.returncode == 0, found.stdout + found.stderr
-        experiment = mlflow.get_experiment_by_name("written-offline")
-        sent = runs(experiment.experiment_id)
-        parent, child = sent["parent"], sent["child"]
-        assert len(sent) == 2
-        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert child.data.tags["study_type"] == "all"
-        assert child.data.params["lr"] == "0.001"
-        assert {"mlflow.user", "mlflow.source.name"} <= set(child.data.tags)
-        for run in (parent, child):
-            assert run.info.status == "FINISHED"
-            assert begin <= run.info.start_time <= run.info.end_time <= end
-        points = history(child.info.run_id, "train_loss")
-        assert [point.step for point in points] == [1, 2, 3]
-        assert all(begin <= point.timestamp <= end for point in points)
-        inputs = mlflow.get_run(child.info.run_id).inputs.dataset_inputs
-        assert {item.tags[0].value for item in inputs} == {"training", "validation"}
-        files = {f.path for f in mlflow.MlflowClient().list_artifacts(child.info.run_id)}
-        assert files == {"model", "valid_predictions.csv"}
-        model = mlflow.MlflowClient().list_artifacts(child.info.run_id, "model")
-        assert "model/MLmodel" in {file.path for file in model}
-    assert unsent() is None
-    assert "Nothing to send" in send().stdout
+    assert "mura-skorch sync" in said
+    assert main(["sync"]) == 1, "nobody answers yet"
+    assert len(spools()) == 2
+    proxy.open()
+    capsys.readouterr()
+    assert main(["sync"]) == 0, capsys.readouterr().out
+    experiment_id = mlflow.get_experiment_by_name("away").experiment_id
+    sent = runs(experiment_id)
+    parent, child = sent["parent"], sent["child"]
+    assert len(sent) == 2
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.tags["study_type"] == "XR_HAND, XR_WRIST"
+    assert child.data.params["lr"] == "0.001"
+    assert {"mlflow.user", "mlflow.source.name"} <= set(child.data.tags)
+    for run in (parent, child):
+        assert run.info.status == "FINISHED"
+        assert begin <= run.info.start_time <= run.info.end_time <= end
+    points = history(child.info.run_id, "train_loss")
+    assert [point.step for point in points] == [1, 2, 3]
+    assert all(begin <= point.timestamp <= end for point in points)
+    inputs = mlflow.get_run(child.info.run_id).inputs.dataset_inputs
+    assert {item.tags[0].value for item in inputs} == {"training", "validation"}
+    files = {f.path for f in mlflow.MlflowClient().list_artifacts(child.info.run_id)}
+    assert files == {"valid_predictions.csv"}
+    (model,) = mlflow.search_logged_models([experiment_id], output_format="list")
+    assert (model.source_run_id, model.name) == (child.info.run_id, "model")
+    assert "valid/kappa" in {metric.key for metric in model.metrics}
+    loaded = MuraClassifier.load(model.model_uri, module=TinyNet)
+    assert len(loaded.predict_proba(valid)) == len(valid)
+    assert spools() is None
+    assert main(["sync"]) == 0
+    assert "Nothing to send" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_process_that_is_killed_leaves_all_epochs_to_the_command(restored_store, train, server):
-    mlflow.set_tracking_uri(server.url)
-    with training(train, f"http://127.0.0.1:{free_port()}", 0.5, 100) as process:
+def test_killed_process_leaves_all_epochs_to_sync(proxy, train, capsys):
+    proxy.close()
+    with training(train, proxy.url, 0.5, 100, "killed") as process:
         for line in process.stdout:
             if line == "epoch 3\n":
                 break
-        assert "goes on" in send().stdout, "a run that goes on is left alone"
+        assert main(["sync"]) == 0
+        assert "still open" in capsys.readouterr().out, "a run that is open is left alone"
         for line in process.stdout:
             if line == "epoch 4\n":
                 break
         process.send_signal(signal.SIGKILL)
-    found = send(url=server.url)
-    assert found.returncode == 0, found.stdout + found.stderr
-    sent = runs(mlflow.get_experiment_by_name("written-offline").experiment_id)
+        process.wait()
+    proxy.open()
+    assert main(["sync"]) == 0, capsys.readouterr().out
+    sent = runs(mlflow.get_experiment_by_name("killed").experiment_id)
     assert {run.info.status for run in sent.values()} == {"KILLED"}
-    assert steps(sent["child"].info.run_id, "train_loss")[:4] == [1, 2, 3, 4]
-    assert unsent() is None
+    assert steps(sent["child"].info.run_id, "train_loss")[:3] == [1, 2, 3]
+    assert spools() is None
 
 
-# --- gone in the middle, back later ------------------------------------------------------------
+# --- away in between ---------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_server_that_comes_back_has_everything_in_order_before_the_run_ends(
-    restored_store, tmp_path
-):
-    with tracking_server(tmp_path) as server:
-        experiment = use(server.url, "back")
-        run = Run(name="run").open()
-        log_epochs(run, 1, 2)
-        assert run.flush()
-        server.kill()
-        assert log_epochs(run, 3, 4, 5) < 1
-        run.log_text("words", "notes.txt")
-        with (
-            tracking_server(tmp_path, server.port),
-            pytest.warns(UserWarning, match="is sent when MLflow answers"),
-        ):
-            log_epochs(run, 6)
-            run.close()
-            (found,) = runs(experiment).values()
-            assert found.info.status == "FINISHED"
-            assert steps(run.run_id) == [1, 2, 3, 4, 5, 6]
-            assert mlflow.artifacts.load_text(f"runs:/{run.run_id}/notes.txt") == "words"
-    assert run.unsent is None
-    assert unsent() is None
+class CloseProxy(Callback):
+    def __init__(self, proxy):
+        self.proxy = proxy
+
+    def on_epoch_end(self, net, **kwargs):
+        self.proxy.close()
 
 
-@pytest.mark.slow
-def test_run_that_goes_on_in_a_new_process_takes_along_what_the_old_one_left(
-    restored_store, server, tmp_path
-):
-    experiment = use(server.url, "reopened")
-    with Run(name="run") as run:
+def test_fit_whose_server_goes_away_loses_nothing(experiment, proxy, train, valid):
+    net = tiny_classifier(
+        callbacks__mlflow__log_model=True, callbacks=[("close", CloseProxy(proxy))]
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        net.fit(train)
+    assert len([one for one in caught if "expected MLflow" in str(one.message)]) == 1
+    (folder,) = spools()
+    assert "train_loss" in next(one for one in records(folder) if one.get("step") == 2)["metrics"]
+    proxy.open()
+    assert main(["sync"]) == 0
+    (run,) = runs(experiment).values()
+    assert run.info.run_id == net.run_id_
+    assert steps(net.run_id_, "train_loss") == [1, 2]
+    loaded = MuraClassifier.load(net.run_id_, module=TinyNet)
+    assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
+
+
+def test_server_that_comes_back_has_everything_in_order_before_the_run_ends(experiment, proxy):
+    run = TrackedRun(name="run").open()
+    log_epochs(run, 1, 2)
+    assert run.flush()
+    proxy.close()
+    assert log_epochs(run, 3, 4, 5) < 1
+    run.log_text("words", "notes.txt")
+    with pytest.warns(UserWarning, match="is sent when MLflow answers"):
+        assert not run.flush()
+    proxy.open()
+    log_epochs(run, 6)
+    run.close()
+    (found,) = runs(experiment).values()
+    assert found.info.status == "FINISHED"
+    assert steps(run.run_id) == [1, 2, 3, 4, 5, 6]
+    assert mlflow.artifacts.load_text(f"runs:/{run.run_id}/notes.txt") == "words"
+    assert run.offline_folder is None
+    assert spools() is None
+
+
+def test_resumed_run_sends_what_the_earlier_process_left(experiment, proxy):
+    with TrackedRun(name="run") as run:
         log_epochs(run, 1)
-    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
-    with pytest.warns(UserWarning, match="expected MLflow"), Run(run.run_id) as again:
+    proxy.close()
+    with pytest.warns(UserWarning, match="expected MLflow"), TrackedRun(run.run_id) as again:
         log_epochs(again, 2)
-    mlflow.set_tracking_uri(server.url)
-    with Run(run.run_id) as again:
+    proxy.open()
+    with TrackedRun(run.run_id) as again:
         log_epochs(again, 3)
         (found,) = runs(experiment).values()
-        assert found.info.status == "RUNNING", "that it had ended was not true any more"
+        assert found.info.status == "RUNNING", "it had ended in the meantime"
     assert steps(run.run_id) == [1, 2, 3]
-    assert unsent() is None
+    assert spools() is None
 
 
 # --- slow ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_server_that_takes_ten_seconds_a_call_costs_the_epochs_nothing(restored_store, server):
-    experiment = use(server.url, "slow")
-    with SlowProxy(server.port, 10) as proxy:
-        mlflow.set_tracking_uri(proxy.url)
-        begin = time.monotonic()
-        with pytest.warns(UserWarning, match="expected MLflow"):
-            run = Run(name="run", note="a note").open()
-        assert time.monotonic() - begin < 25, "the opening is bounded"
-        run.log_params({"lr": 1})
-        slowest = log_epochs(run, *range(1, 21))
-        run.log_text("words", "notes.txt")
-        assert slowest < 0.05 * 20, "5 % of an epoch of 20 seconds"
-        run.close()
-    mlflow.set_tracking_uri(server.url)
+def test_slow_server_costs_the_epochs_nothing(experiment, proxy, server):
+    proxy.seconds = 1
+    begin = time.monotonic()
+    with pytest.warns(UserWarning, match="expected MLflow"):
+        run = TrackedRun(name="run", note="a note", wait=0.5).open()
+    assert time.monotonic() - begin < 4, "the opening is bounded"
+    run.log_params({"lr": 1})
+    slowest = log_epochs(run, *range(1, 21))
+    run.log_text("words", "notes.txt")
+    assert slowest < 0.05 * 20, "5 % of an epoch of 20 seconds"
+    run.wait = 10
+    run.close()
+    proxy.seconds = 0
     (found,) = runs(experiment).values()  # one, though the first answer came too late
     assert found.info.run_id == run.run_id
     assert found.info.status == "FINISHED"
     assert steps(run.run_id) == list(range(1, 21))
-    assert unsent() is None
+    assert spools() is None
 
 
 @pytest.mark.slow
-def test_server_that_never_answers_does_not_hold_up_the_end(restored_store, server):
-    experiment = use(server.url, "silent")
-    with SlowProxy(server.port, 3600) as proxy:
-        mlflow.set_tracking_uri(proxy.url)
-        begin = time.monotonic()
-        with (
-            pytest.warns(UserWarning, match="offline.sync") as caught,
-            Run(name="run") as run,
-        ):
-            assert log_epochs(run, 1, 2) < 1
-        assert time.monotonic() - begin < 60
+def test_server_that_never_answers_does_not_hold_up_the_end(experiment, proxy, short_timeouts):
+    proxy.seconds = 3600
+    begin = time.monotonic()
+    with (
+        pytest.warns(UserWarning, match="mura-skorch sync") as caught,
+        TrackedRun(name="run", wait=1) as run,
+    ):
+        assert log_epochs(run, 1, 2) < 1
+    assert time.monotonic() - begin < 10
     assert len(caught) == 1
-    assert run.unsent.is_dir()
-    assert json.loads((run.unsent / "journal.jsonl").read_text().splitlines()[-1])["status"]
-    mlflow.set_tracking_uri(server.url)
-    assert len(runs(experiment)) == 1, "the server has heard more than it could say"
+    assert records(run.offline_folder)[-1]["status"] == "FINISHED"
 
 
 # --- each record once ---------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_sending_that_is_killed_and_repeated_sends_each_record_once(restored_store, server):
-    experiment = use(server.url, "once")
-    with pytest.warns(UserWarning, match="expected MLflow"):
-        mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
-        with Run(name="run") as run:
-            for epoch in (1, 2, 3):
-                log_epochs(run, epoch)
-                run.set_tags({"epoch": str(epoch)})
-            run.log_text("words", "notes.txt")
+def test_killed_and_repeated_sync_sends_each_record_once(experiment, proxy, server):
+    proxy.close()
+    with pytest.warns(UserWarning, match="expected MLflow"), TrackedRun(name="run") as run:
+        for epoch in (1, 2, 3):
+            log_epochs(run, epoch)
+            run.set_tags({"epoch": str(epoch)})
+        run.log_text("words", "notes.txt")
+    proxy.seconds = 1
+    proxy.open()
+    process = sync_process(proxy.url)
     mlflow.set_tracking_uri(server.url)
-    with SlowProxy(server.port, 1.5) as proxy:
-        for patience in (6, 8, 10):  # it is killed while answers are on their way
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                send(url=proxy.url, timeout=patience)
-    found = send(url=server.url)
-    assert found.returncode == 0, found.stdout + found.stderr
+    while not runs(experiment):  # it is killed while the answer is on its way
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    assert len(spools()) == 1
+    for _ in range(100):  # the lock of a process that was killed is free once it is gone
+        assert main(["sync"]) == 0
+        if spools() is None:
+            break
+        time.sleep(0.1)
     (sent,) = runs(experiment).values()
     assert steps(sent.info.run_id) == [1, 2, 3]
     assert sent.data.tags["epoch"] == "3"
     assert sent.info.status == "FINISHED"
-    assert unsent() is None
+    assert spools() is None
+
+
+def test_records_and_models_that_are_sent_twice_are_there_once(experiment, proxy, train):
+    proxy.close()
+    with pytest.warns(UserWarning, match="expected MLflow"):
+        tiny_classifier(callbacks__mlflow__log_model=True, max_epochs=1).fit(train)
+    proxy.open()
+    shutil.copytree("mlflow_offline", "copy")
+    assert main(["sync"]) == 0
+    (before,) = runs(experiment).values()
+    assert main(["sync", "copy"]) == 0  # as if no answer had come
+    (after,) = runs(experiment).values()
+    assert after.to_dictionary() == before.to_dictionary()
+    assert steps(after.info.run_id, "train_loss") == [1]
+    assert steps(after.info.run_id, "valid/kappa") == [0]
+    (model,) = mlflow.search_logged_models([experiment], output_format="list")
+    assert [one.key for one in model.metrics].count("valid/kappa") == 1
+    assert len(after.outputs.model_outputs) == 1
+
+
+def test_sync_to_another_server_sends_nothing(experiment, proxy, mlflow_store, capsys):
+    run = TrackedRun(name="run").open()
+    assert run.flush()
+    proxy.close()
+    with pytest.warns(UserWarning, match="expected MLflow"):
+        log_epochs(run, 1)
+        run.close()
+    mlflow.set_tracking_uri(mlflow_store)
+    assert main(["sync"]) == 1
+    assert "nothing was sent" in capsys.readouterr().out
+    proxy.open()
+    mlflow.set_tracking_uri(proxy.url)
+    assert main(["sync"]) == 0
+    assert steps(run.run_id) == [1]
 
 
 # --- full disks, folders that are read-only -------------------------------------------------------
@@ -316,7 +398,7 @@ def test_full_disk_under_the_server_loses_nothing(restored_store, tmp_path):
         tracking_server(disk) as server,
     ):
         experiment = use(server.url, "full")
-        run = Run(name="run").open()
+        run = TrackedRun(name="run").open()
         log_epochs(run, 1)
         assert run.flush()
         filler = fill(disk)
@@ -324,7 +406,7 @@ def test_full_disk_under_the_server_loses_nothing(restored_store, tmp_path):
         run.log_text("words" * 10_000, "notes.txt")
         with pytest.warns(UserWarning, match="expected MLflow"):
             assert not run.flush()
-        assert run.unsent.is_dir()
+        assert run.offline_folder.is_dir()
         filler.unlink()
         run.close()
         (found,) = runs(experiment).values()
@@ -332,29 +414,38 @@ def test_full_disk_under_the_server_loses_nothing(restored_store, tmp_path):
         assert steps(run.run_id) == list(range(1, 202))
         text = mlflow.artifacts.load_text(f"runs:/{run.run_id}/notes.txt")
         assert text == "words" * 10_000
-    assert unsent() is None
+    assert spools() is None
 
 
-def test_full_disk_under_the_training_moves_the_journal(restored_store, tmp_path, monkeypatch):
+def test_full_disk_under_the_training_continues_on_another(
+    experiment, proxy, tmp_path, monkeypatch
+):
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as disk:
         monkeypatch.chdir(disk)
-        mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
-        with pytest.warns(UserWarning, match="expected MLflow"), Run(name="run") as run:
+        proxy.close()
+        with (
+            pytest.warns(UserWarning, match="expected MLflow") as caught,
+            TrackedRun(name="run") as run,
+        ):
             log_epochs(run, 1, 2)
             run.log_text("early", "early.txt")
-            fill(disk)
+            filler = fill(disk)
             log_epochs(run, *range(3, 103))
             run.log_text("late", "late.txt")
+        assert len(caught) == 2, "of the server and of the disk"
+        assert disk not in run.offline_folder.parents
+        filler.unlink()
+        proxy.open()
+        assert main(["sync", str(run.offline_folder.parent), "mlflow_offline"]) == 0
         monkeypatch.chdir(tmp_path)
-    assert disk not in run.unsent.parents
-    lines = [json.loads(line) for line in (run.unsent / "journal.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "metrics" in line] == list(range(1, 103))
-    assert lines[-1] == {"status": "FINISHED"}
-    assert (run.unsent / "artifacts" / "early.txt").read_text() == "early"
-    assert (run.unsent / "artifacts" / "late.txt").read_text() == "late"
+    (found,) = runs(experiment).values()
+    assert found.info.status == "FINISHED"
+    assert steps(found.info.run_id) == list(range(1, 103))
+    for name in ("early", "late"):
+        assert mlflow.artifacts.load_text(f"runs:/{found.info.run_id}/{name}.txt") == name
 
 
-def test_fit_in_a_folder_that_is_read_only_goes_on_and_is_kept(
+def test_fit_in_a_read_only_folder_is_recorded_elsewhere(
     restored_store, train, tmp_path, monkeypatch
 ):
     folder = tmp_path / "folder"
@@ -369,8 +460,8 @@ def test_fit_in_a_folder_that_is_read_only_goes_on_and_is_kept(
             net = tiny_classifier(callbacks__mlflow__log_model=False).fit(train)
         monkeypatch.chdir(tmp_path)
     assert len(net.history) == 2
-    left = dict(net.callbacks_)["mlflow"].run_.unsent
-    assert "train_loss" in (left / "journal.jsonl").read_text()
+    left = dict(net.callbacks_)["mlflow"].run_.offline_folder
+    assert "train_loss" in (left / "records.jsonl").read_text()
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------
@@ -387,7 +478,7 @@ def test_database_of_a_server_that_goes_away_and_comes_back_loses_nothing(restor
         tracking_server(tmp_path, store=database.uri) as server,
     ):
         experiment = use(server.url, "postgres")
-        run = Run(name="run").open()
+        run = TrackedRun(name="run").open()
         log_epochs(run, 1, 2)
         assert run.flush()
         database.kill()
@@ -404,24 +495,30 @@ def test_database_of_a_server_that_goes_away_and_comes_back_loses_nothing(restor
             (found,) = runs(experiment).values()
             assert found.info.status == "FINISHED"
             assert steps(run.run_id) == [1, 2, 3, 4, 5, 6]
-    assert unsent() is None
+    assert spools() is None
 
 
 # --- other processes ------------------------------------------------------------------------------
 
 
-def test_worker_that_gets_a_run_knows_its_id_and_key(restored_store, mlflow_store):
-    use(mlflow_store, "worker")
-    with Run(name="parent") as parent:
+def test_worker_that_gets_a_run_knows_its_id(experiment, proxy):
+    with TrackedRun(name="parent") as parent:
         copy = pickle.loads(pickle.dumps(parent))
-        assert (copy.run_id, copy.key, copy.unsent) == (parent.run_id, parent.key, None)
+        assert (copy.run_id, copy.offline_folder) == (parent.run_id, None)
+        log_epochs(copy, 1)
+        assert copy.flush()
+    assert steps(parent.run_id) == [1]
+    assert proxy.url.encode() not in pickle.dumps(parent)
 
 
-def test_fork_of_a_process_that_is_sending_logs_too(restored_store, mlflow_store):
-    use(mlflow_store, "fork")
-    with Run(name="forked") as run:
+def test_fork_of_a_process_that_is_sending_logs_too(experiment, proxy):
+    def log_and_flush(run):
+        log_epochs(run, 2)
+        assert run.flush()
+
+    with TrackedRun(name="forked") as run:
         log_epochs(run, 1)
-        child = multiprocessing.get_context("fork").Process(target=log_epochs, args=(run, 2))
+        child = multiprocessing.get_context("fork").Process(target=log_and_flush, args=(run,))
         child.start()
         child.join(60)
         assert child.exitcode == 0

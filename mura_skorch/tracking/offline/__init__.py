@@ -1,1 +1,1 @@
-"""Records for an MLflow server that is away, sent later."""
+"""Records that a tracking server has not received yet: on disk, sent in the background or later."""

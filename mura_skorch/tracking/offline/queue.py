@@ -1,202 +1,175 @@
-"""Outbox: records of a run go in and are on disk at once; a thread sends them, in order."""
+"""Send the records of one run in a background thread."""
 
-import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
-from mura_skorch.tracking.offline.records import Record
-from mura_skorch.tracking.offline.replay import deliver, make_run, together
-from mura_skorch.tracking.offline.spool import Journal
-from mura_skorch.tracking.offline.timeouts import N_TRIES, SENDING, impatience, is_refusal, reach
+from mura_skorch.tracking.offline.connection import is_client_error, retry
+from mura_skorch.tracking.offline.send_records import batch, find_or_create_run, send_records
+from mura_skorch.tracking.offline.spool import Record, Spool, SpoolFile
 
-__all__ = ["Outbox"]
+__all__ = ["SendQueue", "pause_after"]
 
 LONGEST_PAUSE = 60  # seconds between two attempts
-_failures: dict[str | None, int] = {}  # in a row, of each tracking URI: runs learn from each other
+_creating = threading.Lock()  # a run with two spools, after a full disk, is created once
 
 
-class Outbox:
+def pause_after(n_failed: int) -> float:
+    """Return how many seconds to wait after so many failed attempts in a row."""
+    return min(LONGEST_PAUSE, 2.0 ** (n_failed - 1)) * random.Random().uniform(0.7, 1.3)
+
+
+class SendQueue:
     """What is still to be sent of one run.
-
-    A thread works while there is something to send, so that none is left over for those who fork.
-    It tries again, after longer and longer pauses, until the process ends. What the server refuses
-    it keeps and passes over; while files fail, numbers are still sent.
 
     Parameters
     ----------
-    journal : Journal
-        Holds what is not sent.
+    spool : Spool
+        Closed with the queue.
+    uri : str
+        The tracking URI.
 
     Attributes
     ----------
-    problem : Exception or None
-        The last refusal, or why several attempts in a row have failed.
-    last_error : Exception or None
-        Why the last attempt that failed did.
-    is_behind : bool
-        Whether somebody has waited in vain, and not all is sent since.
+    error : Exception or None
+        Why the last attempt failed.
+    n_failed : int
+        Attempts that failed in a row.
+    rejection : Exception or None
+        Why the server did not accept a record.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.problem: Exception | None = None
-        self.last_error: Exception | None = None
-        self.is_behind = False
-        self._begin()
-
-    def _begin(self):
-        self._process = os.getpid()
+    def __init__(self, spool: Spool, uri: str) -> None:
+        self.spool = spool
+        self.uri = uri
+        self.error: Exception | None = None
+        self.rejection: Exception | None = None
+        self.n_failed = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._n_begun = self._n_ended = self._n_failed = 0
+        self._is_closed = self._is_urgent = False
+        self._n_started = self._last_failed = 0
         self._moved_at = time.monotonic()
-        self._hurry = self._is_closed = False
-
-    def _begin_anew_in_a_fork(self):
-        if self._process != os.getpid():
-            self._of_parent = self.journal  # which sends what waits, and holds the lock
-            self.journal = Journal(dict(self.journal.header))
-            self._begin()
 
     @property
-    def waiting(self) -> list[Record]:
-        """What is to be sent, the oldest first."""
-        return [record for record in self.journal.records if not record.refused]
+    def run_id(self) -> str | None:
+        """Id of the run, once it was created."""
+        return self.spool.header["run_id"]
 
-    def put(self, record: Record, files: str | os.PathLike[str] | None = None) -> None:
-        """Keep a record, with copies of its files, until it is sent; start sending."""
-        self._begin_anew_in_a_fork()
-        self.journal.add(record, files)
-        with self._changed:
-            self._is_closed = False
-            self._start()
+    def put(self, record: Record, source: Path | None = None) -> None:
+        """Write a record to the spool, with copies of its files, and have it sent.
 
-    def flush(self, patience: float, *, give_up: bool = True) -> bool:
-        """Wait until all is sent; return whether it is.
-
-        Parameters
-        ----------
-        patience : float
-            Seconds to wait while nothing moves.
-        give_up : bool, default=True
-            Do not wait for a server that several attempts have not reached, of this or any other
-            run; it is tried once more.
+        Raises
+        ------
+        OSError
+            The disk is full, for instance.
         """
-        self._begin_anew_in_a_fork()
-        begin, n_begun = time.monotonic(), self._n_begun
+        self.spool.append(record, source)
+        self.start()
+
+    def start(self) -> None:
+        """Send in the background what there is."""
         with self._changed:
-            while self.waiting:
-                self._start()
-                is_away = self._n_failed >= N_TRIES or self._is_known_to_be_away()
-                if give_up and is_away and self._n_ended > n_begun:
-                    break
-                self._hurry = is_away
-                self._changed.notify_all()
-                left = max(begin, self._moved_at) + patience - time.monotonic()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True)
+                with suppress(RuntimeError):  # no thread can be made: the spool has everything
+                    self._thread.start()
+            self._changed.notify_all()
+
+    def wait(self, seconds: float, is_done: Callable[[], bool]) -> bool:
+        """Wait until something is done, an attempt fails, or nothing moves for some seconds."""
+        self.start()
+        with self._changed:
+            start, n_started = time.monotonic(), self._n_started
+            self._is_urgent = True
+            self._changed.notify_all()
+            while not is_done() and self._last_failed <= n_started:
+                left = max(start, self._moved_at) + seconds - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            self.is_behind = bool(self.waiting)
-            return not self.is_behind
+            return is_done()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is sent; return whether it is."""
+        return self.wait(seconds, lambda: bool(self.run_id) and self.spool.is_empty)
 
     def close(self) -> None:
-        """Send no more; what is left may be sent by others."""
-        self._begin_anew_in_a_fork()
+        """Send nothing more; leave the spool to whoever sends it later."""
         with self._changed:
-            self._is_closed = self._hurry = True
+            self._is_closed = True
             self._changed.notify_all()
-            if self._thread is None:
-                self.journal.let_go()
-
-    def _is_known_to_be_away(self):
-        return any(_failures.get(record.uri, 0) >= N_TRIES for record in self.waiting)
-
-    def _start(self):
-        if self.waiting and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._work, name="mura_outbox", daemon=True)
-            with suppress(RuntimeError):  # no room for a thread: the journal has it
-                self._thread.start()
+            thread = self._thread
+        if thread is None or not thread.is_alive():
+            self.spool.close()
+        else:  # the thread closes it; a request to a server that hangs is not waited for
+            thread.join(1)
 
     def _work(self):
-        """Send until nothing is left."""
         while True:
-            self._n_begun += 1
-            error = self._round()
             with self._changed:
-                self._n_ended += 1
-                self._n_failed = self._n_failed + 1 if error is not None else 0
-                self.last_error = error or self.last_error
-                if self._n_failed >= N_TRIES:
-                    self.problem = error
-                self.is_behind &= bool(self.waiting)
-                if not self.journal.records:
-                    self.problem = None
+                self._n_started += 1
+                self._is_urgent = False
+            error = None
+            try:
+                self._attempt()
+            except Exception as failure:
+                error = failure
+            with self._changed:
+                self.error = error
+                self.n_failed = self.n_failed + 1 if error else 0
+                if error:
+                    self._last_failed = self._n_started
                 self._changed.notify_all()
-                if self._is_closed or not self.waiting:
-                    self._thread = None
-                    if self._is_closed:
-                        self.journal.let_go()
+                if error:
+                    pause = pause_after(self.n_failed)
+                    self._changed.wait_for(lambda: self._is_urgent or self._is_closed, pause)
+                elif self.spool.is_empty and not self._is_closed:
+                    self._changed.wait()
+                if self._is_closed:
+                    self.spool.close()
                     return
-                if error is not None:
-                    pause = min(LONGEST_PAUSE, 2 ** (self._n_failed - 1))
-                    pause *= random.Random().uniform(0.7, 1.3)  # apart from the global state
-                    self._changed.wait_for(lambda: self._hurry, pause)
-                    self._hurry = False
 
-    def _round(self):
-        """Try to send each record once; return the last failure, or None."""
-        failure, failed = None, set()
-        waiting = self.waiting
-        while waiting:
-            chosen = together(waiting)
-            waiting = waiting[len(chosen) :]
-            way = (chosen[0].uri, "artifacts" in chosen[0].content)
-            if way in failed:
-                continue
-            error = self._attempt(chosen)
-            if error is not None and len(chosen) > 1 and is_refusal(error):
-                error = next(filter(None, map(self._attempt, ([one] for one in chosen))), None)
-            if error is not None and not (is_refusal(error) and self.journal.header["run_id"]):
-                failure = error
-                failed.add(way)
-                if self.journal.header["run_id"] is None:
-                    break
-        return failure
+    def _attempt(self):
+        """Send everything; raise what prevents it. Files wait until all numbers are sent."""
+        client = retry(self._client, self.uri)
+        with _creating:
+            if self.run_id is None:
+                self.spool.header["run_id"] = find_or_create_run(client, self.spool.header)
+                with suppress(OSError):  # else the run is found by its key
+                    self.spool.write_header()
+                self._moved()
+        for part in (self.spool.records, self.spool.files):
+            while (pending := part.pending()) and not self._is_closed:
+                self._send(client, part, pending[: batch([record for record, _ in pending])])
 
-    def _attempt(self, records):
-        """Send the records in one request; return why that failed, or None."""
-        uri = records[0].uri
-        try:
-            self._send(records)
-        except LookupError as error:  # for its parent, not for the server
-            return error
-        except Exception as error:  # any failure of the bookkeeping spares the training
-            if not is_refusal(error):
-                _failures[uri] = _failures.get(uri, 0) + 1
-            elif self.journal.header["run_id"]:
-                self.problem = error
-                records[0].refused = len(records) == 1
-            return error
-        _failures.pop(uri, None)
-        return None
-
-    def _send(self, records):
+    def _client(self):
         import mlflow
 
-        reach(records[0].uri or mlflow.get_tracking_uri())
-        client = mlflow.MlflowClient(records[0].uri)
-        if self.journal.header["run_id"] is None:
-            with impatience(SENDING, retries=0):
-                self.journal.name_run(make_run(client, self.journal.header))
-            self._move()
-        # What is kept alive between requests may have gone: MLflow's own second try mends that.
-        with impatience(SENDING, retries=1):
-            deliver(client, self.journal, records, self._move)
-        self.journal.remove(records)
+        return mlflow.MlflowClient(self.uri)
 
-    def _move(self):
+    def _send(self, client: Any, part: SpoolFile, items: list[tuple[Record, int]]) -> None:
+        records = [record for record, _ in items]
+        folder = self.spool.artifacts_of(records[0])
+        try:
+            send_records(client, self.spool.header["run_id"], records, folder, self._moved)
+        except Exception as error:
+            if not is_client_error(error):
+                raise
+            if len(items) > 1:
+                for item in items:
+                    self._send(client, part, [item])
+                return
+            self.spool.reject(records[0])
+            self.rejection = error
+        part.mark_sent(items[-1][1])
+        self._moved()
+
+    def _moved(self):
         with self._changed:
             self._moved_at = time.monotonic()
             self._changed.notify_all()

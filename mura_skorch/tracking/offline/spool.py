@@ -1,4 +1,9 @@
-"""Journals: records of a run go in, a folder holds them until MLflow has them all."""
+"""Spool of a run: append-only files that hold what MLflow has not received yet.
+
+``mlflow_offline/<run>/`` holds ``run.json``, how to create the run; ``records.jsonl`` and
+``files.jsonl``, one JSON object per call; ``artifacts/``, copies of the files to upload;
+``rejected.jsonl``, what the server refused. A file is emptied when all of it was sent.
+"""
 
 import json
 import os
@@ -7,251 +12,214 @@ import tempfile
 import threading
 import uuid
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from mura_skorch.tracking.offline.records import Record, is_dated, lines_of, read_records
+from mura_skorch.utils.atomic import write_text
 
-__all__ = ["UNSENT", "Journal", "journals"]
+__all__ = ["OFFLINE", "Record", "Spool", "SpoolFile", "decode", "encode", "find_spools"]
 
-UNSENT = Path("mura_unsent")
-HEADER, RECORDS = "run.json", "journal.jsonl"
+Record = dict[str, Any]
+OFFLINE = Path("mlflow_offline")
+HEADER, REJECTED = "run.json", "rejected.jsonl"
+CHUNK = 1 << 20  # bytes read at a time
 
 
-class Journal:
-    """What MLflow does not have yet of one run.
+def encode(record: Record) -> bytes:
+    """Return a record as one line."""
+    return json.dumps(record).encode() + b"\n"
 
-    The folder is there as long as a record is: ``run.json`` says how to open the run,
-    ``journal.jsonl`` holds one JSON object a line, ``artifacts/`` the files. A line
-    ``{"time": ms}`` dates the lines below it. A line is written before it is sent and taken out
-    afterwards, so that a process that is killed leaves what it had not sent; sending a line twice
-    changes nothing. Other processes see by a lock whether the run still goes on.
+
+def decode(data: bytes) -> list[tuple[Record, int]]:
+    """Return the records in some lines, and the position at which each ends.
+
+    A last line without its end is still being written; other damaged lines are skipped.
+    """
+    found, end = [], 0
+    for line in data.split(b"\n")[:-1]:
+        end += len(line) + 1
+        with suppress(ValueError):
+            found.append((json.loads(line), end))
+    return found
+
+
+class SpoolFile:
+    """An append-only file of records, which is emptied when all were sent.
+
+    A new process sends again what an earlier one had sent since then, which changes nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._offset = 0  # bytes that were sent
+        with suppress(OSError), path.open("rb") as file:  # empty, or not there
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                self.append_bytes(b"\n")  # the process was killed within a line
+
+    def append(self, record: Record) -> None:
+        """Write a record."""
+        self.append_bytes(encode(record))
+
+    def append_bytes(self, data: bytes) -> None:
+        """Write lines."""
+        with self._lock, self.path.open("ab") as file:
+            file.write(data)
+
+    def pending(self, n_bytes: int = CHUNK) -> list[tuple[Record, int]]:
+        """Return the next records to send, each with the position at which it ends."""
+        with self._lock, suppress(FileNotFoundError), self.path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read(n_bytes)
+            found = decode(data) or decode(data + file.read())
+            return [(record, self._offset + end) for record, end in found]
+        return []
+
+    def mark_sent(self, end: int) -> None:
+        """Note that the records up to a position were sent; empty the file after the last."""
+        with self._lock:
+            self._offset = end
+            if end == self.path.stat().st_size:
+                os.truncate(self.path, 0)
+                self._offset = 0
+
+
+class Spool:
+    """The folder of one run, locked while a process uses it.
 
     Parameters
     ----------
+    folder : Path
     header : dict
-        ``name``, ``run_id`` or None, and what else it takes to open the run.
-    parent : path, default=UNSENT
-        The folder is made in this one, or, where nobody may write to it, in a temporary one.
+        What it takes to create the run: ``key``, ``run_id``, ``name``, ``experiment_id``, ...
+    lock : FileLock
+        Held.
     """
 
-    def __init__(self, header: dict[str, Any], parent: str | os.PathLike[str] = UNSENT) -> None:
+    def __init__(self, folder: Path, header: dict[str, Any], lock: FileLock) -> None:
+        self.folder = folder.absolute()
         self.header = header
-        self.records: list[Record] = []
-        self.is_kept = True  # False: not even a temporary folder takes it
-        self._lock = threading.RLock()
-        self._parent = Path(parent).absolute()
-        self._own: Any = None
-        self._folder: Any = None  # Path, once made
-        self._left: Path | None = None
-        self._last_time: int | None = None
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder, or None where there is nothing to keep."""
-        return self._folder or self._left
+        self.records = SpoolFile(self.folder / "records.jsonl")
+        self.files = SpoolFile(self.folder / "files.jsonl")
+        self._lock = lock
 
     @classmethod
-    def of(cls, folder: Path) -> Self | None:
-        """Return the journal in a folder, or None while another process has it."""
-        with suppress(OSError):  # it may have been sent by now
-            own = _locked(folder)
-            header = _header(folder)
-            if own is not None and header is not None:
-                journal = cls(header, folder.parent)
-                journal._folder, journal._own = folder.absolute(), own
-                with suppress(FileNotFoundError):
-                    journal.records = read_records(folder / RECORDS)
-                return journal
+    def create(cls, header: dict[str, Any]) -> Self:
+        """Make a folder here, or among temporary files where this folder is read-only or full."""
+        try:
+            return cls._create(header, OFFLINE)
+        except OSError:
+            return cls._create(header, Path(tempfile.mkdtemp(prefix=f"{OFFLINE}-")))
+
+    @classmethod
+    def _create(cls, header, parent):
+        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in header["name"] or "run")
+        folder = parent.absolute() / f"{name[:60]}-{uuid.uuid4().hex[:8]}"
+        for _ in range(3):
+            with suppress(FileNotFoundError):  # another process has just removed the parent
+                folder.mkdir(parents=True)
+                break
+        try:
+            spool = cls(folder, header, _acquire(folder))
+            spool.write_header()
+            spool.records.append_bytes(b"\n" * 4096)  # a full disk fails here, not later
+            os.truncate(spool.records.path, 0)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return spool
+
+    @classmethod
+    def open(cls, folder: Path) -> Self | None:
+        """Return the spool in a folder; None while another process uses it, or without one."""
+        with suppress(OSError, ValueError):
+            lock = _acquire(folder)
+            if lock is not None:
+                return cls(folder, json.loads((folder / HEADER).read_text()), lock)
         return None
 
     @classmethod
-    def left_by(cls, run_id: str, parent: str | os.PathLike[str] = UNSENT) -> Self | None:
-        """Return the journal that an earlier process left of a run, or None."""
-        own = (
-            path for path in journals(Path(parent)) if (_header(path) or {}).get("run_id") == run_id
-        )
-        return next(filter(None, map(cls.of, own)), None)
-
-    def add(self, record: Record, files: str | os.PathLike[str] | None = None) -> None:
-        """Keep a record, with copies of its files in the folder `files`."""
-        with self._lock:
-            try:
-                self._write(record, files)
-                self.is_kept = True
-            except OSError:  # full, or read-only
-                self._move(record, files)
-            if not self.is_kept and files is not None:
-                record.source = Path(files)
-            self.records.append(record)
-
-    def remove(self, records: list[Record]) -> None:
-        """Take out what was sent; with the last record the folder goes."""
-        with self._lock:
-            left = [record for record in self.records if record not in records]
-            if not left:
-                self.drop()
-            elif self._folder is not None:
-                still = {path for record in left for path in record.paths}
-                with suppress(OSError):  # what stays in it too long is sent twice, no more
-                    for path in {path for record in records for path in record.paths} - still:
-                        (self._artifacts / path).unlink(missing_ok=True)
-                    self._rewrite(left)
-            self.records = left  # last: who waits for this may end the process
-
-    def name_run(self, run_id: str) -> None:
-        """Note the id that MLflow gave."""
-        with self._lock:
-            self.header["run_id"] = run_id
-            if self._folder is not None:
-                with suppress(OSError):  # else the run is found by its key
-                    self._write_header()
-
-    def drop(self) -> None:
-        """Remove the folder."""
-        with self._lock:
-            folder, own = self._folder, self._own
-            self._folder = self._own = self._last_time = None
-            if folder is not None:
-                _remove(folder)
-            if own is not None:
-                own.release()
-
-    def file(self, record: Record, path: PurePosixPath) -> Path:
-        """Return where a file of a record lies."""
-        if record.source is not None:
-            return record.source / path.relative_to(record.content["artifacts"])
-        return self._artifacts / path
-
-    def make(self) -> Path | None:
-        """Return the folder, made where it is missing, or None where no disk takes it."""
-        with self._lock:
-            if self._folder is None:
-                try:
-                    self._make()
-                except OSError:  # read-only, as for `add`
-                    self._folder = None
-                    with suppress(OSError):
-                        self._parent = Path(tempfile.mkdtemp(prefix="mura_unsent-"))
-                        self._make()
-        return self.folder
-
-    def let_go(self) -> None:
-        """Leave what there is to whoever sends it."""
-        with self._lock:
-            if not self.records:
-                self.drop()
-            elif self._own is not None:
-                self._own.release()
-            self._left, self.records = self._folder, []
-            self._folder = self._own = self._last_time = None
+    def of_run(cls, name: str, value: str) -> Self | None:
+        """Return the spool that an earlier process left of a run, by its ``run_id`` or ``key``."""
+        for folder in find_spools(OFFLINE):
+            if _header(folder).get(name) == value and (found := cls.open(folder)) is not None:
+                return found
+        return None
 
     @property
-    def _artifacts(self):
-        return self._folder / "artifacts"
+    def is_empty(self) -> bool:
+        """Whether all was sent."""
+        return not (self.records.pending() or self.files.pending())
 
-    def _write(self, record, files):
-        if self._folder is None:
-            self._make()
-        if files is not None:
-            for file, path in zip(record.content["files"], record.paths, strict=True):
-                target = self._artifacts / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f".{target.name}.part")
-                shutil.copyfile(Path(files) / file, part)
-                part.replace(target)  # an earlier one of that name may be on its way
-        lines = list(lines_of([record], self._last_time))
-        with (self._folder / RECORDS).open("a", encoding="utf-8") as journal:
-            journal.write("".join(lines))
-        self._last_time = record.time if len(lines) > 1 else self._last_time
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left, not even something that the server refused."""
+        return self.is_empty and not (self.folder / REJECTED).exists()
 
-    def _make(self):
-        name = self.header["run_id"] or f"{self.header['name'] or 'run'}-{self.header['key'][:8]}"
-        folder = self._parent / "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
-        for _ in range(3):  # another process may remove the folder of all as it is made
-            with suppress(FileNotFoundError):
-                folder.mkdir(parents=True, exist_ok=True)
-                self._own = _locked(folder)
-                if self._own is not None and not (folder / HEADER).exists():
-                    break
-            folder = folder.with_name(f"{folder.name}-{uuid.uuid4().hex[:8]}")
-        self._folder = folder
-        self._write_header()
-
-    def _write_header(self):
-        _replace(self._folder / HEADER, json.dumps(self.header, indent=1))
-
-    def _rewrite(self, records):
-        _replace(self._folder / RECORDS, "".join(lines_of(records)))
-        dated = [record.time for record in records if is_dated(record)]
-        self._last_time = dated[-1] if dated else None
-
-    def _move(self, record, files):
-        """Keep all that is left in a temporary folder, with a record that had no room."""
-        before, own = self._folder, self._own
-        for part in [] if before is None else before.rglob(".*.part"):
-            with suppress(OSError):
-                part.unlink()
-        parent = self._parent
-        try:
-            self._parent = Path(tempfile.mkdtemp(prefix="mura_unsent-"))
-            self._folder = self._last_time = None
-            if before is not None and (before / "artifacts").is_dir():
-                self._make()
-                shutil.copytree(before / "artifacts", self._artifacts)
-            for other in self.records:
-                self._write(other, None)
-            self._write(record, files)
-        except OSError:
-            self.is_kept = False  # in memory alone
-            if self._parent != parent:
-                shutil.rmtree(self._parent, ignore_errors=True)
-            self._folder = before
+    def append(self, record: Record, source: Path | None = None) -> None:
+        """Write a record, after copying its files from the folder `source`."""
+        if not record.keys() & {"files", "link_metrics"}:
+            self.records.append(record)
             return
-        self.is_kept = True
-        if before is not None:
-            _remove(before)
-            own.release()
+        for name in record.get("files", []) if source is not None else []:
+            target = self.artifacts_of(record) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{target.name}.part")
+            shutil.copyfile(source / name, part)
+            part.replace(target)
+        self.files.append(record)
+
+    def artifacts_of(self, record: Record) -> Path:
+        """Return the folder that holds the files of a record."""
+        return self.folder / "artifacts" / record.get("artifact_path", "")
+
+    def reject(self, record: Record) -> None:
+        """Set a record aside that the server does not accept."""
+        with (self.folder / REJECTED).open("ab") as file:
+            file.write(encode(record))
+
+    def retry_rejected(self) -> None:
+        """Put what the server did not accept back among what is to be sent."""
+        with suppress(FileNotFoundError):
+            for record, _ in decode((self.folder / REJECTED).read_bytes()):
+                self.append(record)
+            (self.folder / REJECTED).unlink()
+
+    def write_header(self) -> None:
+        """Write `header`."""
+        write_text(self.folder / HEADER, json.dumps(self.header, indent=1))
+
+    def close(self) -> None:
+        """Release the folder; remove it if nothing is left."""
+        if self.is_finished:
+            for path in sorted(self.folder.iterdir(), key=lambda path: path.name == HEADER):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):  # spools of other runs are in it
+                self.folder.parent.rmdir()
+        self._lock.release()
 
 
-def journals(folder: Path) -> list[Path]:
-    """Return the folders of journals in a folder, or the folder itself, the oldest run first."""
+def find_spools(folder: Path) -> list[Path]:
+    """Return the spools in a folder, or the folder itself if it is one, the oldest run first."""
     found = [path.parent for path in [*folder.glob(HEADER), *folder.glob(f"*/{HEADER}")]]
-    headers = {path: header for path in found if (header := _header(path))}
-    return sorted(headers, key=lambda path: headers[path]["start_time"])
+    return sorted(found, key=lambda path: _header(path).get("start_time", 0))
 
 
 def _header(folder):
-    """Return the header of a journal, or None where another process has just removed it."""
-    with suppress(OSError, json.JSONDecodeError):
-        return json.loads((folder / HEADER).read_text(encoding="utf-8"))
-    return None
+    with suppress(OSError, ValueError):  # another process may have just removed it
+        return json.loads((folder / HEADER).read_text())
+    return {}
 
 
-def _locked(folder):
-    """Return the lock of a journal, or None where another process or run has it."""
-    own = FileLock(folder / "lock", timeout=0, thread_local=False)
+def _acquire(folder):
+    """Return the lock of a folder, or None while another process or run has it."""
+    lock = FileLock(folder / "lock", timeout=0, thread_local=False)
     try:
-        own.acquire()
+        lock.acquire()
     except Timeout:
         return None
-    return own
-
-
-def _remove(folder):
-    """Remove a journal's folder, and the folder of all where it was the last."""
-    shutil.rmtree(folder / "artifacts", ignore_errors=True)
-    with suppress(OSError):
-        for name in (RECORDS, "lock", HEADER):  # by the last one it is found, should this be killed
-            (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # it holds those of others
-        folder.parent.rmdir()
-
-
-def _replace(path, text):
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    return lock

@@ -1,86 +1,87 @@
-"""Send what MLflow did not get: folders of unsent records go in, MLflow has them.
+"""Send what earlier processes left unsent."""
 
-python -m mura_skorch.tracking.offline.sync                      # all in mura_unsent/
-python -m mura_skorch.tracking.offline.sync mura_unsent/XR_HAND  # one run
-
-Records go where MLFLOW_TRACKING_URI says, or else to where they were meant for. A run that never
-got an id is made, with the time it began. A call that is interrupted can be repeated.
-"""
-
-import argparse
 import os
-import sys
 from pathlib import Path
+from typing import Any
 
-from mura_skorch.tracking.offline.queue import Outbox
-from mura_skorch.tracking.offline.records import Record
-from mura_skorch.tracking.offline.spool import UNSENT, Journal, journals
-from mura_skorch.tracking.offline.timeouts import SENDING, impatience
+from mura_skorch.tracking.offline.queue import SendQueue
+from mura_skorch.tracking.offline.send_records import find_or_create_run
+from mura_skorch.tracking.offline.spool import Spool
 
-__all__ = ["main"]
+__all__ = ["sync_run"]
+
+WAIT = 120  # seconds without any progress
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Send and tell what was sent; return 0, or 1 where something is left."""
+def sync_run(folder: Path, wait: float = WAIT) -> tuple[bool, str]:
+    """Send the records of one run; a call that is interrupted can be repeated.
+
+    Records go to MLFLOW_TRACKING_URI, or to the server they were meant for. A run that was never
+    created is created with the time it started.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder in ``mlflow_offline/``.
+    wait : float, default=120
+        Seconds to wait while nothing moves.
+
+    Returns
+    -------
+    is_sent : bool
+        Whether nothing is left; also for a run that is still training, and sends by itself.
+    message : str
+    """
     import mlflow
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folders", nargs="*", type=Path, default=[UNSENT], metavar="FOLDER")
-    args = parser.parse_args(argv)
-    found = [folder for place in args.folders for folder in journals(place)]
-    if not found:
-        print(f"Nothing to send in {', '.join(map(str, args.folders))}")
-    is_left = False
-    for folder in found:
-        journal = Journal.of(folder)
-        if journal is None:
-            print(f"{folder.name}: its run goes on, and sends by itself")
-            continue
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or journal.header["uri"]
-        if uri:
-            mlflow.set_tracking_uri(uri)
-        is_left |= not _send(journal, folder)
-    return int(is_left)
-
-
-def _send(journal, folder):
-    """Send the records of a journal; return whether MLflow has all."""
-    _end(journal)
-    n_records = len(journal.records)
-    outbox = Outbox(journal)
-    outbox.flush(2 * SENDING)
-    left = len(journal.records)
-    why = outbox.problem or outbox.last_error
-    outbox.close()
-    run = f"{journal.header['name'] or 'run'} {journal.header['run_id'] or ''}".strip()
-    if left:
-        reason = str(why or "no answer").split("\n", 1)[0][:300]
-        print(f"{run}: {left} of {n_records} records are left in {folder}, got {reason}")
-    else:
-        print(f"{run}: {n_records} records sent")
-    return not left
-
-
-def _end(journal):
-    """Say how a run ended whose process had no time to."""
-    import mlflow
-
-    run_id, status = journal.header["run_id"], "RUNNING"
-    is_quiet = run_id is not None and not journal.records
-    if is_quiet or any("status" in record.content for record in journal.records):
-        return
+    spool = Spool.open(folder)
+    if spool is None:
+        return True, f"{folder.name}: its run is still open, and sends its records itself"
+    spool.retry_rejected()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or spool.header["uri"] or mlflow.get_tracking_uri()
+    run = f"{spool.header['name'] or 'run'} {spool.header['run_id'] or ''}".strip()
     try:
-        if run_id:
-            with impatience(SENDING, retries=0):
-                status = mlflow.MlflowClient().get_run(run_id).info.status
-    except mlflow.MlflowException:  # the records themselves say what is wrong
-        return
-    if status == "RUNNING":
-        times = [record.time for record in journal.records] or [journal.header["start_time"]]
-        journal.add(Record({"status": "KILLED"}, max(times)))
+        _end_killed_run(spool, uri)
+    except Exception as error:  # no answer, or another server: nothing may be counted as rejected
+        spool.close()
+        return False, f"{run}: nothing was sent from {folder}, got {_line(error)}"
+    n_records = _count(spool)
+    queue = SendQueue(spool, uri)
+    queue.flush(wait)
+    is_sent, n_left = spool.is_finished, _count(spool)
+    queue.close()
+    if is_sent:
+        return True, f"{run}: {n_records} records sent"
+    left = f"{n_left} of {n_records} records were not sent" if n_left else "some were rejected"
+    reason = _line(queue.rejection or queue.error or "no answer")
+    return False, f"{run}: {left} from {folder}, got {reason}"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _end_killed_run(spool, uri):
+    """Create the run if needed, and append how it ended if its process was killed."""
+    import mlflow
+
+    client, header = mlflow.MlflowClient(uri), spool.header
+    if header["run_id"] is None:
+        header["run_id"] = find_or_create_run(client, header)
+    status = client.get_run(header["run_id"]).info.status
+    pending = [record for record, _ in spool.records.pending(-1)]
+    has_status = any("status" in record for record in pending)
+    if status == "RUNNING" and not has_status and header["is_owned"]:
+        end = max([record["time"] for record in pending], default=_last_change(spool))
+        spool.append({"status": "KILLED", "time": end})
+
+
+def _last_change(spool):
+    """Return when the last record was sent, in ms; the start of the run if there is none."""
+    path = spool.records.path
+    changed = int(path.stat().st_mtime * 1000) if path.exists() else 0
+    return max(changed, spool.header["start_time"])
+
+
+def _count(spool: Any) -> int:
+    return len(spool.records.pending(-1)) + len(spool.files.pending(-1))
+
+
+def _line(error):
+    return str(error).split("\n", 1)[0][:300]

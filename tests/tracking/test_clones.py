@@ -22,7 +22,9 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 
 from mura_skorch import MuraClassifier
+from mura_skorch.tracking import log_fitted_model
 
+HELPERS = str(Path(__file__).parents[1] / "helpers")
 GRID = {"lr": [1e-3, 1e-4]}
 
 
@@ -37,14 +39,15 @@ def experiment(restored_store):
 
 
 def fits_of(experiment):
-    """Return (parent, inner, has a model) of the runs of an experiment, but for one called mine."""
-    client = mlflow.MlflowClient()
+    """Return (parent, is a clone, has a model) of the runs of an experiment not called mine."""
     runs = mlflow.search_runs([experiment], output_format="list")
+    models = mlflow.search_logged_models([experiment], output_format="list")
+    with_model = {model.source_run_id for model in models}
     return [
         (
             run.data.tags.get("mlflow.parentRunId"),
-            "inner_fit" in run.data.tags,
-            any(item.path == "model" for item in client.list_artifacts(run.info.run_id)),
+            "clone" in run.data.tags,
+            run.info.run_id in with_model,
         )
         for run in runs
         if run.info.run_name != "mine" and run.info.status == "FINISHED"
@@ -52,17 +55,23 @@ def fits_of(experiment):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_candidates_are_children_without_models_and_the_winner_has_one(
+def test_candidates_are_children_without_models_and_the_winner_is_logged_by_a_call(
     experiment, train, valid, n_jobs
 ):
     search = GridSearchCV(tracked(), GRID, cv=GroupKFold(2), n_jobs=n_jobs, error_score="raise")
     with mlflow.start_run(run_name="mine") as mine:
         search.fit(train, train["label"], groups=train["patient"])
     parent = mine.info.run_id
-    expected = [(parent, False, True)] + [(parent, True, False)] * 4
-    assert sorted(fits_of(experiment)) == sorted(expected)
-    loaded = MuraClassifier.load(search.best_estimator_.run_id_, module=TinyNet)
-    assert np.array_equal(loaded.predict_proba(valid), search.predict_proba(valid))
+    assert fits_of(experiment) == [(parent, True, False)] * 5
+    log_fitted_model(search.best_estimator_)
+    assert sorted(fits_of(experiment)) == [(parent, True, False)] * 4 + [(parent, True, True)]
+    (model,) = mlflow.search_logged_models([experiment], output_format="list")
+    assert model.source_run_id == search.best_estimator_.run_id_
+    assert "valid/kappa" in {metric.key for metric in model.metrics}
+    assert {metric.dataset_name for metric in model.metrics} == {"XR_HAND, XR_WRIST"}
+    for source in (search.best_estimator_.run_id_, model.model_uri):
+        loaded = MuraClassifier.load(source, module=TinyNet)
+        assert np.array_equal(loaded.predict_proba(valid), search.predict_proba(valid))
 
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])
@@ -78,6 +87,28 @@ def test_folds_in_workers_are_children_of_the_active_run(experiment, train, back
     assert fits_of(experiment) == [(mine.info.run_id, True, False)] * 6
 
 
+WORKER = """
+import pickle, sys
+import pandas as pd
+assert not any("MLFLOW" in name for name in __import__("os").environ)
+with open("clone.pkl", "rb") as file:
+    pickle.load(file).fit(pd.read_pickle("train.pkl"))
+"""
+
+
+def test_fit_in_a_worker_that_was_started_elsewhere_is_a_child_on_the_same_server(
+    experiment, train, tmp_path
+):
+    train.to_pickle("train.pkl")
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("MLFLOW")}
+    environment["PYTHONPATH"] = os.pathsep.join([HELPERS, *sys.path])
+    with mlflow.start_run(run_name="mine") as mine:
+        Path("clone.pkl").write_bytes(pickle.dumps(clone(tracked())))
+        subprocess.run([sys.executable, "-c", WORKER], env=environment, check=True)
+    assert fits_of(experiment) == [(mine.info.run_id, True, False)]
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_without_an_active_run_the_fits_have_no_parent(experiment, train, n_jobs):
     cross_val_predict(
@@ -86,22 +117,22 @@ def test_without_an_active_run_the_fits_have_no_parent(experiment, train, n_jobs
     assert fits_of(experiment) == [(None, True, False)] * 2
 
 
-def test_fits_that_choose_a_threshold_are_inner_and_the_last_is_not(experiment, train):
+def test_fits_that_choose_a_threshold_log_no_models(experiment, train):
     folds = list(GroupKFold(2).split(train, groups=train["patient"]))
     TunedThresholdClassifierCV(tracked(), cv=folds).fit(train, train["label"])
-    assert sorted(fits_of(experiment), key=str) == sorted(
-        [(None, True, False)] * 2 + [(None, False, True)], key=str
-    )
+    assert fits_of(experiment) == [(None, True, False)] * 3
 
 
-def test_clones_and_voters_that_are_kept_log_their_models(experiment, train):
+def test_clones_and_voters_log_no_models_unless_asked(experiment, train):
     clone(tracked()).fit(train)
     VotingClassifier([("a", tracked())], voting="soft").fit(train, train["label"])
-    assert fits_of(experiment) == [(None, False, True)] * 2
+    assert fits_of(experiment) == [(None, True, False)] * 2
+    clone(tracked(callbacks__mlflow__log_model=True)).fit(train)
+    assert sorted(fits_of(experiment), key=str)[-1] == (None, True, True)
 
 
 @pytest.mark.parametrize("log_model", [True, False])
-def test_choice_of_the_user_holds_for_inner_fits_too(experiment, train, log_model):
+def test_choice_of_the_user_holds_for_clones_too(experiment, train, log_model):
     net = tracked(callbacks__mlflow__log_model=log_model)
     cross_validate(net, train, groups=train["patient"], cv=GroupKFold(2), error_score="raise")
     net.fit(train)
@@ -114,13 +145,26 @@ def test_clone_from_a_pickle_is_no_child_of_a_run_that_has_ended(experiment, tra
         kept = pickle.dumps(clone(tracked()))
     with joblib.parallel_config("threading", n_jobs=2):
         joblib.Parallel()([joblib.delayed(pickle.loads(kept).fit)(train)])
-    assert fits_of(experiment) == [(None, False, True)]
+    assert fits_of(experiment) == [(None, True, False)]
 
 
-def test_birthplace_is_no_parameter():
+def test_fitted_clone_is_pickled_without_the_address_of_a_server(experiment, train, mlflow_store):
+    with mlflow.start_run(run_name="mine"):
+        net = clone(tracked())
+        assert mlflow_store.encode() in pickle.dumps(net)
+        net.fit(train)
+    assert mlflow_store.encode() not in pickle.dumps(net)
+
+
+def test_origin_of_a_clone_is_no_parameter():
     net = tracked()
     assert clone(net).get_params(deep=False).keys() == net.get_params(deep=False).keys()
     assert repr(clone(net)) == repr(net)
+
+
+def test_address_with_a_password_stays_out_of_clones(restored_store):
+    mlflow.set_tracking_uri("http://reader:secret@127.0.0.1:1")
+    assert b"secret" not in pickle.dumps(clone(tracked()))
 
 
 @pytest.mark.slow
@@ -148,7 +192,7 @@ def test_normal_work_in_a_new_folder_gives_no_warning(train, tmp_path):
     environment = {
         **os.environ,
         "PYTHONWARNINGS": "error",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1] / "helpers"), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([HELPERS, *sys.path]),
     }
     environment.pop("MLFLOW_TRACKING_URI")
     found = subprocess.run(
