@@ -42,7 +42,15 @@ def pytest_collection_modifyitems(items):
 
 
 # What a fit or a tool would leave in the folder that it runs in.
-TRACES = {".hypothesis", "mlflow.db", "mlruns", "mlartifacts", "mlflow_offline", "phantoms", "results"}
+TRACES = {
+    ".hypothesis",
+    "mlflow.db",
+    "mlruns",
+    "mlartifacts",
+    "mlflow_offline",
+    "phantoms",
+    "results",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
