@@ -136,7 +136,7 @@ def jitter(views):
         {"dataset": Noisy},
         {"iterator_train__sampler": "weighted"},
     ],
-    ids=str,
+    ids=["module", "augment", "dataset", "sampler"],
 )
 def test_parts_that_draw_from_the_global_state_follow_the_seed(train, params):
     def fit():
