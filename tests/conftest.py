@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from joblib.externals.loky import get_reusable_executor
 from nets import tiny_classifier
 
@@ -41,6 +42,13 @@ def own_workers():
     """End the workers with each file: they keep the environment and threads they began with."""
     yield
     get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Give each file one thread: an experiment sets the number of its process, which rounds."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
