@@ -172,7 +172,7 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
         """
         params = super().get_params(deep=False)
         if deep:
-            for name, member in self.estimators:
+            for name, member in self._pairs():
                 params[name] = member
                 if not _is_dropped(member):
                     own = member.get_params(deep=True)
@@ -193,9 +193,13 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
         """
         if "estimators" in params:
             self.estimators = params.pop("estimators")
-        if any(name in params for name, _ in self.estimators):
+        if any(name in params for name, _ in self._pairs()):
             self.estimators = [(name, params.pop(name, own)) for name, own in self.estimators]
         return super().set_params(**params)
+
+    def _pairs(self):
+        """Return the names and members; none if `estimators` is no list, which `fit` refuses."""
+        return self.estimators if isinstance(self.estimators, list | tuple) else []
 
     @property
     def n_features_in_(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from drawn import write_small_phantoms
 from hypothesis.configuration import set_hypothesis_home_dir
 from joblib.externals.loky import get_reusable_executor
@@ -91,6 +92,13 @@ def own_workers():
     """End the workers with each file: they keep the environment and threads they began with."""
     yield
     get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Give each file one thread: an experiment sets the number of its process, which rounds."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -515,7 +515,7 @@ def test_datasets_and_loaders_of_a_fitted_model_can_be_set(train, valid, tmp_pat
     weight = net.module_.network.classifier.weight
     net.set_params(dataset__cache=tmp_path, iterator_valid__num_workers=1, callbacks__mlflow=None)
     assert np.array_equal(net.predict_proba(valid), before)
-    assert list(tmp_path.glob("*.views"))
+    assert list(tmp_path.glob("*.npy"))
     assert net.module_.network.classifier.weight is weight
     net.set_params(dataset__image_size=40)
     assert not np.array_equal(net.predict_proba(valid), before)

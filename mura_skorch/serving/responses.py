@@ -46,7 +46,7 @@ def compute(model, studies, *, activation_maps=False):
     Returns
     -------
     proba : ndarray of shape (n_studies,), float32
-        float64 if the model is recalibrated.
+        If the model is recalibrated, float64.
     view_proba : list of ndarray of shape (n_views,)
         One array per study, of the same type.
     cams : list of ndarray of shape (n_views, h, w), float32, or None

@@ -168,7 +168,9 @@ def test_saved_model_reproduces_the_results(script, phantom_root, capsys):
     assert run.info.status == "FINISHED"
     assert run.data.metrics["pointing/n"] > 0
     logged = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
-    assert {"views.csv", "results.csv", "maps.png", "model"} <= logged
+    assert {"views.csv", "results.csv", "maps.png"} <= logged
+    (logged_model,) = mlflow.search_logged_models([experiment.experiment_id], output_format="list")
+    assert logged_model.source_run_id == run.info.run_id
     assert imread("one/maps.png").shape[0] > 200
     assert set(pd.read_csv("one/views.csv")["note"]) == {NOTE}
     results = pd.read_csv("one/results.csv")

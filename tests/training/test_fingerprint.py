@@ -11,6 +11,7 @@ from torch.utils.data import Subset
 
 from mura_skorch.data import StudyDataset
 from mura_skorch.training.fingerprint import differences, digest_of, fingerprint_of
+from mura_skorch.training.fit_data import FitData
 
 
 @pytest.fixture
@@ -112,7 +113,8 @@ def test_differences_name_both_values_and_what_only_one_side_has():
 
 def fingerprint(table, **params):
     net = tiny_classifier(train_split=None, **params).initialize()
-    return fingerprint_of(net, StudyDataset(table), None)
+    data = FitData(StudyDataset(table), None, ["XR_HAND"], class_counts=None, unreadable=None)
+    return fingerprint_of(net, data)
 
 
 def test_fingerprint_holds_what_changes_a_number_and_nothing_else(table):

@@ -103,9 +103,9 @@ def test_training_on_long_studies_stays_within_the_limit(train, tmp_path):
     sizes = []
 
     class Watching(TinyNet):
-        def _read(self, views):
+        def _view_logits(self, views):
             sizes.append(len(views))
-            return super()._read(views)
+            return super()._view_logits(views)
 
     for level in ("study", "view"):
         clf = tiny_classifier(module=Watching, module__max_views=4, criterion__level=level)
