@@ -198,8 +198,10 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
         return super().set_params(**params)
 
     def _pairs(self):
-        """Return the names and members; none if `estimators` is no list, which `fit` refuses."""
-        return self.estimators if isinstance(self.estimators, list | tuple) else []
+        """Return the pairs of name and member, without what `fit` will refuse."""
+        if not isinstance(self.estimators, list | tuple):
+            return []
+        return [item for item in self.estimators if isinstance(item, tuple) and len(item) == 2]
 
     @property
     def n_features_in_(self) -> int:
