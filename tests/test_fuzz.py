@@ -1,6 +1,6 @@
-"""Anything goes in; a right answer or one of our errors comes out.
+"""Random input gives a right answer or one of our own errors.
 
-``MURA_SKORCH_FUZZ=200000`` draws as many cases, ``--hypothesis-show-statistics`` tells how they
+``MURA_SKORCH_FUZZ=200000`` draws as many cases, ``--hypothesis-show-statistics`` shows how they
 end.
 """
 

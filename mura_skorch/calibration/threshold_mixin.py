@@ -1,4 +1,4 @@
-"""Decisions: a model's probabilities go in; calls, their score and a refitted copy come out."""
+"""Decide by a threshold: predictions, accuracy, recalibration."""
 
 import warnings
 from copy import deepcopy

@@ -15,7 +15,7 @@ from torch.utils.data import Subset
 
 from mura_skorch.data.dataset import StudyDataset, base_of, studies_of
 from mura_skorch.studies.validation import check_no_repeated_file, check_studies
-from mura_skorch.utils.arguments import told
+from mura_skorch.utils.arguments import short_repr
 from mura_skorch.utils.identity import copied_files, file_codes, patient_keys, warn_of_lookalikes
 from mura_skorch.utils.text import printable, some_names
 
@@ -134,8 +134,9 @@ class ValidStudies:
         """Return the complete dataset, and one of the validation studies with its settings."""
         if not isinstance(self.studies, pd.DataFrame):
             raise TypeError(
-                f"expected a study table in ValidStudies, got {told(self.studies)}; pass what "
-                "read_studies returns, or a DataFrame of your own"
+                "expected a study table in ValidStudies, got "
+                f"{short_repr(self.studies)}; pass what read_studies returns, or a DataFrame of "
+                "your own"
             )
         if missing := {"patient", "label"} - set(self.studies):
             raise ValueError(
@@ -238,7 +239,7 @@ def as_split(given: Any) -> Callable[..., tuple[Any, Any]] | None:
         return given
     if hasattr(given, "split") and hasattr(given, "get_n_splits"):
         return FirstFold(given)
-    raise TypeError(f"expected train_split to split studies, got {told(given)}; {remedy}")
+    raise TypeError(f"expected train_split to split studies, got {short_repr(given)}; {remedy}")
 
 
 def _is_studies(given):

@@ -1,6 +1,6 @@
-"""MLflow model: a fitted estimator goes in, a folder that `load` opens and MLflow serves comes out.
+"""Write a fitted estimator as a folder that `load` opens and MLflow serves.
 
-Beside what `save` writes it holds some 10 kB, with no pickle and no path of this machine: the
+In addition to what `save` writes it holds some 10 kB, no pickle and no path of this machine: the
 description (MLmodel), the versions that the model was saved with, an example request, and
 `serving/served_model.py`, which MLflow runs to load the model.
 """

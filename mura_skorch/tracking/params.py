@@ -1,4 +1,4 @@
-"""Settings: a net goes in, texts of all that was set for its fit come out.
+"""Collect the parameters of a fit as texts for MLflow.
 
 A text is the same in every process: it holds no address in memory and, of a path, the last name
 alone, since a folder may be called after a person.
@@ -27,7 +27,7 @@ from mura_skorch.tracking.values import without_folder
 
 __all__ = ["settings_of"]
 
-# Names under which every run has a parameter, beside the estimator's own names for all others.
+# Parameters that every run has under these names; all others have the estimator's own names.
 SHORT = {
     "module__weights": "weights",
     "module__augment": "augment",
@@ -239,7 +239,7 @@ class _Texts:
         yield from inner.code
 
     def _data(self, value):
-        """Return the text of an array, a table or what else is told by its shape and a digest."""
+        """Return the text of an array or a table: its shape and a digest."""
         if isinstance(value, torch.Generator):
             return f"Generator(seed={value.initial_seed()})"
         if isinstance(value, torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Hardware: "auto" goes in, the device, arithmetic and loading this machine is best at come out."""
+"""Choose device, arithmetic and data loading for the machine at hand."""
 
 import math
 import os

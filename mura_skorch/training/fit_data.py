@@ -15,7 +15,7 @@ from mura_skorch.data.images import check_views
 from mura_skorch.data.splits import check_no_shared_patient
 from mura_skorch.data.unreadable import collect_unreadable
 from mura_skorch.training.fingerprint import digest_of
-from mura_skorch.utils.arguments import told
+from mura_skorch.utils.arguments import short_repr
 from mura_skorch.utils.identity import patient_keys, warn_of_lookalikes
 
 __all__ = ["ClassCounts", "FitData", "prepare_fit"]
@@ -171,7 +171,7 @@ def _divide(dataset, y, split, split_params):
     if not isinstance(parts, tuple | list) or len(parts) != 2:
         raise TypeError(
             "expected train_split to return a pair, the training part and the validation part "
-            f"or None, got {told(parts)}"
+            f"or None, got {short_repr(parts)}"
         )
     return parts
 

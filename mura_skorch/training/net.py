@@ -31,8 +31,8 @@ from mura_skorch.utils.arguments import (
     check_whole,
     find_optimizer,
     names_taken,
+    short_repr,
     taken,
-    told,
 )
 
 __all__ = ["StudyNet", "check_loader_keeps_order"]
@@ -339,7 +339,7 @@ def check_loader_keeps_order(given: dict[str, Any]) -> None:
         if given.get(name):
             raise ValueError(
                 "expected predictions in the order of the studies, every one, got "
-                f"iterator_valid__{name}={told(given[name])}; leave it out"
+                f"iterator_valid__{name}={short_repr(given[name])}; leave it out"
             )
 
 

@@ -1,4 +1,4 @@
-"""Packing: values of any nesting go in, JSON and tensors by name come out, and the other way."""
+"""Split nested values into JSON and named tensors, and join them again."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -30,7 +30,7 @@ from mura_skorch.utils.arguments import (
     find_optimizer,
     is_default,
     names_taken,
-    told,
+    short_repr,
 )
 
 __all__ = ["check_names", "check_parameters"]
@@ -235,25 +235,27 @@ def _check_numbers(values):
         if isinstance(rate, torch.Tensor):
             continue
         if not isinstance(rate, Real) or isinstance(rate, bool):
-            raise TypeError(f"expected {name} to be a number such as 1e-4, got {told(rate)}")
+            raise TypeError(f"expected {name} to be a number such as 1e-4, got {short_repr(rate)}")
         if not 0 <= float(rate) < math.inf:
-            raise ValueError(f"expected {name} to be a finite number, 0 or more, got {told(rate)}")
+            raise ValueError(
+                f"expected {name} to be a finite number, 0 or more, got {short_repr(rate)}"
+            )
     share = values["max_bad_share"]
     if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= float(share) <= 1:
-        raise ValueError(f"expected max_bad_share from 0 to 1, got {told(share)}")
+        raise ValueError(f"expected max_bad_share from 0 to 1, got {short_repr(share)}")
     seed = values["random_state"]
     if seed is not None and not isinstance(seed, np.random.RandomState):
         if not isinstance(seed, Integral) or isinstance(seed, bool):
             raise TypeError(
                 f"expected random_state to be a whole number, a RandomState or None, got "
-                f"{told(seed)}"
+                f"{short_repr(seed)}"
             )
         if not 0 <= int(seed) < 2**63:
-            raise ValueError(f"expected random_state from 0 to 2**63 - 1, got {told(seed)}")
+            raise ValueError(f"expected random_state from 0 to 2**63 - 1, got {short_repr(seed)}")
     for name in ("checkpoint_path", "dataset__cache"):
         path = values.get(name)
         if path is not None and (not isinstance(path, str | os.PathLike) or path == ""):
-            raise TypeError(f"expected {name} to be a path or None, got {told(path)}")
+            raise TypeError(f"expected {name} to be a path or None, got {short_repr(path)}")
 
 
 def _check_choices(net, values):
@@ -270,7 +272,8 @@ def _check_choices(net, values):
         choices = get_args(parameter.annotation)
         if not any(isinstance(values[name], type(c)) and values[name] == c for c in choices):
             raise ValueError(
-                f"expected {name} to be {' or '.join(map(repr, choices))}, got {told(values[name])}"
+                f"expected {name} to be {' or '.join(map(repr, choices))}, got "
+                f"{short_repr(values[name])}"
             )
 
 
@@ -278,21 +281,21 @@ def _check_parts(net, values):
     """Check the classes that the net is made of, and how they fit."""
     for name in ("module", "criterion", "dataset", "iterator_train", "iterator_valid"):
         if not callable(values[name]):
-            raise TypeError(f"expected {name} to be a class, got {told(values[name])}")
+            raise TypeError(f"expected {name} to be a class, got {short_repr(values[name])}")
     for name in ("module__augment", "iterator_train__collate_fn", "iterator_valid__collate_fn"):
         if values.get(name) is not None and not callable(values[name]):
-            raise TypeError(f"expected {name} to be callable, got {told(values[name])}")
+            raise TypeError(f"expected {name} to be callable, got {short_repr(values[name])}")
     nonlinearity = values["predict_nonlinearity"]
     if nonlinearity != "auto" and not callable(nonlinearity):
         raise TypeError(
             "expected predict_nonlinearity to be 'auto', or a callable that makes probabilities of "
-            f"shape (n_studies, 2) of the studies' logits, got {told(nonlinearity)}"
+            f"shape (n_studies, 2) of the studies' logits, got {short_repr(nonlinearity)}"
         )
     weights = values.get("module__weights")
     is_ours = isclass(values["module"]) and issubclass(values["module"], StudyDenseNet)
     if is_ours and not isinstance(weights, str | os.PathLike | None):
         raise TypeError(
-            f"expected module__weights to be a name, a path or None, got {told(weights)}"
+            f"expected module__weights to be a name, a path or None, got {short_repr(weights)}"
         )
     if is_ours and values.get("module__max_views") is not None:
         check_whole("module__max_views", values["module__max_views"], 1, "views, or None")
@@ -335,7 +338,7 @@ def _check_optimizer(net, values):
     try:
         optimizer([{"params": [torch.zeros(2, 2, requires_grad=True)]}], **arguments)
     except (TypeError, ValueError) as error:
-        given = ", ".join(f"optimizer__{k}={told(v)}" for k, v in arguments.items())
+        given = ", ".join(f"optimizer__{k}={short_repr(v)}" for k, v in arguments.items())
         raise ValueError(
             f"expected arguments that {_called(optimizer)} takes, got {given}: {error}"
         ) from error
@@ -347,7 +350,7 @@ def _check_callbacks(net, values):
     if given is not None and given != "disable" and not isinstance(given, list):
         raise TypeError(
             "expected callbacks to be a list of callbacks, or of pairs of name and callback, got "
-            f"{told(given)}"
+            f"{short_repr(given)}"
         )
     callbacks = _callbacks(net, values)
     for name, callback in callbacks.items():
@@ -356,7 +359,7 @@ def _check_callbacks(net, values):
         if not hasattr(callback, "on_train_begin"):
             raise TypeError(
                 f"expected callbacks__{name} to be a callback, or None for none, got "
-                f"{told(callback)}"
+                f"{short_repr(callback)}"
             )
         if isinstance(callback, LRScheduler):
             _check_schedule(name, callback, net.get_params_for(f"callbacks__{name}"))

@@ -19,8 +19,8 @@ __all__ = [
     "find_optimizer",
     "is_default",
     "names_taken",
+    "short_repr",
     "taken",
-    "told",
 ]
 
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
@@ -28,7 +28,7 @@ PLAIN = (str, bytes, Number, np.generic, os.PathLike, type)
 LONGEST_VALUE = 80  # characters of a value in a message
 
 
-def told(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return a value for a message: its repr, or only the type of tables and other objects."""
     parts = value if isinstance(value, tuple | list) else [value]
     if all(part is None or isinstance(part, PLAIN) for part in parts):
@@ -59,7 +59,8 @@ def check_whole(name: str, value: Any, least: int, unit: str, remedy: str = "") 
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise ValueError(
-            f"expected {name} to be {least}, {least + 1}, ... {unit}, got {told(value)}{remedy}"
+            f"expected {name} to be {least}, {least + 1}, ... {unit}, got "
+            f"{short_repr(value)}{remedy}"
         )
 
 
@@ -193,13 +194,14 @@ def find_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
             near = get_close_matches(optimizer.lower(), known, n=1)
             hint = f"did you mean {known[near[0]].__name__}?" if near else "pass its class"
             raise ValueError(
-                f"expected optimizer to be a name in torch.optim, got {told(optimizer)}; {hint}"
+                "expected optimizer to be a name in torch.optim, got "
+                f"{short_repr(optimizer)}; {hint}"
             )
         optimizer = known[optimizer.lower()]
     if not callable(optimizer):
         raise TypeError(
             "expected optimizer to be a class such as torch.optim.AdamW, or its name, got "
-            f"{told(optimizer)}"
+            f"{short_repr(optimizer)}"
         )
     step = getattr(optimizer, "step", None)
     closure = None if step is None else signature(step).parameters.get("closure")

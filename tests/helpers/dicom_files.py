@@ -1,4 +1,4 @@
-"""DICOM files as tests write them: pixels and any header fields go in, a file comes out."""
+"""Write DICOM files of given pixels and header fields."""
 
 import numpy as np
 import pydicom

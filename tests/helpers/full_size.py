@@ -1,4 +1,4 @@
-"""Counts of MURA v1.1 go in, a folder of its structure and size comes out, without radiographs."""
+"""Make a folder of MURA v1.1's structure and size, without its radiographs."""
 
 import os
 from itertools import product

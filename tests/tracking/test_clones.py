@@ -100,7 +100,7 @@ def test_fit_in_a_worker_that_was_started_elsewhere_is_a_child_on_the_same_serve
     experiment, train, tmp_path
 ):
     train.to_pickle("train.pkl")
-    environment = {key: text for key, text in os.environ.items() if not key.startswith("MLFLOW")}
+    environment = {key: text for key, text in os.environ.items() if "MLFLOW" not in key}
     environment["PYTHONPATH"] = os.pathsep.join([HELPERS, *sys.path])
     with mlflow.start_run(run_name="mine") as mine:
         Path("clone.pkl").write_bytes(pickle.dumps(clone(tracked())))

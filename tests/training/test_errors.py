@@ -58,7 +58,7 @@ def test_rule_that_cannot_choose_between_identical_scores_says_so(train, valid, 
         for number, part in enumerate((train, valid))
     )
     net = tiny_classifier(threshold="youden", train_split=ValidStudies(held_out))
-    with pytest.warns(UserWarning, match=r"16 studies alike.*The threshold is 0\.5"):
+    with pytest.warns(UserWarning, match=r"same score for all 16 studies.*The threshold is 0\.5"):
         net.fit(same)
     assert net.threshold_ == 0.5
     assert len(set(net.predict(held_out))) == 1

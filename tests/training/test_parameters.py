@@ -1,4 +1,4 @@
-"""Wrong names and values of parameters are told before anything is read, fetched or logged."""
+"""Wrong names and values of parameters are reported before anything is read, fetched or logged."""
 
 from functools import partial
 

@@ -61,7 +61,7 @@ def published_kappas() -> pd.DataFrame:
 
 
 def add_published(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores with the paper's kappas beside them.
+    """Scores together with the paper's kappas.
 
     Parameters
     ----------
