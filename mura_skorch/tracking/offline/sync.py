@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mura_skorch.tracking.offline.connection import set_defaults
 from mura_skorch.tracking.offline.queue import SendQueue
 from mura_skorch.tracking.offline.send_records import find_or_create_run
 from mura_skorch.tracking.offline.spool import Spool
@@ -34,6 +35,7 @@ def sync_run(folder: Path, wait: float = WAIT) -> tuple[bool, str]:
     """
     import mlflow
 
+    set_defaults()
     spool = Spool.open(folder)
     if spool is None:
         return True, f"{folder.name}: its run is still open, and sends its records itself"
