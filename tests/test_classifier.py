@@ -172,6 +172,7 @@ def test_network_learns_bright_from_dark(tmp_path):
 # --- random state ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_random_state_gives_the_same_bits_with_0_and_2_workers(train):
     alone = tiny_classifier().fit(train)
     again = tiny_classifier().fit(train)
@@ -286,6 +287,7 @@ def test_prediction_before_fit_is_refused(valid):
 # --- saving ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_loaded_model_predicts_the_same_in_a_new_process(fitted, valid, tmp_path):
     fitted.save(tmp_path / "model")
     valid.to_pickle(tmp_path / "valid.pkl")

@@ -40,6 +40,7 @@ def test_front_door_is_small_and_complete():
     assert all(hasattr(mura_skorch, name) for name in mura_skorch.__all__)
 
 
+@pytest.mark.slow
 def test_importing_touches_neither_mlflow_nor_matplotlib():
     code = "import sys, mura_skorch; print('mlflow' in sys.modules, 'matplotlib' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -370,6 +370,7 @@ def test_tuned_threshold_decides_by_kappa(train, valid, folds):
     assert not fixed.fit(train, train["label"]).predict(valid).any()
 
 
+@pytest.mark.slow
 def test_votes_of_two_seeds_in_two_processes_are_their_mean(train, valid):
     nets = [("a", quick()), ("b", quick(random_state=1))]
     soft = VotingClassifier(nets, voting="soft", n_jobs=2).fit(train, train["label"])
@@ -430,6 +431,7 @@ def test_two_fits_at_a_time_give_what_they_give_in_turn(train, in_turn, backend)
 # --- the guide -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_guides_python_runs_from_top_to_bottom(train, valid):
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(blocks) > 5

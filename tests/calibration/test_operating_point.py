@@ -513,6 +513,7 @@ def test_unfitted_rule_has_no_threshold():
 # --- in a report -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_headline_names_the_threshold_and_what_chose_it(youden, fitted, valid, train, tmp_path):
     local = youden.recalibrate(train, calibration=None)

@@ -179,6 +179,7 @@ def test_bad_image_is_named_and_leaves_no_file(changed, tmp_path):
     assert rest(tmp_path / "cache") == []
 
 
+@pytest.mark.slow
 def test_killed_while_filling_leaves_nothing_that_counts(changed, tmp_path):
     code = (
         "import os, signal, sys; from mura_skorch.data.cache import fill_cache; "
@@ -195,6 +196,7 @@ def test_killed_while_filling_leaves_nothing_that_counts(changed, tmp_path):
     assert np.array_equal(views[:][0], Prepare(16)(read_view(changed[0])))
 
 
+@pytest.mark.slow
 def test_two_processes_that_fill_it_at_once_fill_it_once(paths, tmp_path):
     code = (
         "import sys; from mura_skorch.data import CachedViews; "
@@ -215,6 +217,7 @@ def test_full_disk_is_told_before_with_needed_and_free(changed, tmp_path):
     assert "dataset__cache" in str(error.value)
 
 
+@pytest.mark.slow
 def test_workers_get_the_file_and_not_the_pixels(paths, tmp_path, valid):
     dataset = StudyDataset(valid, image_size=64, cache=tmp_path / "cache").prepare()
     assert len(pickle.dumps(dataset.views)) < 1000 + sum(map(len, paths)) + 8 * len(paths)

@@ -53,6 +53,7 @@ def fatal(folder, name, place, value):
     return folder / "fatal"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "place", "value"), FATAL)
 def test_decoder_crash_is_an_error_of_that_file_only(tmp_path, name, place, value):
     expected = read_view(shipped(name))
@@ -86,6 +87,7 @@ def test_random_damage_for_gdcm_does_not_end_the_process(tmp_path, name):
     assert n_bad
 
 
+@pytest.mark.slow
 def test_slow_decoder_is_killed(tmp_path, monkeypatch):
     path = write_dicom(tmp_path / "slow", np.tile(NOISE, (16, 16)), BitsStored=12, syntax=J2K)
     expected = read_view(path)
@@ -96,6 +98,7 @@ def test_slow_decoder_is_killed(tmp_path, monkeypatch):
     np.testing.assert_array_equal(read_view(path), expected)
 
 
+@pytest.mark.slow
 def test_threads_decode_their_own_files(tmp_path):
     paths = [write_dicom(tmp_path / str(n), NOISE + n, syntax=RLE) for n in range(4)] * 8
     for number, path in enumerate(paths[:4]):  # values fill the grey scale: let them differ
@@ -126,6 +129,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system cannot wait for a process")
 def test_decoder_exits_when_its_parent_is_killed(tmp_path):
     path = write_dicom(tmp_path / "v", NOISE, syntax=RLE)
@@ -195,6 +199,7 @@ print(len(read_dicom_studies(".")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory cannot be bounded")
 def test_deflate_bomb_is_refused_without_using_memory(tmp_path):
     deflated_bomb(tmp_path / "bomb")

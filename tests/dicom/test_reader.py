@@ -511,6 +511,7 @@ for read in (read_view, lambda path: check_views([path]), lambda path: read_dico
 """
 
 
+@pytest.mark.slow
 def test_missing_pydicom_affects_only_dicom_and_is_named(tmp_path):
     write_dicom(tmp_path / "IM1", RAMP)
     Image.fromarray(RAMP).save(tmp_path / "v.png")

@@ -447,6 +447,7 @@ def test_odd_header_values_reach_no_log(caplog, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.slow
 def test_patient_data_reach_no_file_run_or_message(tmp_path, monkeypatch, caplog, capsys, recwarn):
     caplog.set_level(logging.DEBUG)
     rng = np.random.default_rng(0)

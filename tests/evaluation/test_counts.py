@@ -76,6 +76,7 @@ def test_class_weights_from_counts_equal_the_paper():
 # ---- a table beside them
 
 
+@pytest.mark.slow
 def test_exploration_of_mura_agrees_with_every_published_count(full):
     found = explore_studies(full, read_images=False)
     assert is_mura(full)

@@ -72,6 +72,7 @@ def test_shortcut_within_types_is_found_even_if_it_cancels_overall():
     assert row_of(scores, "n_views").auroc < 0.6
 
 
+@pytest.mark.slow
 def test_unrelated_columns_have_auroc_near_half():
     rows = [quietly(table(seed=seed), n_resamples=10) for seed in range(8)]
     means = pd.concat(rows).groupby(["study_type", "shortcut"])["auroc"].mean()
@@ -145,6 +146,7 @@ def few_views(n, rng):
     return pd.DataFrame({"label": label, "n_views": n_views, "score": score})
 
 
+@pytest.mark.slow
 def test_auroc_is_unbiased_in_small_tables():
     """Ranking the studies of all folds together would lower it by .027."""
     rng = np.random.default_rng(0)

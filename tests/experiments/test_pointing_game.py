@@ -156,6 +156,7 @@ def test_no_abnormal_call_gives_undefined_scores():
     assert np.isnan(row.hits_low)
 
 
+@pytest.mark.slow
 def test_saved_model_reproduces_the_results(script, phantom_root, capsys):
     common = ["--data", str(phantom_root), "--study-types", "XR_HAND", "--threads", "1"]
     train = ["--image-size", "64", "--max-epochs", "1", "--out", "one"]

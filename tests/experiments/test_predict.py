@@ -53,6 +53,7 @@ def call(main, model, data, *arguments):
     return main(["--model", str(model), "--data", str(data), "--out", "out", *arguments])
 
 
+@pytest.mark.slow
 def test_labelled_studies_are_predicted_and_scored(main, model, data, capsys):
     assert call(main, model, data, "--split", "valid", "--cases", "1") == 0
     printed = capsys.readouterr().out
@@ -84,6 +85,7 @@ def test_studies_without_labels_are_predicted(main, model, data, capsys):
     assert not Path("out/report.html").exists()
 
 
+@pytest.mark.slow
 def test_train_split_is_excluded_by_default(main, model, data):
     call(main, model, data, "--cases", "0")
     assert len(pd.read_csv("out/predictions.csv")) == 11
@@ -91,6 +93,7 @@ def test_train_split_is_excluded_by_default(main, model, data):
         call(main, model, data, "--split", "other")
 
 
+@pytest.mark.slow
 def test_labels_readers_and_sites_are_read_from_a_file(main, model, data):
     keys = read_studies(data).query("split == 'test'")["study"]
     rows = {"study": "MURA-v1.1/" + keys + "/", "label": [0, 1, 1], "anna": [0, 1, 0]}
@@ -110,6 +113,7 @@ def test_labels_readers_and_sites_are_read_from_a_file(main, model, data):
         call(main, model, data, *extra)
 
 
+@pytest.mark.slow
 def test_dicom_folder_is_predicted_with_hashed_ids(main, model, monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(4):
@@ -192,6 +196,7 @@ def test_threshold_is_applied_and_a_rule_needs_studies(main, model, data):
         call(main, model, data, "--threshold", "best")
 
 
+@pytest.mark.slow
 def test_refitted_model_is_used_and_saved(main, model, data, tmp_path):
     local = write_phantoms(tmp_path / "local", n_train=1, n_valid=12, n_test=1,
                            study_types=["XR_HAND"], random_state=7)  # fmt: skip
@@ -264,6 +269,7 @@ def test_column_of_too_many_values_is_refused_before_loading_the_model(main, tmp
         call(main, "nowhere", many, "--split", "valid", "--labels", "labels.csv", "--by", "age")
 
 
+@pytest.mark.slow
 def test_unrequested_label_columns_are_not_written(main, model, data, extra, capsys):
     assert call(main, model, data, *extra, "--by", "site") == 0
     assert "NA" in pd.read_csv("out/by_site.csv", keep_default_na=False)["value"].tolist()
@@ -276,6 +282,7 @@ def test_unrequested_label_columns_are_not_written(main, model, data, extra, cap
     assert run.data.params["model"] == model.name
 
 
+@pytest.mark.slow
 def test_refit_on_another_split_of_the_same_folder(main, model, data):
     split = ["--split", "test", "--refit-on", str(data)]
     assert call(main, model, data, *split, "--refit-split", "valid", "--cases", "0") == 0
@@ -287,6 +294,7 @@ def test_refit_on_another_split_of_the_same_folder(main, model, data):
         call(main, model, data, "--refit-on", str(data), "--refit-split", "valid")
 
 
+@pytest.mark.slow
 def test_refit_on_reported_patients_is_refused(main, model, data, tmp_path, capsys):
     shared = shutil.copytree(data, tmp_path / "shared", ignore=shutil.ignore_patterns("*.csv"))
     reported, chosen = (

@@ -199,6 +199,7 @@ def test_missing_and_foreign_files_are_listed(table, tmp_path):
     assert "no image Pillow knows" in problems[1]
 
 
+@pytest.mark.slow
 def test_unreadable_files_give_all_tables(table, tmp_path):
     table["views"] = [(str(tmp_path / f"gone{i}.png"),) for i in range(5)]
     found = explore_studies(table)
@@ -373,6 +374,7 @@ def test_real_radiographs_are_explored(real_root):
     assert found.shared_patients.empty
 
 
+@pytest.mark.slow
 def test_written_paths_are_relative(studies, phantom_root, table, tmp_path):
     broken = studies.copy()
     broken.at[0, "views"] = (str(phantom_root / broken.loc[0, "study"] / "gone.png"),)

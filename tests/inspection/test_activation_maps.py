@@ -142,6 +142,7 @@ def state_of(clf):
     return [*clf.module_.parameters(), *clf.module_.buffers()]
 
 
+@pytest.mark.slow
 def test_compiled_network_has_maps(valid):
     plain = known(random_classifier(), valid)
     clf = tiny_classifier(compile=True, compile__backend="eager").initialize()
@@ -153,6 +154,7 @@ def test_compiled_network_has_maps(valid):
     np.testing.assert_allclose(np.concatenate(maps), np.concatenate(expected), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["eval mode", "training mode"])
 def test_threads_get_the_maps_and_probabilities_of_their_own_studies(valid, training):
     clf = known(random_classifier(batch_size=2), valid)

@@ -596,6 +596,7 @@ def test_order_of_studies_does_not_change_resamples(grouped, predictions):
     pd.testing.assert_frame_equal(found, permuted, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_patient_bootstrap_has_nominal_coverage_unlike_study_bootstrap():
     """Patients whose four studies are alike; the truth is the mean over very many patients."""
     rng = np.random.default_rng(0)

@@ -81,6 +81,7 @@ def contents(folder):
 # the folder
 
 
+@pytest.mark.slow
 def test_layout_is_that_of_v1_1(root, views):
     assert {path.name for path in root.iterdir()} == {
         *("train", "valid", "test", "lesions.csv", "NOTE.txt"),
@@ -234,6 +235,7 @@ def twins():
     )
 
 
+@pytest.mark.slow
 def test_lesion_changes_neither_number_nor_size_of_views(twins):
     normal, abnormal = (
         twins.loc[twins["label"] == label, ["views", "height", "width"]].reset_index(drop=True)
@@ -350,6 +352,7 @@ def test_bad_arguments_are_named(tmp_path, wrong, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_importing_computes_no_texture():
     code = "import numpy; numpy.fft.rfft2 = None; import mura_skorch.phantoms.drawing; print('ok')"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

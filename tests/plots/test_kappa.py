@@ -52,6 +52,7 @@ def fits(display):
     )
 
 
+@pytest.mark.slow
 def test_importing_plots_does_not_import_matplotlib():
     # The module alone: a stand-in for the package keeps the front door, and torch, out of it.
     code = (
@@ -86,6 +87,7 @@ def test_plot_uses_given_axes(scores):
     assert fits(display)
 
 
+@pytest.mark.slow
 def test_from_predictions_draws_study_scores(scores):
     y_true, y_score, study_type = predictions()
     display = KappaDisplay.from_predictions(y_true, y_score, study_type=study_type, note="a note")

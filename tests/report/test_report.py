@@ -72,6 +72,7 @@ def test_data_caveat_is_in_every_output(predictions, tmp_path):
     assert "no clinical meaning" in pd.read_csv(tmp_path / "metrics.csv")["note"][0]
 
 
+@pytest.mark.slow
 def test_report_rewritten_from_its_tables_is_identical(predictions, views, tmp_path):
     table = predictions.assign(
         site=["01", "NA", "north"] * 20,
@@ -116,6 +117,7 @@ def test_model_card_shows_undefined_figures_as_na(predictions, tmp_path):
     assert "AUROC n/a" in (tmp_path / "model_card.md").read_text()
 
 
+@pytest.mark.slow
 def test_model_card_describes_mura_labels_only_for_mura(predictions, tmp_path):
     counts = STUDY_COUNTS["valid"]["XR_HUMERUS"]
     n = sum(counts)
@@ -132,6 +134,7 @@ def test_model_card_describes_mura_labels_only_for_mura(predictions, tmp_path):
         assert ("MURA" in (tmp_path / "model_card.md").read_text()) == is_named
 
 
+@pytest.mark.slow
 def test_model_card_contains_model_description_and_author_notes(predictions, tmp_path):
     notes = ["Labels by two radiologists in consensus."]
     described = ReportInputs(predictions, model=["Network: Res. A ResNet-18."])
@@ -150,6 +153,7 @@ def test_model_card_contains_model_description_and_author_notes(predictions, tmp
         assert "Activation maps" not in card  # none is shown
 
 
+@pytest.mark.slow
 def test_report_marks_figures_pooled_over_models(predictions, tmp_path):
     several = predictions.assign(scored_by=predictions["study_type"])
     scores = write_report(tmp_path / "several", several)
@@ -166,6 +170,7 @@ def test_report_marks_figures_pooled_over_models(predictions, tmp_path):
     pd.testing.assert_frame_equal(again, scores)
 
 
+@pytest.mark.slow
 def test_rows_with_few_patients_are_marked(predictions, tmp_path):
     write_report(tmp_path, predictions.assign(site=["a", "b"] * 30), by=["site"])
     page = (tmp_path / "report.html").read_text()
@@ -187,6 +192,7 @@ def test_calibration_error_has_no_interval(predictions, tmp_path):
     assert "artefact" not in page
 
 
+@pytest.mark.slow
 def test_readers_with_different_studies_are_not_ranked(predictions, tmp_path):
     rng = np.random.default_rng(0)
     read = {name: rng.integers(0, 2, 60) for name in ("ann", "bob", "cem")}
@@ -224,6 +230,7 @@ def test_study_types_are_escaped(predictions, tmp_path):
     assert "<script" not in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_page_fits_the_width_of_a_phone(predictions, views, tmp_path):
     write_report(tmp_path, ReportInputs(predictions, views), histories={"XR_HAND": HISTORY})
@@ -239,6 +246,7 @@ def test_page_fits_the_width_of_a_phone(predictions, views, tmp_path):
     assert int(re.search(r"<title>(\d+)</title>", found.stdout)[1]) <= 500
 
 
+@pytest.mark.slow
 def test_recalibration_is_reported_on_page_and_card(fitted, valid, tmp_path):
     local = fitted.recalibrate(valid, threshold=0.5)
     for name, model in (("local", local), ("original", fitted)):
@@ -256,6 +264,7 @@ def test_prior_correction_is_reported_as_recalibration(fitted, valid, tmp_path):
     assert sum("corrected for the class weights" in text for text in describe_model(corrected)) == 1
 
 
+@pytest.mark.slow
 def test_training_patients_are_reported(fitted, train, valid, tmp_path):
     some = pd.concat([train[:2], valid])
     with pytest.warns(UserWarning, match="2 of 18 studies carry ids of patients .* pass studies"):

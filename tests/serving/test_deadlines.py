@@ -131,6 +131,7 @@ def answers(url):
     return status == 200 and len(answer["predictions"]) == 1
 
 
+@pytest.mark.slow
 def test_requests_after_their_timeout_do_not_keep_the_server_busy(url, caplog):
     with ThreadPoolExecutor(24) as pool:
         statuses = {status for status, _ in pool.map(lambda _: post(url, LONG), range(24))}
@@ -141,6 +142,7 @@ def test_requests_after_their_timeout_do_not_keep_the_server_busy(url, caplog):
     assert not any(record.exc_info for record in caplog.records)
 
 
+@pytest.mark.slow
 def test_clients_that_disconnect_do_not_keep_the_server_busy(url, caplog):
     def disconnect(_):
         with pytest.raises((TimeoutError, urllib.error.URLError)):

@@ -44,6 +44,7 @@ def ensemble(clf):
 # --- an MLflow model -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_logged_model_is_registered_under_its_alias_and_loads_bit_equal(champion, clf, table):
     assert champion == "models:/wrists@champion"
     assert np.array_equal(load_model(champion).predict_proba(table), clf.predict_proba(table))
@@ -90,6 +91,7 @@ def test_calibrated_model_answers_in_double_precision(clf, table, tmp_path):
     assert json.loads(json.dumps(answers["probability"].tolist())) == expected.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:training never saw")
 def test_ensemble_answers_with_its_predictions(ensemble, table):
     served = mlflow.pyfunc.load_model(log_model(ensemble, "ensemble"))
@@ -122,6 +124,7 @@ def test_alias_without_a_model_name_and_an_artifact_that_exists_are_refused(clf,
 # --- over HTTP -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_served_batch_equals_predict_proba_bit_for_bit(url, clf, table):
     rows = served(url, requested(table))
     assert np.array_equal(
@@ -149,6 +152,7 @@ def test_single_studies_in_both_formats_agree_within_rounding(url, clf, table):
     assert answer["predictions"] == served(url, [{"images": row["images"]}])
 
 
+@pytest.mark.slow
 def test_concurrent_requests_do_not_mix(url, table):
     rows = requested(table)
     alone = [served(url, [row], activation_maps=True) for row in rows]
@@ -365,6 +369,7 @@ def test_paths_that_leave_the_root_are_refused_like_missing_ones(root, path):
 # --- the guide -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_code_of_the_serving_page_runs():
     page = (ROOT / "docs" / "serving.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)

@@ -54,6 +54,7 @@ def recorded(experiment, train):
     return net, run
 
 
+@pytest.mark.slow
 def test_run_holds_parameters_epochs_data_predictions_and_model(recorded, train, valid, tmp_path):
     net, run = recorded
     assert run.info.status == "FINISHED"
@@ -91,6 +92,7 @@ def test_run_holds_parameters_epochs_data_predictions_and_model(recorded, train,
     assert {f"model/{name}" for name in model} <= set(artifacts(run, "model"))
 
 
+@pytest.mark.slow
 def test_model_of_a_run_loads_by_id_address_and_run(recorded, valid):
     net, run = recorded
     for source in (run, run.info.run_id, f"runs:/{run.info.run_id}/model"):
@@ -98,6 +100,7 @@ def test_model_of_a_run_loads_by_id_address_and_run(recorded, valid):
         assert np.array_equal(loaded.predict_proba(valid), net.predict_proba(valid))
 
 
+@pytest.mark.slow
 def test_logged_model_of_a_fit_is_found_loads_and_answers_at_both_addresses(experiment, train):
     clf = MuraClassifier(
         module__weights=None, dataset__image_size=32, max_epochs=1, random_state=0, verbose=0
@@ -136,6 +139,7 @@ def test_data_are_recorded_with_roles_and_a_digest_of_every_row(recorded, train)
     assert inputs["training"].digest != inputs["validation"].digest
 
 
+@pytest.mark.slow
 def test_validation_predictions_are_those_of_the_restored_model(experiment, train, valid):
     net = tracked(train_split=ValidStudies(valid), lr=1e-2, max_epochs=4).fit(train)
     (run,) = runs_of(experiment)

@@ -54,6 +54,7 @@ def fits_of(experiment):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_candidates_are_children_without_models_and_the_winner_is_logged_by_a_call(
     experiment, train, valid, n_jobs
@@ -74,6 +75,7 @@ def test_candidates_are_children_without_models_and_the_winner_is_logged_by_a_ca
         assert np.array_equal(loaded.predict_proba(valid), search.predict_proba(valid))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_folds_in_workers_are_children_of_the_active_run(experiment, train, backend):
     with (
@@ -96,6 +98,7 @@ with open("clone.pkl", "rb") as file:
 """
 
 
+@pytest.mark.slow
 def test_fit_in_a_worker_that_was_started_elsewhere_is_a_child_on_the_same_server(
     experiment, train, tmp_path
 ):

@@ -39,6 +39,7 @@ def logged(fitted, predictions, tmp_path_factory):
     return log_test_scores(fitted, predictions, report=folder), mlflow.get_run(fitted.run_id_)
 
 
+@pytest.mark.slow
 def test_run_of_the_fit_has_the_scores_under_the_names_of_every_run(logged):
     scores, run = logged
     expected = final_metrics(scores)
@@ -150,6 +151,7 @@ def test_what_a_server_that_is_away_does_not_get_is_sent_later_to_the_run_of_the
     assert text.index("### Test") < text.index("### Validation")
 
 
+@pytest.mark.slow
 def test_comparison_takes_the_last_test_though_the_report_of_an_earlier_one_is_there(
     predictions, tmp_path
 ):

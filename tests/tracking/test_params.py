@@ -158,6 +158,7 @@ def test_each_value_of_a_setting_has_a_record_of_its_own(name):
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.slow
 def test_no_record_holds_an_address_in_memory_or_a_folder():
     for name, choices in CHOICES.items():
         for choice in choices:

@@ -68,6 +68,7 @@ def group_of_half_a_core():
     pytest.skip("nobody may make control groups here")
 
 
+@pytest.mark.slow
 def test_threads_are_at_most_the_quota_of_the_control_group(group_of_half_a_core):
     ask = (
         f"import os; open('{group_of_half_a_core}/cgroup.procs', 'w').write(str(os.getpid())); "

@@ -97,6 +97,7 @@ def ten_times(views, folder):
     return (*views, *copies)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:(?s).*copies of one another:UserWarning")
 def test_training_on_long_studies_stays_within_the_limit(train, tmp_path):
     long = train.assign(views=[ten_times(views, tmp_path) for views in train["views"]])

@@ -327,6 +327,7 @@ def test_partial_fit_after_a_fit_leaves_its_state_alone(train, tmp_path):
     assert (tmp_path / "fit.state").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_schedule_of_ones_own_goes_on_where_it_was(train, tmp_path):
     def fit(stop_at, **params):
         own = [("stop", CtrlC(stop_at)), ("own", LRScheduler(StepLR, step_size=1, gamma=0.5))]

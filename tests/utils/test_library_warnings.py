@@ -2,6 +2,8 @@ import subprocess
 import sys
 import warnings
 
+import pytest
+
 from mura_skorch.utils.library_warnings import ignore_warnings_of
 
 
@@ -28,6 +30,7 @@ def test_filter_is_set_once():
         assert list(warnings.filters) == filters
 
 
+@pytest.mark.slow
 def test_import_of_the_package_leaves_the_filters_alone():
     code = (
         "import warnings, skorch, torchvision, pandas, PIL.Image, filelock, tqdm, joblib; "
