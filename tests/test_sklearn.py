@@ -422,6 +422,7 @@ def test_metadata_routing_sends_groups_to_the_splitter(train, valid):
             assert model.fit(X, y, groups=groups).predict(valid).shape == (len(valid),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_two_fits_at_a_time_give_what_they_give_in_turn(train, in_turn, backend):
     with joblib.parallel_config(backend):

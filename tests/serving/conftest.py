@@ -10,6 +10,14 @@ from mura_skorch.serving import log_model
 MAX_BODY_MEGABYTES = 20
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items):
+    """Mark what needs a running server as slow: it takes seconds to start."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="package")
 def clf():
     return untrained(0)

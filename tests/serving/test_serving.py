@@ -71,10 +71,11 @@ def test_saved_model_holds_no_pickle_and_no_path(clf, tmp_path):
     assert "python_model" not in flavor
 
 
+@pytest.mark.slow
 def test_model_of_a_fit_is_served_unchanged(clf, table, tmp_path):
-    save_mlmodel(clf, tmp_path)  # what a fit logs
+    save_mlmodel(clf, tmp_path / "saved")  # what a fit logs
     with mlflow.start_run() as run:
-        mlflow.log_artifacts(tmp_path, "model")
+        mlflow.log_artifacts(tmp_path / "saved", "model")
     address = f"runs:/{run.info.run_id}/model"
     answers = mlflow.pyfunc.load_model(address).predict(pd.DataFrame(requested(table)))
     assert np.array_equal(np.float32(answers["probability"]), clf.predict_proba(table)[:, 1])

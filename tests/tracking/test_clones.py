@@ -112,6 +112,7 @@ def test_fit_in_a_worker_that_was_started_elsewhere_is_a_child_on_the_same_serve
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_without_an_active_run_the_fits_have_no_parent(experiment, train, n_jobs):
     cross_val_predict(
