@@ -43,7 +43,7 @@ from mura_skorch.evaluation import add_pooled_scores, join_notes
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.metrics import OVERALL
-from mura_skorch.models import StudyDenseNet
+from mura_skorch.models import StudyNetwork
 from mura_skorch.report import ReportInputs, collect_predictions, write_report
 from mura_skorch.tracking import (
     TrackedRun,
@@ -81,7 +81,7 @@ def main(argv=None):
         try:
             args = load_args(args.resume) if is_resumed else args
             studies = read(args)
-            StudyDenseNet(weights_or_none(args.weights))  # fails here or never
+            StudyNetwork(weights_or_none(args.weights))  # fails here or never
             stack.enter_context(lock_folder(args.out))
             if not is_resumed:
                 check_new(args.out)

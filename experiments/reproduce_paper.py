@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from mura_skorch import Augment, MuraClassifier, PatientSplit, StudyDenseNet, ValidStudies
+from mura_skorch import Augment, MuraClassifier, PatientSplit, StudyNetwork, ValidStudies
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.cli.options import (
     add_option,
@@ -57,7 +57,7 @@ def main(argv=None):
     with ExitStack() as stack:
         try:
             studies = read(args)
-            StudyDenseNet(weights_or_none(args.weights))  # fails here or never
+            StudyNetwork(weights_or_none(args.weights))  # fails here or never
             stack.enter_context(lock_folder(args.out))
             check_settings(args.out, shared_settings(args, studies))
             experiment_id = use_experiment(args.experiment, note=join_notes(studies))

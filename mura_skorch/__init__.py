@@ -6,8 +6,8 @@ from mura_skorch.data.splits import PatientSplit, ValidStudies
 from mura_skorch.data.transforms import Augment
 from mura_skorch.ensemble import MuraEnsemble
 from mura_skorch.metrics import kappa_interval, study_scores
-from mura_skorch.models.densenet import StudyDenseNet
 from mura_skorch.models.losses import StudyTypeBCE
+from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.phantoms import write_phantoms
 from mura_skorch.studies.mura_folder import read_studies
 from mura_skorch.tracking.callback import MlflowTracker
@@ -18,7 +18,7 @@ __all__ = [
     "MuraClassifier",
     "MuraEnsemble",
     "PatientSplit",
-    "StudyDenseNet",
+    "StudyNetwork",
     "StudyTypeBCE",
     "ValidStudies",
     "__version__",

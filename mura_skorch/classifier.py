@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -25,9 +26,9 @@ from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_s
 from mura_skorch.data.transforms import Augment
 from mura_skorch.data.unreadable import check_none_lost, insert_nan, warn_unreadable
 from mura_skorch.inspection.activation_maps import localize
-from mura_skorch.models.densenet import StudyDenseNet
 from mura_skorch.models.losses import StudyTypeBCE
 from mura_skorch.models.serialization import note_of
+from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.artifacts import ModelSource
@@ -62,11 +63,18 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     Parameters
     ----------
-    module : class, default=StudyDenseNet
+    module : class, default=StudyNetwork
         The network.
+    module__backbone : str or callable, default="densenet169"
+        A classification network of torchvision, "timm:" and a name of timm, or a function that
+        returns a network with one output.
     module__weights : str, path or None, default="IMAGENET1K_V1"
-        A torchvision name, the path of a DenseNet-169 state dict, the folder of a model saved by
-        `save` to fine-tune, or None for a random start.
+        A name of the backbone's published weights (torchvision's, or a tag of timm), the path of a
+        state dict, the folder of a model saved by `save` to fine-tune, or None for a random start.
+    module__pooling : {"mean", "attention", "attention_additive", "max"}, default="mean"
+        How the views of a study become one logit, see `StudyNetwork`.
+    module__freeze : int, "backbone" or None, default=None
+        Parts that are not trained: the first so many stages, or all but the last layer.
     module__augment : callable or None, default=Augment(degrees=10, flip=0.5)
         Varies training views: (N, 1, H, W) float to the same. If it takes an argument
         ``generator``, the fit passes its own. None does nothing.
@@ -135,6 +143,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     accumulate : int, default=1
         Batches whose gradients are added before the optimizer steps, for devices whose memory
         holds no larger batch: ``batch_size=2, accumulate=4`` steps after 8 studies.
+    fine_tune_after : int, default=0
+        Epochs in which only the last layer is trained, before `module__freeze` holds.
     on_bad_view : {"raise", "skip"}, default="raise"
         How to handle unreadable images. "raise": an error names them. A file without header or end
         is found before training, other damage when an epoch reads it. "skip": every view is decoded
@@ -216,7 +226,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     def __init__(
         self,
-        module: Callable[..., torch.nn.Module] = StudyDenseNet,
+        module: Callable[..., torch.nn.Module] = StudyNetwork,
         *,
         module__weights: str | os.PathLike[str] | None = "IMAGENET1K_V1",
         module__augment: Callable[[torch.Tensor], torch.Tensor] | None = Augment(),  # noqa: B008, stateless
@@ -237,6 +247,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         device: str | torch.device | None = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
+        fine_tune_after: int = 0,
         on_bad_view: Literal["raise", "skip"] = "raise",
         max_bad_share: float = 0.01,
         random_state: int | np.random.RandomState | None = None,
@@ -264,6 +275,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             device=device,
             precision=precision,
             accumulate=accumulate,
+            fine_tune_after=fine_tune_after,
             random_state=random_state,
             **kwargs,
         )
@@ -540,6 +552,61 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         ends = studies_of(dataset)["views"].map(len).cumsum().to_numpy()
         bad_views = None if dataset is X else getattr(dataset, "bad_views", None)
         return insert_nan(np.split(of_views, ends[:-1]), bad_views)
+
+    def predict_view_weights(self, X: pd.DataFrame) -> list[np.ndarray]:
+        """Return how much each view counts in its study's probability.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        list of ndarray of shape (n_views,), float32
+            One array per study, in the order of the table and of its ``views``. It sums to 1; NaN
+            for skipped views. The weighted mean of the view probabilities is the study's with
+            pooling "mean" and "attention"; with "attention_additive" that of the logits.
+        """
+        return self._of_views("view_weights", X)
+
+    def embed_views(self, X: pd.DataFrame) -> list[np.ndarray]:
+        """Return the features of every view: what the network's last layer reads.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        list of ndarray of shape (n_views, n_features), float32
+            One array per study, in the order of the table and of its ``views``; NaN for skipped
+            views. The last layer, ``module_.head``, makes the views' logits of them.
+        """
+        return self._of_views("view_features", X)
+
+    def embed(self, X: pd.DataFrame) -> np.ndarray:
+        """Return the features of every study: the mean over its readable views.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        ndarray of shape (n_studies, n_features), float32
+        """
+        return np.stack([np.nanmean(part, axis=0) for part in self.embed_views(X)])
+
+    def _of_views(self, method, X):
+        """Return what a method of the network computes of every view, one array per study."""
+        self.check_is_fitted()
+        module = deepcopy(self.module_).eval()  # other threads may use the network
+        dataset = self.get_dataset(X)
+        parts = [part.cpu().numpy() for part in self.pass_through(getattr(module, method), dataset)]
+        return self._by_study(np.concatenate(parts), dataset, X)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return class activation maps of every view: which pixels contribute to its logit.

@@ -187,7 +187,7 @@ def test_same_random_state_gives_the_same_bits_with_0_and_2_workers(train):
 
 def test_other_random_states_give_other_weights(train):
     nets = [tiny_classifier(random_state=seed, max_epochs=1).fit(train) for seed in (0, 1, None)]
-    weights = [weights_of(net)["network.classifier.weight"] for net in nets]
+    weights = [weights_of(net)["head.weight"] for net in nets]
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -514,11 +514,11 @@ def test_callback_of_a_fitted_model_can_be_taken_out(train):
 def test_datasets_and_loaders_of_a_fitted_model_can_be_set(train, valid, tmp_path):
     net = tiny_classifier().fit(train)
     before = net.predict_proba(valid)
-    weight = net.module_.network.classifier.weight
+    weight = net.module_.head.weight
     net.set_params(dataset__cache=tmp_path, iterator_valid__num_workers=1, callbacks__mlflow=None)
     assert np.array_equal(net.predict_proba(valid), before)
     assert list(tmp_path.glob("*.npy"))
-    assert net.module_.network.classifier.weight is weight
+    assert net.module_.head.weight is weight
     net.set_params(dataset__image_size=40)
     assert not np.array_equal(net.predict_proba(valid), before)
 

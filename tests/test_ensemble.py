@@ -59,7 +59,7 @@ def test_probability_is_the_mean_over_members_and_over_their_views(members, ense
 
 
 def test_mean_of_the_map_plus_mean_bias_is_the_mean_logit(members, ensemble, valid):
-    bias = np.mean([net.module_.network.classifier.bias.item() for net in members])
+    bias = np.mean([net.module_.head.bias.item() for net in members])
     logits = np.mean(
         [
             np.concatenate([np.log(p / (1 - p)) for p in net.predict_view_proba(valid)])

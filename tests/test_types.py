@@ -48,7 +48,7 @@ PUBLIC = [
 
 # What a user may write: "error" where it is wrong, the type where one is asked for.
 SCRIPT = """
-from mura_skorch import MuraEnsemble, PatientSplit, StudyDenseNet, ValidStudies, kappa_interval
+from mura_skorch import MuraEnsemble, PatientSplit, StudyNetwork, ValidStudies, kappa_interval
 from mura_skorch.evaluation import compare_models
 from mura_skorch.report import collect_predictions
 from mura_skorch.calibration import choose_threshold
@@ -72,7 +72,7 @@ reveal_type(RocDisplay.from_predictions([0, 1], y_score))  # mura_skorch.plots.r
 
 MuraClassifier(train_split=ValidStudies(valid), random_state=None, verbose=0)
 MuraClassifier(train_split=0.1, optimizer="AdamW", device=None)
-MuraClassifier(module=StudyDenseNet, train_split=None, threshold="sensitivity=0.95")
+MuraClassifier(module=StudyNetwork, train_split=None, threshold="sensitivity=0.95")
 compare_models(valid.label, y_score, list(y_score), groups=valid.patient, threshold=(0.5, 0.4))
 write_report("again", **read_report("report"))
 

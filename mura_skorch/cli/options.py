@@ -107,7 +107,7 @@ def read_train_valid(folder: Path) -> DataFrame:
 
 
 def weights_or_none(text: str) -> str | None:
-    """Return the value of ``--weights`` as `StudyDenseNet` takes it."""
+    """Return the value of ``--weights`` as `StudyNetwork` takes it."""
     return None if text == "none" else text
 
 

@@ -19,7 +19,7 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
     Parameters
     ----------
     clf : MuraClassifier
-        Fitted or loaded. Its network must have a method ``activation_maps``, as `StudyDenseNet`.
+        Fitted or loaded. Its network must have a method ``activation_maps``, as `StudyNetwork`.
     studies : DataFrame of n_studies rows
         A study table; ``study_type`` and ``views`` are read.
 
@@ -41,7 +41,7 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
 
     See Also
     --------
-    mura_skorch.StudyDenseNet.activation_maps : Definition of the maps.
+    mura_skorch.StudyNetwork.activation_maps : Definition of the maps.
 
     Notes
     -----
@@ -60,7 +60,7 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
     compute = getattr(module, "activation_maps", None)
     if compute is None:
         raise TypeError(
-            "expected a network with activation maps, such as StudyDenseNet, got "
+            "expected a network with activation maps, such as StudyNetwork, got "
             f"{type(module).__name__}; give it a method activation_maps(views, view_mask)"
         )
     dataset = clf.get_dataset(studies)

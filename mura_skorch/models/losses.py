@@ -137,7 +137,7 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         Parameters
         ----------
         logits : tuple of Tensors of shape (B,) and (N,), float32
-            Study logits and view logits, as returned by `StudyDenseNet`.
+            Study logits and view logits, as returned by `StudyNetwork`.
         label : Tensor of shape (B,), float32
             1 abnormal, 0 normal.
         study_type : Tensor of shape (B,), int64

@@ -1,5 +1,6 @@
-"""Load weights into a network from torchvision, a file, or the folder of a saved model."""
+"""Load weights into a network from a library, a file, or the folder of a saved model."""
 
+import logging
 import os
 import re
 import socket
@@ -7,72 +8,115 @@ import zipfile
 from collections.abc import Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torchvision.models import DenseNet169_Weights
+from torchvision.models import get_model_weights
 
+from mura_skorch.models.backbones import AUXILIARY, TIMM, make_timm_network
 from mura_skorch.utils.text import printable, short_reason, some_names
 
 __all__ = ["check_fit", "load_weights"]
 
+_log = logging.getLogger(__name__)
+
 # Layer names in the published DenseNet files; torchvision renames them on load in the same way.
 PUBLISHED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 MODEL_FILE = "model.safetensors"
-SAVED_PREFIX = "module.network."
+SAVED_PREFIX = "module."
+# What wrappers of networks put before all names.
+PREFIXES = ("module.", "model.", "backbone.", "network.", "encoder.")
+COUNTER = "num_batches_tracked"
+AUXILIARY_HEADS = ("AuxLogits.", "aux1.", "aux2.")
 SECONDS_TO_ANSWER = 10
 LONGEST_NAME = 100  # characters of a tensor's name in a message
 
 
-def load_weights(network: torch.nn.Module, weights: str | os.PathLike[str] | None) -> None:
-    """Load weights into a DenseNet-169 with one output; a partial match is an error.
+def load_weights(module: Any, weights: str | os.PathLike[str] | None) -> str | None:
+    """Load weights into a study network; a partial match is an error.
 
     Parameters
     ----------
-    network : torchvision.models.DenseNet
-        With one output; changed in place.
+    module : StudyNetwork
+        Changed in place.
     weights : str, path or None
-        A torchvision name ("IMAGENET1K_V1"); the path of a state dict (.pth or .safetensors) with
-        torchvision's key names, old or new; the folder of a saved model; or None to keep the
-        random initial weights. A head with another number of outputs, such as ImageNet's 1000, is
-        ignored, and the network keeps its random head. Everything else must match.
+        A name of the backbone's published weights: "IMAGENET1K_V1" and others of torchvision, a
+        tag of timm. The path of a state dict (.pth or .safetensors) with the backbone's key names,
+        which may all begin with one of ``module.``, ``model.``, ``backbone.``, ``network.`` or
+        ``encoder.``. The folder of a saved model. Or None to keep the random initial weights. A
+        last layer with another number of outputs, such as ImageNet's 1000, is replaced by a random
+        one; so is a missing one. Everything else must match.
+
+    Returns
+    -------
+    str or None
+        What was loaded, with counts, for the log. None without weights.
 
     Raises
     ------
     FileNotFoundError
-        `weights` is neither a torchvision name nor an existing path.
+        `weights` is neither a name nor an existing path.
     ConnectionError
         The named weights are not on this machine and cannot be downloaded.
     ValueError
         The file is not a state dict, or does not fit the network.
     """
     if weights is None:
-        return
-    state = _read(weights)
-    head = state.get("classifier.weight")
-    if head is not None and head.shape[0] != 1:
-        state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
-        own = network.state_dict()
-        state |= {key: own[key] for key in ("classifier.weight", "classifier.bias")}
+        return None
+    state = _read(module, weights)
+    own = module.state_dict()
+    head = {key: value for key, value in state.items() if key.startswith("head.")}
+    said = ""
+    if not head or head["head.weight"].shape[0] != 1:
+        found = f"of {len(head['head.weight']):,} outputs" if head else "missing"
+        said = f"; its last layer, {found}, is replaced by a random one of one output"
+        state = {key: value for key, value in state.items() if key not in head}
+        state |= {key: own[key] for key in own if key.startswith("head.")}
+    # Mean and std belong to the kind of weights, unless saved; attention starts as the mean.
+    for key in own:
+        if key in ("mean", "std") or (key.startswith("attention.") and not _has(state, key)):
+            state.setdefault(key, own[key])
     # Files older than torch 0.4.1 lack the counters; torch fills them in.
-    own = network.state_dict()
-    needed = {key for key in own if not key.endswith("num_batches_tracked")}
-    remedy = "pass weights of this architecture, or None"
-    check_fit(own, state, needed=needed, what="a DenseNet-169", source=weights, remedy=remedy)
-    network.load_state_dict(state)
+    needed = {key for key in own.keys() - {"mean", "std"} if not key.endswith(COUNTER)}
+    name = module.backbone if isinstance(module.backbone, str) else type(module.network).__name__
+
+    def in_file(key: str) -> str:
+        if key.startswith("head."):
+            return key.replace("head", module.head_name, 1)
+        return key.removeprefix("network.")
+
+    check_fit(
+        {in_file(key): value for key, value in own.items()},
+        {in_file(key): value for key, value in state.items()},
+        needed={in_file(key) for key in needed},
+        what=name,
+        source=weights,
+        remedy="pass weights of this architecture, or None",
+    )
+    module.load_state_dict(state)
+    n_loaded = len(needed) - (2 if said else 0)
+    summary = f"loaded {n_loaded} of {n_loaded} tensors of {name} from {printable(weights)}{said}"
+    _log.info(summary)
+    return summary
 
 
-def _read(weights):
-    """Return a state dict with torchvision's current key names."""
-    if str(weights) in DenseNet169_Weights.__members__:
-        return _with_current_names(_published(DenseNet169_Weights[str(weights)]))
+def _has(state, key):
+    return any(name.startswith(key.partition(".")[0] + ".") for name in state)
+
+
+def _read(module, weights):
+    """Return a state dict with the key names of a study network."""
+    names = _published_names(module.backbone)
+    if str(weights) in names:
+        return _renamed(module, _published(module, str(weights)))
     path = Path(weights).expanduser()
     path = path / MODEL_FILE if path.is_dir() else path
     if not path.is_file():
-        names = ", ".join(DenseNet169_Weights.__members__)
         raise FileNotFoundError(
-            f"expected weights to be a torchvision name ({names}), an existing file, a folder "
-            f"written by MuraClassifier.save, or None, got {str(weights)!r}: {path} does not exist"
+            f"expected weights to be a name ({', '.join(names) or 'none is known'}), an existing "
+            "file, a folder written by MuraClassifier.save, or None, got "
+            f"{str(weights)!r}: {path} does not exist"
         )
     state = _read_file(path)
     if any(key.startswith(SAVED_PREFIX) for key in state):
@@ -81,11 +125,41 @@ def _read(weights):
             for key, value in state.items()
             if key.startswith(SAVED_PREFIX)
         }
-    return _with_current_names(state)
+    return _renamed(module, _without_prefix(state))
 
 
-def _with_current_names(state):
-    return {PUBLISHED_NAME.sub(r"\1\2", key): value for key, value in state.items()}
+def _published_names(backbone):
+    """Return the names of a backbone's published weights."""
+    if not isinstance(backbone, str):
+        return []
+    if backbone.startswith(TIMM):
+        import timm
+
+        name = backbone.removeprefix(TIMM).partition(".")[0]
+        known = timm.list_pretrained(f"{name}.*")
+        return [tag.partition(".")[2] for tag in known]
+    return list(get_model_weights(backbone).__members__)
+
+
+def _without_prefix(state):
+    """Remove what wrappers put before all names, however often."""
+    for _ in range(len(PREFIXES)):
+        for prefix in PREFIXES:
+            if state and all(key.startswith(prefix) for key in state):
+                state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _renamed(module, state):
+    """Return the tensors of a whole network under the names that a study network has for them."""
+    renamed = {}
+    for key, value in state.items():
+        if key.startswith(AUXILIARY_HEADS) and str(module.backbone) in AUXILIARY:
+            continue
+        current = PUBLISHED_NAME.sub(r"\1\2", key)
+        layer, _, tensor = current.rpartition(".")
+        renamed[f"head.{tensor}" if layer == module.head_name else f"network.{current}"] = value
+    return renamed
 
 
 def _read_file(path):
@@ -166,8 +240,11 @@ def check_fit(
         )
 
 
-def _published(entry):
-    """Return torchvision's weights, from its cache or downloaded."""
+def _published(module, weights):
+    """Return published weights, from the cache of their library or downloaded."""
+    if module.backbone.startswith(TIMM):
+        return _published_by_timm(module, weights)
+    entry = get_model_weights(module.backbone)[weights]
     cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     if cache.is_file():
         return _read_file(cache)
@@ -175,12 +252,27 @@ def _published(entry):
         with _socket_timeout(SECONDS_TO_ANSWER):
             return entry.get_state_dict(progress=True, check_hash=True)
     except OSError as error:  # URLError, timeouts
-        raise ConnectionError(
-            f"expected to download the ImageNet weights from {entry.url}, got {error}; download "
-            f"the file elsewhere and put it at {cache}, or pass its path as weights "
-            "(MuraClassifier(module__weights=PATH), --weights PATH), or pass None (--weights "
-            "none) for random initial weights"
-        ) from error
+        raise _not_downloaded(entry.url, cache, error) from error
+
+
+def _published_by_timm(module, tag):
+    """Return weights as timm fits them to a network of the same options."""
+    backbone = f"{module.backbone.partition('.')[0]}.{tag}"
+    try:
+        whole = make_timm_network(backbone, module.image_size, module.global_pool, pretrained=True)
+    except Exception as error:  # its hub has many kinds of errors
+        where = "a place of your choice"
+        raise _not_downloaded(f"the hub of timm ({backbone})", where, error) from error
+    return whole.state_dict()
+
+
+def _not_downloaded(source, cache, error):
+    return ConnectionError(
+        f"expected to download the weights from {source}, got {short_reason(error)}; download the "
+        f"file elsewhere and put it at {cache}, or pass its path as weights "
+        "(MuraClassifier(module__weights=PATH), --weights PATH), or pass None (--weights none) for "
+        "random initial weights"
+    )
 
 
 @contextmanager

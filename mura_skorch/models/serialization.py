@@ -53,7 +53,7 @@ OF_A_MACHINE = ("device", "dataset__cache", "checkpoint_path")
 
 CONFIG_FILE = "model.json"
 # Increase it when the previous version cannot read what this version writes.
-FORMAT = 1
+FORMAT = 2
 
 
 def note_of(source):

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
-from mura_skorch.models.densenet import subsample_views
+from mura_skorch.models.study_network import subsample_views
 from mura_skorch.training.device import (
     keep_compiled_kernels,
     loader_defaults,
@@ -52,6 +52,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         Arithmetic of the network; "auto" is bfloat16 if the device has instructions for it.
     accumulate : int, default=1
         Batches whose gradients are added before the optimizer steps.
+    fine_tune_after : int, default=0
+        Epochs in which only the last layer is trained.
     random_state : int, RandomState or None, default=None
         Seed of initial weights, shuffling and augmentation. None draws a fresh seed.
     **kwargs
@@ -65,12 +67,14 @@ class StudyNet(NeuralNetBinaryClassifier):
         device: str | torch.device | None = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
+        fine_tune_after: int = 0,
         random_state: int | np.random.RandomState | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(module, device=device, **kwargs)
         self.precision = precision
         self.accumulate = accumulate
+        self.fine_tune_after = fine_tune_after
         self.random_state = random_state
 
     random_: FitRandomness
@@ -104,7 +108,10 @@ class StudyNet(NeuralNetBinaryClassifier):
 
     def get_params_for(self, prefix: str) -> dict[str, Any]:
         """Return the arguments of a part, without defaults that its class does not take."""
-        return taken(self, prefix, super().get_params_for(prefix))
+        params = super().get_params_for(prefix)
+        if prefix == "module" and "image_size" in (names_taken(self.module) or ()):
+            params.setdefault("image_size", self.get_params_for("dataset").get("image_size"))
+        return taken(self, prefix, params)
 
     def initialized_instance(self, instance_or_cls: Any, kwargs: dict[str, Any]) -> Any:
         """Return a part made of its class, or a copy of one that is given ready made."""
@@ -244,6 +251,10 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.n_batches_added_ = self.n_studies_added_ = 0
         if training and len(self.history) > 1:
             self.history[-2]["batches"] = []  # 3 MB an epoch of 100,000 studies
+        if training and self.fine_tune_after:
+            is_head_only = len(self.history) <= self.fine_tune_after
+            own = self.get_params_for("module").get("freeze")
+            self.module_.freeze("backbone" if is_head_only else own)
 
         def keys_of(rows):
             studies = base_of(iterator.dataset).studies.iloc[rows]

@@ -5,6 +5,7 @@ Everything is checked before a weight is fetched, a file read or a run logged.
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from difflib import SequenceMatcher
@@ -20,7 +21,7 @@ from skorch.callbacks import LRScheduler
 from mura_skorch.calibration.operating_point import check_rule
 from mura_skorch.data.dataset import StudyDataset
 from mura_skorch.data.splits import as_split
-from mura_skorch.models.densenet import StudyDenseNet
+from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.training.callback_state import check_storable
 from mura_skorch.training.device import check_device, resolve_precision
 from mura_skorch.training.net import check_loader_keeps_order
@@ -225,6 +226,7 @@ def _check_numbers(values):
     """Check whole numbers, rates, shares and seeds."""
     check_whole("max_epochs", values["max_epochs"], 1, "epochs")
     check_whole("accumulate", values["accumulate"], 1, "batches")
+    check_whole("fine_tune_after", values["fine_tune_after"], 0, "epochs")
     for loader in ("iterator_train", "iterator_valid"):
         check_whole(f"{loader}__num_workers", values.get(f"{loader}__num_workers", 0), 0, "workers")
     for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
@@ -292,7 +294,7 @@ def _check_parts(net, values):
             f"shape (n_studies, 2) of the studies' logits, got {short_repr(nonlinearity)}"
         )
     weights = values.get("module__weights")
-    is_ours = isclass(values["module"]) and issubclass(values["module"], StudyDenseNet)
+    is_ours = isclass(values["module"]) and issubclass(values["module"], StudyNetwork)
     if is_ours and not isinstance(weights, str | os.PathLike | None):
         raise TypeError(
             f"expected module__weights to be a name, a path or None, got {short_repr(weights)}"
@@ -303,9 +305,18 @@ def _check_parts(net, values):
         size = values.get("dataset__image_size", 224)
         remedy = "; views are squeezed to a square, of which it is one side"
         check_whole("dataset__image_size", size, 1, "pixels", remedy)
-        if is_ours:
-            values["module"].check_image_size(int(size))
+        if is_ours and "backbone" in signature(values["module"]).parameters:
+            backbone, global_pool = (
+                values.get(f"module__{n}") for n in ("backbone", "global_pool")
+            )
+            values["module"].check_image_size(int(size), backbone, global_pool)
+    if values["fine_tune_after"] and not hasattr(values["module"], "freeze"):
+        raise TypeError(
+            "expected a network that can be frozen with fine_tune_after, got "
+            f"{_called(values['module'])}; give it a method freeze(freeze), or leave it out"
+        )
     _check_criterion(values)
+    _check_pooling(values)
     _check_optimizer(net, values)
 
 
@@ -322,6 +333,22 @@ def _check_criterion(values):
             "expected criterion to be a subclass of torch.nn.BCEWithLogitsLoss, such as "
             f"StudyTypeBCE, which says that outputs are logits, got {kind.__name__}; subclass one "
             "of them and write forward anew, or pass predict_nonlinearity as well"
+        )
+
+
+def _check_pooling(values):
+    """Check that the loss trains how views are pooled, and warn about the maximum."""
+    pooling = values.get("module__pooling", "mean")
+    if str(pooling).startswith("attention") and values.get("criterion__level") == "view":
+        raise ValueError(
+            "expected criterion__level='study' with attention over views, got 'view', whose loss "
+            "does not reach the attention; change one of them"
+        )
+    if pooling == "max":
+        warnings.warn(
+            "the maximum over views grows with their number, which then decides the study's "
+            "class in part; compare with module__pooling='mean'",
+            stacklevel=2,
         )
 
 

@@ -118,11 +118,12 @@ def _load(cls, folder, params):
         net = cls(**{**saved, **params})
     except TypeError as error:
         raise _unfit(folder, error) from error
-    for part, name in _class_names(net).items():
-        if name != config["classes"][part]:
+    names = _class_names(net)
+    for part, name in config["classes"].items():
+        if name != names.get(part):
             raise ValueError(
-                f"expected {part} {printable(config['classes'][part])}, with which the model "
-                f"in {printable(folder)} was saved, got {name}; pass {part}=THE_CLASS to load"
+                f"expected {part} {printable(name)}, with which the model in {printable(folder)} "
+                f"was saved, got {names.get(part, 'none')}; pass {part}=THAT_ONE to load"
             )
     start, net.module__weights = net.module__weights, None
     try:
@@ -142,6 +143,9 @@ def _load(cls, folder, params):
 def _class_names(net):
     """Return the names of the classes that a saved model needs, by parameter."""
     parts = {part: getattr(net, part) for part in ("module", "criterion", "dataset")}
+    backbone = net.get_params_for("module").get("backbone")
+    if callable(backbone):  # one that has a name of its own is among the parameters
+        parts["module__backbone"] = backbone
     return {part: getattr(item, "__qualname__", repr(item)) for part, item in parts.items()}
 
 

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from torch.nn import Conv2d
 from torchvision.models import DenseNet
 
-from mura_skorch import MuraClassifier, StudyDenseNet, write_phantoms
+from mura_skorch import MuraClassifier, write_phantoms
 from tests.benchmarks.conftest import DEVICE, add_growth
 
 N_EPOCHS = 3
@@ -19,14 +19,11 @@ IMAGE_SIZE = 64  # pixels
 N_PICTURES = 64  # drawn ones, of which the tables hold links
 
 
-class SmallNet(StudyDenseNet):
-    """Four layers: what is around the network counts."""
-
-    @staticmethod
-    def build_network(**options):
-        net = DenseNet(growth_rate=4, block_config=(2, 2), num_init_features=8, **options)
-        net.features.conv0 = Conv2d(3, 8, kernel_size=7, stride=4, padding=3, bias=False)
-        return net
+def small_net():
+    """Return four layers: what is around the network counts."""
+    net = DenseNet(growth_rate=4, block_config=(2, 2), num_init_features=8, num_classes=1)
+    net.features.conv0 = Conv2d(3, 8, kernel_size=7, stride=4, padding=3, bias=False)
+    return net
 
 
 class Clock(Callback):
@@ -75,7 +72,7 @@ def seconds_per_epoch(table, folder, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     clock = Clock()
     MuraClassifier(
-        module=SmallNet,
+        module__backbone=small_net,
         module__weights=None,
         module__max_views=None,
         dataset__image_size=IMAGE_SIZE,

@@ -7,10 +7,10 @@ import textwrap
 import pytest
 import torch
 from sklearn.base import clone
+from torchvision.models import densenet169
 
 from mura_skorch import MuraClassifier
 from mura_skorch.data import StudyCollate
-from mura_skorch.models import StudyDenseNet
 from tests.benchmarks.conftest import DEVICE, add_row, wait
 
 IMAGE_SIZE = 224  # pixels
@@ -111,7 +111,7 @@ def test_training_against_random_data_on_the_device(in_turn, studies, clf, batch
     ]
     shape = (3, IMAGE_SIZE, IMAGE_SIZE)
     views = torch.randn(max(sizes), *shape, device=DEVICE).to(memory_format=torch.channels_last)
-    network = StudyDenseNet().network.to(DEVICE, memory_format=torch.channels_last).train()
+    network = densenet169(num_classes=1).to(DEVICE, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
 
     def bare():

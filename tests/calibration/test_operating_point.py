@@ -413,7 +413,7 @@ def test_unknown_calibration_and_missing_studies_are_refused(fitted, local_table
 def test_calibration_makes_no_two_confident_studies_equal(fitted, local_table):
     sure = deepcopy(fitted)
     logits, _ = fitted.logits_with_views(local_table)
-    layer, factor = sure.module_.network.classifier, 80 / np.ptp(logits)
+    layer, factor = sure.module_.head, 80 / np.ptp(logits)
     layer.weight.data = layer.weight.data * factor
     layer.bias.data = (layer.bias.data - float(np.median(logits))) * factor
     assert (sure.predict_proba(local_table)[:, 1] == 1).sum() > 1  # in single precision

@@ -1,22 +1,24 @@
 """A network that trains in a second, and a classifier around it."""
 
-from functools import partial
-
 import torch
 from torchvision.models import DenseNet
 
-from mura_skorch import MuraClassifier, StudyDenseNet
+from mura_skorch import MuraClassifier, StudyNetwork
 
 # Threads of one process that wait for those of another make small networks very slow.
 torch.set_num_threads(1)
 
 
-class TinyNet(StudyDenseNet):
+def tiny_densenet():
+    """Return a DenseNet of four layers."""
+    return DenseNet(growth_rate=4, block_config=(2, 2), num_init_features=8, num_classes=1)
+
+
+class TinyNet(StudyNetwork):
     """The study network with a DenseNet of four layers."""
 
-    build_network = staticmethod(
-        partial(DenseNet, growth_rate=4, block_config=(2, 2), num_init_features=8)
-    )
+    def __init__(self, weights=None, backbone=tiny_densenet, **params):
+        super().__init__(weights, backbone, **params)
 
 
 def tiny_classifier(**params):

@@ -27,7 +27,7 @@ def untrained(seed, image_size=32):
         random_state=seed,
         callbacks__mlflow=None,
     ).initialize()
-    clf.module_.network.classifier.weight.data *= 20  # away from .5
+    clf.module_.head.weight.data *= 20  # away from .5
     clf.study_types_, clf.note_ = ["XR_HAND", "XR_WRIST"], NOTE
     return clf
 

@@ -1,38 +1,31 @@
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from nets import TinyNet, tiny_classifier
+from nets import TinyNet, tiny_classifier, tiny_densenet
 from torch import nn
 from torch.nn import functional
 from torchvision.models import DenseNet
 
-from mura_skorch import StudyDenseNet
+from mura_skorch import StudyNetwork
 from mura_skorch.inspection import localize, peak_in_box, peak_of, resize_map
 
 
-class VggLike(nn.Module):
-    """Has features and a classifier, yet is no DenseNet."""
+class HiddenLayer(nn.Module):
+    """A network with a layer between the average of its feature maps and its last layer."""
 
-    def __init__(self, num_classes=1):
+    def __init__(self):
         super().__init__()
         self.features = nn.Conv2d(3, 4, 3)
-        self.classifier = nn.Linear(4, num_classes)
+        self.classifier = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
 
     def forward(self, views):
         return self.classifier(self.features(views).mean(dim=(2, 3)))
 
 
-class OtherNet(StudyDenseNet):
-    build_network = staticmethod(VggLike)
-
-
-class DeeperNet(TinyNet):
-    build_network = staticmethod(
-        partial(DenseNet, growth_rate=4, block_config=(2, 2, 2, 2), num_init_features=8)
-    )
+def deeper_densenet():
+    return DenseNet(growth_rate=4, block_config=(2, 2, 2, 2), num_init_features=8, num_classes=1)
 
 
 def random_classifier(**params):
@@ -43,7 +36,7 @@ def random_classifier(**params):
         if isinstance(layer, nn.BatchNorm2d):
             layer.bias.data.normal_(generator=generator)
             layer.running_mean.normal_(0, 0.1, generator=generator)
-    clf.module_.network.classifier.bias.data.fill_(0.7)
+    clf.module_.head.bias.data.fill_(0.7)
     return clf
 
 
@@ -57,15 +50,16 @@ def view_logits(clf, studies):
 
 
 def logits_of(clf, maps):
-    bias = clf.module_.network.classifier.bias.item()
+    bias = clf.module_.head.bias.item()
     return np.concatenate([own.mean(axis=(1, 2)) for own in maps]) + bias
 
 
-@pytest.mark.parametrize("module", [TinyNet, DeeperNet])
+@pytest.mark.parametrize("backbone", [tiny_densenet, deeper_densenet])
 @pytest.mark.parametrize("image_size", [32, 65, 224])
-def test_mean_of_the_map_and_the_bias_are_the_logit(module, image_size, valid):
+def test_mean_of_the_map_and_the_bias_are_the_logit(backbone, image_size, valid):
     studies = valid.head(3)
-    clf = known(random_classifier(module=module, dataset__image_size=image_size), studies)
+    own = {"module": StudyNetwork, "module__backbone": backbone}
+    clf = known(random_classifier(**own, dataset__image_size=image_size), studies)
     logits = view_logits(clf, studies)
     assert np.ptp(logits) > 1e-4
     np.testing.assert_allclose(logits_of(clf, clf.localize(studies)), logits, atol=1e-5, rtol=0)
@@ -74,7 +68,7 @@ def test_mean_of_the_map_and_the_bias_are_the_logit(module, image_size, valid):
 @pytest.mark.parametrize("image_size", [65, 96])
 def test_law_holds_for_densenet_169(image_size, valid):
     studies = valid.head(2)
-    params = {"module": StudyDenseNet, "dataset__image_size": image_size}
+    params = {"module": StudyNetwork, "dataset__image_size": image_size}
     clf = known(random_classifier(**params), studies)
     maps = clf.localize(studies)
     assert maps[0].shape[1:] == (image_size // 32, image_size // 32)
@@ -175,9 +169,10 @@ def test_threads_get_the_maps_and_probabilities_of_their_own_studies(valid, trai
     assert all(torch.equal(value, state[key]) for key, value in clf.module_.state_dict().items())
 
 
-def test_network_that_is_no_densenet_is_refused(valid):
-    clf = known(tiny_classifier(module=OtherNet).initialize(), valid)
-    with pytest.raises(TypeError, match="expected a network of torchvision's DenseNets.*VggLike"):
+def test_network_with_a_layer_after_the_average_is_refused(valid):
+    clf = tiny_classifier(module=StudyNetwork, module__backbone=HiddenLayer)
+    clf = known(clf.initialize(), valid)
+    with pytest.raises(TypeError, match="reads an average of feature maps.*layers between"):
         clf.localize(valid)
 
 
@@ -202,7 +197,7 @@ def test_maps_depend_on_no_setting_of_memory(max_views, memory_efficient):
         maps, expected = other.activation_maps(views, mask), plain.activation_maps(views, mask)
         _, logit = other(views, mask)
     torch.testing.assert_close(maps, expected, atol=1e-5, rtol=0)
-    bias = other.network.classifier.bias
+    bias = other.head.bias
     torch.testing.assert_close(maps.mean(dim=(1, 2)) + bias, logit, atol=1e-5, rtol=0)
 
 

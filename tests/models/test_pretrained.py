@@ -8,7 +8,7 @@ from nets import TinyNet, tiny_classifier
 from safetensors.torch import save_file
 from torchvision.models import densenet169
 
-from mura_skorch import StudyDenseNet
+from mura_skorch import StudyNetwork
 
 
 def published_state(seed=0):
@@ -41,22 +41,22 @@ def assert_backbone_is(network, state):
 
 def test_published_file_fills_the_whole_backbone(published):
     path, _, state = published
-    net = StudyDenseNet(path)
+    net = StudyNetwork(path)
     assert_backbone_is(net.network, state)
-    assert net.network.classifier.out_features == 1
+    assert net.head.out_features == 1
 
 
 def test_todays_key_names_and_safetensors_work_as_well(published, tmp_path):
     _, _, state = published
     save_file(state, tmp_path / "today.safetensors")
-    assert_backbone_is(StudyDenseNet(str(tmp_path / "today.safetensors")).network, state)
+    assert_backbone_is(StudyNetwork(str(tmp_path / "today.safetensors")).network, state)
 
 
 def test_head_with_one_output_is_taken_over(tmp_path):
     state = densenet169(num_classes=1).state_dict()
     torch.save({"state_dict": state}, tmp_path / "one.pth")
-    net = StudyDenseNet(tmp_path / "one.pth")
-    assert torch.equal(net.network.classifier.weight, state["classifier.weight"])
+    net = StudyNetwork(tmp_path / "one.pth")
+    assert torch.equal(net.head.weight, state["classifier.weight"])
 
 
 @pytest.mark.parametrize(
@@ -72,21 +72,21 @@ def test_partial_match_is_refused(published, tmp_path, change, message):
     change(state)
     torch.save(state, tmp_path / "partial.pth")
     with pytest.raises(ValueError, match=message) as error:
-        StudyDenseNet(tmp_path / "partial.pth")
+        StudyNetwork(tmp_path / "partial.pth")
     assert "partial match is refused" in str(error.value)
 
 
 def test_weights_of_another_architecture_are_refused_with_a_count(tmp_path):
     torch.save(TinyNet().network.state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(ValueError, match=r"\d+ missing .*\.\.\."):
-        StudyDenseNet(tmp_path / "tiny.pth")
+        StudyNetwork(tmp_path / "tiny.pth")
 
 
 @pytest.mark.parametrize("name", ["text.pth", "text.safetensors", "empty.pth"])
 def test_file_that_is_no_state_dict_is_refused_by_name(tmp_path, name):
     (tmp_path / name).write_text("" if name == "empty.pth" else "not a model")
     with pytest.raises(ValueError, match=name):
-        StudyDenseNet(tmp_path / name)
+        StudyNetwork(tmp_path / name)
 
 
 class Malicious:
@@ -99,13 +99,13 @@ class Malicious:
 def test_pickle_in_a_weights_file_is_not_executed(tmp_path):
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Malicious()))
     with pytest.raises(ValueError, match="evil.pth"):
-        StudyDenseNet(tmp_path / "evil.pth")
+        StudyNetwork(tmp_path / "evil.pth")
     assert not (tmp_path / "touched").exists()
 
 
 def test_unknown_name_says_what_is_possible():
     with pytest.raises(FileNotFoundError, match="IMAGENET1K_V1.*'IMAGENET'"):
-        StudyDenseNet("IMAGENET")
+        StudyNetwork("IMAGENET")
 
 
 def test_saved_model_can_be_fine_tuned_from(fitted, train, tmp_path):
@@ -128,5 +128,5 @@ def test_imagenet_weights_without_a_network_fail_at_the_first_try_and_say_what_t
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     with pytest.raises(ConnectionError, match="pass its path as weights.*None"):
-        StudyDenseNet("IMAGENET1K_V1")
+        StudyNetwork("IMAGENET1K_V1")
     assert len(tries) == 1

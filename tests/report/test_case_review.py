@@ -8,6 +8,7 @@ import pytest
 from nets import tiny_classifier
 from PIL import Image
 
+from mura_skorch import StudyNetwork
 from mura_skorch.data import read_view
 from mura_skorch.evaluation import prediction_table
 from mura_skorch.report import review_cases
@@ -118,13 +119,11 @@ def test_model_without_maps_shows_radiographs(valid, predictions):
 
 
 def test_network_without_exact_maps_shows_radiographs_with_a_warning(valid, predictions):
-    from tests.inspection.test_activation_maps import OtherNet
+    from tests.inspection.test_activation_maps import HiddenLayer
 
-    clf = tiny_classifier(module=OtherNet).initialize()
+    clf = tiny_classifier(module=StudyNetwork, module__backbone=HiddenLayer).initialize()
     clf.study_types_ = sorted(valid["study_type"].unique())
-    with pytest.warns(
-        UserWarning, match="written without maps: expected a network of torchvision's"
-    ):
+    with pytest.warns(UserWarning, match="written without maps: expected a network whose last"):
         cases = review_cases(clf, valid, predictions)
     assert all(view.radiograph and view.overlay is None for case in cases for view in case.views)
 

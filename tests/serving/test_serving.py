@@ -312,7 +312,7 @@ def test_server_works_after_bad_requests(url, table):
 def test_nan_probability_is_a_failure_and_not_normal(clf, tmp_path):
     save_mlmodel(clf, tmp_path)
     pyfunc = mlflow.pyfunc.load_model(tmp_path)
-    pyfunc.unwrap_python_model().model.module_.network.classifier.bias.data[:] = np.nan
+    pyfunc.unwrap_python_model().model.module_.head.bias.data[:] = np.nan
     with pytest.raises(mlflow.MlflowException, match="the model failed on this request"):
         pyfunc.predict(pd.DataFrame({"images": [[picture()]]}))
 

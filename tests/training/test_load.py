@@ -61,9 +61,9 @@ def test_study_of_500_views_is_trained_on_and_predicted_in_parts(load, train, va
     sizes = []
 
     class Watching(TinyNet):
-        def _view_logits(self, views):
+        def _features(self, views):
             sizes.append(len(views))
-            return super()._view_logits(views)
+            return super()._features(views)
 
     long = train.copy()
     paths, own = list(train["views"].explode()), list(train["views"].iloc[0])

@@ -8,7 +8,7 @@ from nets import TinyNet, tiny_classifier
 from skorch.callbacks import Callback
 from torch import nn
 
-from mura_skorch.models import StudyDenseNet, subsample_views
+from mura_skorch.models import StudyNetwork, subsample_views
 
 
 class WithoutBatchNorm(TinyNet):
@@ -104,9 +104,9 @@ def test_training_on_long_studies_stays_within_the_limit(train, tmp_path):
     sizes = []
 
     class Watching(TinyNet):
-        def _view_logits(self, views):
+        def _features(self, views):
             sizes.append(len(views))
-            return super()._view_logits(views)
+            return super()._features(views)
 
     for level in ("study", "view"):
         clf = tiny_classifier(module=Watching, module__max_views=4, criterion__level=level)
@@ -142,4 +142,4 @@ def test_gradient_checkpointing_changes_no_result(train, valid):
 
 def test_view_limit_below_one_is_refused():
     with pytest.raises(ValueError, match="max_views to be 1 or more, or None, got 0"):
-        StudyDenseNet(max_views=0)
+        StudyNetwork(max_views=0)

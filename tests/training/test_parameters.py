@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import BatchSampler, RandomSampler, WeightedRandomSampler
 
-from mura_skorch import MuraClassifier, StudyDenseNet, StudyTypeBCE
+from mura_skorch import MuraClassifier, StudyNetwork, StudyTypeBCE
 from mura_skorch.data import StudyDataset
 from mura_skorch.training.net import StudyNet
 from mura_skorch.training.parameters import check_parameters
@@ -69,7 +69,7 @@ def test_all_unknown_names_are_told_at_once():
 
 
 def test_name_that_resembles_none_is_answered_with_those_there_are():
-    refused(ValueError, "StudyDenseNet takes weights, augment", module__zzz=1)
+    refused(ValueError, "StudyNetwork takes weights, backbone", module__zzz=1)
     refused(ValueError, "there are epoch_timer, train_loss", callbacks__zzz=None)
     refused(ValueError, "got zzz, which is none", zzz=1)
 
@@ -182,7 +182,7 @@ def test_wrong_value_is_refused_with_the_name_of_its_parameter(name, values):
 
 
 def test_error_says_what_to_write_instead():
-    refused(ValueError, "of 5 pixels or more.*TinyNet takes, got 4", module=TinyNet,
+    refused(ValueError, "of 5 pixels or more.*tiny_densenet takes, got 4", module=TinyNet,
             dataset__image_size=4)  # fmt: skip
     refused(ValueError, "'AdmW'; did you mean AdamW", optimizer="AdmW")
     refused(ValueError, "LBFGS, which evaluates each batch several times", optimizer="LBFGS")
@@ -193,9 +193,9 @@ def test_error_says_what_to_write_instead():
 
 @pytest.mark.slow
 def test_smallest_view_of_densenet_169_is_known():
-    StudyDenseNet.check_image_size(29)
-    with pytest.raises(ValueError, match="of 29 pixels or more.*StudyDenseNet takes, got 8"):
-        StudyDenseNet.check_image_size(8)
+    StudyNetwork.check_image_size(29)
+    with pytest.raises(ValueError, match="of 29 pixels or more.*densenet169 takes, got 8"):
+        StudyNetwork.check_image_size(8)
 
 
 def test_message_never_shows_the_rows_of_a_table(train):

@@ -1,22 +1,23 @@
 import pytest
 import torch
 from nets import TinyNet
+from torchvision.models import DenseNet
 
-from mura_skorch import Augment, StudyDenseNet
+from mura_skorch import Augment, StudyNetwork
 from mura_skorch.data import StudyCollate
 from mura_skorch.models import pool_views
 
 SIZE = 32
 
 
-def batch_of(*n_views, seed=0):
+def batch_of(*n_views, seed=0, size=SIZE):
     """Return a batch of random studies."""
     generator = torch.Generator().manual_seed(seed)
     samples = [
         (
             {
                 "views": torch.randint(
-                    0, 256, (n, SIZE, SIZE), generator=generator, dtype=torch.uint8
+                    0, 256, (n, size, size), generator=generator, dtype=torch.uint8
                 ),
                 "study_type": 0,
             },
@@ -112,12 +113,13 @@ def test_augmentation_is_for_training_views_only():
 
 
 def test_single_small_view_in_a_training_batch_is_refused_clearly():
-    _, inputs = batch_of(1)
-    with pytest.raises(ValueError, match=r"two views or more.*raise image_size"):
+    _, inputs = batch_of(1, size=8)  # one pixel is left of it
+    with pytest.raises(ValueError, match=r"two views or more.*got one of 8.*raise image_size"):
         TinyNet().train()(**inputs)
 
 
 def test_network_is_torchvisions_densenet_169_with_one_output():
-    net = StudyDenseNet()
-    assert net.network.classifier.out_features == 1
+    net = StudyNetwork()
+    assert isinstance(net.network, DenseNet)
+    assert net.head.out_features == 1
     assert sum(parameter.numel() for parameter in net.parameters()) == 12_486_145

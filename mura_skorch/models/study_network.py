@@ -1,0 +1,402 @@
+"""The study network: a backbone that reads each view, pooled over each study."""
+
+import os
+from collections.abc import Callable
+from inspect import signature
+from numbers import Integral
+from typing import Literal, Self
+
+import torch
+from torch import nn
+
+from mura_skorch.models.backbones import Builder, check_image_size, make_backbone, statistics_of
+from mura_skorch.models.checkpointing import checkpoint_blocks
+from mura_skorch.models.exact_maps import exact_maps
+from mura_skorch.models.pooling import (
+    POOLINGS,
+    GatedAttention,
+    Pooling,
+    additive_logit,
+    attend_views,
+    max_views_logit,
+    pool_views,
+    view_weights,
+)
+from mura_skorch.models.pretrained import load_weights
+
+__all__ = ["StudyNetwork", "subsample_views"]
+
+WHOLE = 0.9  # share of the parameters of a part that is divided further
+
+
+class StudyNetwork(nn.Module):
+    """A network that reads each view of a study and pools them.
+
+    Parameters
+    ----------
+    weights : str, path or None, default=None
+        Initial weights: a name of the backbone's published weights ("IMAGENET1K_V1" of
+        torchvision, a tag of timm), the path of a state dict (.pth or .safetensors), the folder of
+        a model saved by `MuraClassifier.save`, or None for random weights. See
+        `mura_skorch.models.load_weights`.
+    backbone : str or callable, default="densenet169"
+        A classification network of torchvision, or "timm:" and a name of timm. Or a function that
+        returns a network with one output, whose last layer is linear.
+    image_size : int, optional
+        Height and width of a prepared view in pixels, for backbones that need it when they are
+        built. `MuraClassifier` passes ``dataset__image_size``.
+    global_pool : str, optional
+        How a backbone of timm pools its last features. None means its own way. "avg" gives vision
+        transformers exact activation maps.
+    pooling : {"mean", "attention", "attention_additive", "max"}, default="mean"
+        How the views of a study become one logit. "mean" averages their probabilities, as the
+        paper does. "attention" weights them by gated attention [2]_, and starts as the mean.
+        "attention_additive" weights their logits, so that activation maps add up to the study's
+        logit. "max" takes the largest, which grows with the number of views.
+    freeze : int or "backbone", optional
+        Parts that are not trained: the first so many of `stages`, or "backbone" for all but the
+        last layer. Their batch norms stay in eval mode. None trains everything.
+    augment : callable, optional
+        Augments training views, float of shape (N, 1, H, W). Not applied in eval mode.
+    max_views : int or None, default=64
+        Most views that are computed at a time in eval mode, which bounds the memory and changes
+        nothing else, and most views of one study in training, see `subsample_views`. None sets no
+        limit.
+    memory_efficient : bool, default=False
+        Gradient checkpointing: the blocks of the network are computed again for the gradient
+        instead of being stored. Slower, with a fraction of the memory; results are equal up to
+        rounding.
+
+    Attributes
+    ----------
+    network : Module
+        The backbone without its last layer: features of each view.
+    head : Linear
+        The last layer: one logit per view.
+    attention : GatedAttention or None
+        Scores of the views, with one of the two attention poolings.
+    loaded : str or None
+        What was loaded, with counts.
+
+    References
+    ----------
+    .. [1] Rajpurkar et al., "MURA: Large Dataset for Abnormality Detection in Musculoskeletal
+       Radiographs", arXiv:1712.06957.
+    .. [2] Ilse, Tomczak and Welling, "Attention-based Deep Multiple Instance Learning", ICML 2018.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | None = None,
+        backbone: str | Builder = "densenet169",
+        image_size: int | None = None,
+        global_pool: str | None = None,
+        pooling: Pooling = "mean",
+        freeze: int | Literal["backbone"] | None = None,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        max_views: int | None = 64,
+        memory_efficient: bool = False,
+    ) -> None:
+        super().__init__()
+        if max_views is not None and (not isinstance(max_views, Integral) or max_views < 1):
+            raise ValueError(f"expected max_views to be 1 or more, or None, got {max_views!r}")
+        if pooling not in POOLINGS:
+            names = ", ".join(map(repr, POOLINGS))
+            raise ValueError(f"expected pooling to be one of {names}, got {pooling!r}")
+        self.augment = augment
+        self.max_views = max_views
+        self.pooling = pooling
+        self.backbone, self.image_size, self.global_pool = backbone, image_size, global_pool
+        parts = make_backbone(backbone, image_size, global_pool)
+        self.network, self.head, self.head_name = parts.network, parts.head, parts.head_name
+        self.attention = (
+            GatedAttention(self.head.in_features) if pooling.startswith("attention") else None
+        )
+        if memory_efficient:
+            checkpoint_blocks(self.network)
+        mean, std = statistics_of(backbone, weights)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.loaded = load_weights(self, weights)
+        self._frozen: list[nn.Module] = []
+        self.freeze(freeze)
+
+    @classmethod
+    def check_image_size(
+        cls, image_size: int, backbone: str | Builder | None = None, global_pool: str | None = None
+    ) -> None:
+        """Raise ValueError if a backbone does not take views of a size.
+
+        Parameters
+        ----------
+        image_size : int
+            Height and width of a prepared view in pixels.
+        backbone : str or callable, optional
+            The network. None means the default of this class.
+        global_pool : str, optional
+            How it pools its last features.
+        """
+        if backbone is None:
+            backbone = signature(cls).parameters["backbone"].default
+        check_image_size(backbone, image_size, global_pool)
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the backbone's parts, in the order in which a view passes them.
+
+        Layers without parts of their own, such as a norm, count to the part before them.
+        """
+        return [name for name, _ in self._stages()]
+
+    def _stages(self) -> list[tuple[str, list[nn.Module]]]:
+        children = _with_parameters(self.network)
+        n_all = _size(self.network)
+        # A container that holds nearly everything stands for its parts.
+        while any(_size(part) > WHOLE * n_all and _with_parameters(part) for _, part in children):
+            children = [
+                (f"{name}.{inner}" if inner else name, child)
+                for name, part in children
+                for inner, child in (
+                    _with_parameters(part) if _size(part) > WHOLE * n_all else [("", part)]
+                )
+            ]
+        stages: list[tuple[str, list[nn.Module]]] = []
+        for name, part in children:
+            if stages and not any(part.children()):
+                stages[-1][1].append(part)
+            else:
+                stages.append((name, [part]))
+        return stages
+
+    def freeze(self, freeze: int | Literal["backbone"] | None) -> None:
+        """Freeze the first stages, or all but the head, and let everything else be trained.
+
+        Parameters
+        ----------
+        freeze : int, "backbone" or None
+            Number of `stages`.
+
+        Raises
+        ------
+        ValueError
+            The backbone has fewer stages.
+        """
+        stages = self._stages()
+        is_number = isinstance(freeze, Integral) and not isinstance(freeze, bool)
+        if freeze == "backbone":
+            frozen: list[nn.Module] = [self.network]
+        elif freeze is None or (is_number and 0 <= int(freeze) <= len(stages)):
+            frozen = [part for _, parts in stages[: int(freeze or 0)] for part in parts]
+        else:
+            raise ValueError(
+                f"expected freeze to be 'backbone', None or a number of the {len(stages)} stages "
+                f"of the backbone ({', '.join(self.stages)}), got {freeze!r}"
+            )
+        self.requires_grad_(True)
+        for part in frozen:
+            part.requires_grad_(False)
+        self._frozen = frozen
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode; frozen parts stay in eval mode."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
+
+    def forward(
+        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of a batch.
+
+        Parameters
+        ----------
+        views : Tensor of shape (B, V, H, W), uint8
+            Greyscale views, padded to the longest study.
+        view_mask : Tensor of shape (B, V), bool
+            True for real views, at least one in each row. Padding is not computed.
+        study_type : Tensor of shape (B,), int64, optional
+            Ignored: only the loss uses the study type.
+
+        Returns
+        -------
+        study_logit : Tensor of shape (B,), float32
+            Logit of each study. With mean pooling that of the mean probability of its views.
+        view_logit : Tensor of shape (N,), float32
+            One logit per real view of the batch, in order.
+        """
+        features = self.view_features(views, view_mask)
+        view_logit = self._logits_of(features)
+        if self.pooling == "max":
+            return max_views_logit(view_logit, view_mask), view_logit
+        score = self._scores_of(features)
+        if score is None:
+            return pool_views(view_logit, view_mask), view_logit
+        log_weight = attend_views(score, view_mask)
+        pool = additive_logit if self.pooling == "attention_additive" else pool_views
+        return pool(view_logit, view_mask, log_weight), view_logit
+
+    def view_features(
+        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return what the last layer reads of each real view.
+
+        Parameters
+        ----------
+        views, view_mask, study_type
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor of shape (N, n_features), float32
+            `head` makes the views' logits of them.
+        """
+        return self._in_parts(self._features, views[view_mask])
+
+    def view_weights(
+        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return how much each real view counts in its study.
+
+        Parameters
+        ----------
+        views, view_mask, study_type
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor of shape (N,), float32
+            The weights of a study sum to 1.
+        """
+        features = self.view_features(views, view_mask)
+        logit, score = self._logits_of(features), self._scores_of(features)
+        return view_weights(self.pooling, logit, score, view_mask)
+
+    def activation_maps(
+        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the class activation map of each real view of a batch.
+
+        Call it in eval mode and without gradients.
+
+        Parameters
+        ----------
+        views, view_mask, study_type
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor of shape (N, h, w), float32
+            One map per real view, in order, in logits. Its mean plus the bias of `head` is the
+            view's logit, see `mura_skorch.models.exact_maps`. h and w are the size of the last
+            feature maps.
+
+        Raises
+        ------
+        TypeError
+            The last layer reads something else than an average of feature maps.
+        """
+        return self._in_parts(self._maps, views[view_mask])
+
+    def _in_parts(self, compute, views):
+        """Compute views of shape (N, H, W), at most `max_views` at a time in eval mode."""
+        if self.training or self.max_views is None:
+            return compute(views)
+        return torch.cat([compute(part) for part in views.split(self.max_views)])
+
+    def _features(self, views):
+        """Return the features of views of shape (N, H, W), uint8."""
+        try:
+            return self.network(self._normalise(views)).float()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                "expected two views or more in a training batch of small views, for batch norm, "
+                f"got one of {views.shape[1]} pixels; raise image_size, or change batch_size so "
+                "that no single study is left over"
+            ) from error
+
+    def _maps(self, views):
+        """Return the maps of views of shape (N, H, W), uint8."""
+        return exact_maps(self.network, self.head, self._normalise(views))
+
+    def _logits_of(self, features):
+        """Return the logits of features, in float32 whatever the network's precision is."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features).squeeze(1)
+
+    def _scores_of(self, features):
+        """Return the attention's scores of features, or None without attention."""
+        if self.attention is None:
+            return None
+        with torch.autocast(features.device.type, enabled=False):
+            return self.attention(features)
+
+    def _normalise(self, views):
+        """Return views of shape (N, H, W), uint8, as the network's input, augmented in training."""
+        views = views.unsqueeze(1).float() / 255
+        if self.training and self.augment is not None:
+            views = self.augment(views)
+        views = (views - self.mean) / self.std
+        if not self.training and views.device.type == "cpu":
+            # A quarter faster in float32; training is not.
+            views = views.contiguous(memory_format=torch.channels_last)
+        return views
+
+
+def subsample_views(
+    batch: dict[str, torch.Tensor],
+    max_views: int | None,
+    generator: torch.Generator | None = None,
+) -> dict[str, torch.Tensor]:
+    """Return a batch in which no study has more views than allowed, a random choice of its own.
+
+    Parameters
+    ----------
+    batch : dict
+        ``views`` of shape (B, V, H, W), ``view_mask`` of shape (B, V), and anything else.
+    max_views : int or None
+        None returns the batch as it is.
+    generator : torch.Generator, optional
+        On the CPU. None draws from torch's global random state.
+
+    Returns
+    -------
+    dict
+        The same keys; views keep their order.
+
+    Examples
+    --------
+    >>> views = torch.arange(5).view(1, 5, 1, 1)
+    >>> batch = {"views": views, "view_mask": torch.tensor([[True] * 4 + [False]])}
+    >>> subsample_views(batch, 2)["view_mask"]
+    tensor([[True, True]])
+    """
+    mask = batch["view_mask"]
+    if max_views is None or mask.shape[1] <= max_views:
+        return batch
+    # Padding ranks behind every view; the chosen ones are put back into their order.
+    rank = torch.rand(mask.shape, generator=generator).masked_fill(~mask.cpu(), 2.0)
+    chosen = rank.argsort(dim=1)[:, :max_views].sort(dim=1).values.to(mask.device)
+    rows = torch.arange(len(mask), device=mask.device)[:, None]
+    kept = {"views": batch["views"][rows, chosen], "view_mask": mask[rows, chosen]}
+    return {**batch, **kept}
+
+
+def _with_parameters(module):
+    """Return the named children of a module that have parameters."""
+    return [
+        (name, part)
+        for name, part in module.named_children()
+        if next(part.parameters(), None) is not None
+    ]
+
+
+def _size(module):
+    """Return the number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
