@@ -56,7 +56,7 @@ MADE_LATER = ("module", "criterion", "dataset", "iterator_train", "iterator_vali
 
 
 class MuraClassifier(ThresholdMixin, StudyNet):
-    """DenseNet-169 that classifies studies of radiographs as abnormal or normal.
+    """Classify studies of radiographs as abnormal or normal, by DenseNet-169 or another network.
 
     Every view of a study goes through the network; the study's probability is the mean over its
     views, and the study is abnormal strictly above `threshold`. Each fit is an MLflow run.

@@ -75,7 +75,6 @@ def describe_model(clf: Any) -> list[str]:
     found = [f"The mean probability of {len(members)} models."] if len(members) > 1 else []
     for net in members:
         module, loss = net.module_, net.criterion_
-        network = getattr(module, "network", module)
         n_parameters = sum(parameter.numel() for parameter in module.parameters())
         settings = [
             f"{name.removeprefix('criterion__')} {value}"
@@ -84,7 +83,7 @@ def describe_model(clf: Any) -> list[str]:
         ]
         found += [
             f"Network: {_describe_class(module)}",
-            f"Its backbone is a {type(network).__name__}; {n_parameters:,} parameters, training "
+            f"Its backbone is {_backbone_text(module)}; {n_parameters:,} parameters, training "
             f"began with {_weights_text(net)}.",
             f"Loss: {_describe_class(loss)}"
             + (f" Settings: {', '.join(settings)}." if settings else ""),
@@ -94,6 +93,15 @@ def describe_model(clf: Any) -> list[str]:
     if clf is not members[0]:  # an ensemble, which has a calibration of its own
         found += _describe_calibration(clf)
     return list(dict.fromkeys(found))
+
+
+def _backbone_text(module):
+    """Return the name of a backbone, and how its views are pooled if not by their mean."""
+    name, pooling = getattr(module, "backbone", None), getattr(module, "pooling", "mean")
+    text = (
+        name if isinstance(name, str) else f"a {type(getattr(module, 'network', module)).__name__}"
+    )
+    return text if pooling == "mean" else f"{text}, its views pooled by {pooling}"
 
 
 def members_of(clf: Any) -> list[Any]:
