@@ -394,7 +394,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         )
 
     def _begin(self, X: pd.DataFrame, data: FitData) -> bool:
-        """Fit the loss to the training part, and record what the data decide.
+        """Fit the loss to the training part, and record study types, note and digests.
 
         Returns
         -------
