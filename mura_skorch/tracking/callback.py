@@ -19,7 +19,7 @@ from mura_skorch.tracking.run import TrackedRun, status_of
 from mura_skorch.tracking.values import is_finite, metric_name
 from mura_skorch.utils.provenance import data_digest, git_commit, package_versions
 
-__all__ = ["MlflowTracker", "dataset_name", "log_fitted_model", "on_record", "run_of"]
+__all__ = ["MlflowTracker", "dataset_name", "log_fitted_model", "run_of", "tracked_fit"]
 
 MOST_NAMES = 3  # study types in the name of a run
 
@@ -195,7 +195,7 @@ class MlflowTracker(Callback):
 
 
 @contextmanager
-def on_record(net: Any, X: Any) -> Iterator[None]:
+def tracked_fit(net: Any, X: Any) -> Iterator[None]:
     """End the run of a fit as it ends: FINISHED, FAILED when it raises, KILLED when interrupted.
 
     A fit that raises before its training begins has a run, too.
