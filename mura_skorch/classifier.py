@@ -48,8 +48,8 @@ __all__ = ["MuraClassifier"]
 
 _log = logging.getLogger(__name__)
 
-# What stores an epoch, after all callbacks that may still change it. The checkpoint comes before the
-# tracker, which continues the run that a loaded checkpoint names.
+# What stores an epoch, after all callbacks that may still change it. The checkpoint comes before
+# the tracker, which continues the run that a loaded checkpoint names.
 RECORDERS = (TrainingCheckpoint, MlflowTracker, PrintLog)
 # What `set_params` only sets: skorch would make it anew at once, or fail to.
 MADE_LATER = ("module", "criterion", "dataset", "iterator_train", "iterator_valid", "optimizer")
