@@ -32,7 +32,7 @@ from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.artifacts import ModelSource
-from mura_skorch.tracking.callback import MlflowTracker, on_record
+from mura_skorch.tracking.callback import MlflowTracker, tracked_fit
 from mura_skorch.tracking.clones import remember_origin
 from mura_skorch.training import persistence
 from mura_skorch.training.checkpoint import TrainingCheckpoint, epochs_left, load_finished
@@ -49,7 +49,8 @@ __all__ = ["MuraClassifier"]
 
 _log = logging.getLogger(__name__)
 
-# What stores an epoch, in this order, after all callbacks that may still change it.
+# What stores an epoch, after all callbacks that may still change it. The checkpoint comes before
+# the tracker, which continues the run that a loaded checkpoint names.
 RECORDERS = (TrainingCheckpoint, MlflowTracker, PrintLog)
 # What `set_params` only sets: skorch would make it anew at once, or fail to.
 MADE_LATER = ("module", "criterion", "dataset", "iterator_train", "iterator_valid", "optimizer")
@@ -372,7 +373,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def _train(self, X, y, fit_params):
         """Train on a checked table. A checkpoint of the same fit is continued."""
         self.update_record(interrupted=False)
-        with signals_as_exceptions(), fit_end(self), on_record(self, X):
+        # The MLflow run ends before `fit_end` marks the checkpoint as finished.
+        with signals_as_exceptions(), fit_end(self), tracked_fit(self, X):
             try:
                 data = self._prepare(X, y, fit_params)
             except KeyboardInterrupt:
@@ -384,6 +386,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             n_epochs_before = len(self.history)
             self.notify("on_train_begin", X=X, y=y, data=data, is_comparable=is_comparable)
             try:
+                # skorch hands `data` to `get_split_datasets`, which ignores y.
                 self.fit_loop(data, y, epochs_left(self, n_epochs_before), **fit_params)
             except KeyboardInterrupt:
                 self.update_record(interrupted=not has_stopped_early(self))
@@ -406,7 +409,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         )
 
     def _begin(self, X: pd.DataFrame, data: FitData) -> bool:
-        """Fit the loss to the training part, and record what the data decide.
+        """Fit the loss to the training part, and record study types, note and digests.
 
         Returns
         -------
@@ -414,6 +417,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             Whether validation losses compare with those of earlier calls: they are of the same
             studies under the same class weights.
         """
+        # The loss keeps the weights of earlier types, which `study_types_` still names here.
         if hasattr(self.criterion_, "take_study_types"):
             self.criterion_.take_study_types(self.study_types_, data.study_types)
         earlier = self.record_.digests

@@ -1,7 +1,7 @@
 """MLflow: one run per fit, its parameters, metrics, data and logged model."""
 
 from mura_skorch.tracking.artifacts import fetch_model, fetch_predictions
-from mura_skorch.tracking.callback import MlflowTracker, log_fitted_model, on_record
+from mura_skorch.tracking.callback import MlflowTracker, log_fitted_model, tracked_fit
 from mura_skorch.tracking.experiment import (
     active_run_id,
     end_children,
@@ -21,8 +21,8 @@ __all__ = [
     "log_fitted_model",
     "log_scores",
     "log_test_scores",
-    "on_record",
     "runs_link",
     "status_of",
+    "tracked_fit",
     "use_experiment",
 ]

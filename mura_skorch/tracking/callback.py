@@ -16,10 +16,10 @@ from mura_skorch.tracking.clones import forget_origin, is_clone, origin_of, runn
 from mura_skorch.tracking.mlflow_model import save_mlmodel
 from mura_skorch.tracking.params import settings_of
 from mura_skorch.tracking.run import TrackedRun, status_of
-from mura_skorch.tracking.values import is_finite
+from mura_skorch.tracking.values import is_finite, metric_name
 from mura_skorch.utils.provenance import data_digest, git_commit, package_versions
 
-__all__ = ["MlflowTracker", "dataset_name", "log_fitted_model", "on_record", "run_of"]
+__all__ = ["MlflowTracker", "dataset_name", "log_fitted_model", "run_of", "tracked_fit"]
 
 MOST_NAMES = 3  # study types in the name of a run
 
@@ -76,7 +76,7 @@ class MlflowTracker(Callback):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue in the run of a fit that was killed: a checkpoint is loaded, which names it."""
+        """Note that a checkpoint was loaded, which names the run to continue."""
         self.is_resumed_ = True
 
     def send_missing(self, net: Any) -> None:
@@ -88,7 +88,8 @@ class MlflowTracker(Callback):
             self._log_metrics(_metrics(row), step=row["epoch"])
 
     def _log_metrics(self, metrics, step=0):
-        missing = {key: v for key, v in metrics.items() if (key, step) not in self._logged}
+        named = {metric_name(key): value for key, value in metrics.items()}  # as in the run
+        missing = {key: value for key, value in named.items() if (key, step) not in self._logged}
         self.run_.log_metrics(missing, step=step)
 
     def on_train_begin(self, net: Any, X: Any = None, data: Any = None, **kwargs: Any) -> None:
@@ -194,7 +195,7 @@ class MlflowTracker(Callback):
 
 
 @contextmanager
-def on_record(net: Any, X: Any) -> Iterator[None]:
+def tracked_fit(net: Any, X: Any) -> Iterator[None]:
     """End the run of a fit as it ends: FINISHED, FAILED when it raises, KILLED when interrupted.
 
     A fit that raises before its training begins has a run, too.

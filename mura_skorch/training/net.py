@@ -299,9 +299,9 @@ class StudyNet(NeuralNetBinaryClassifier):
     def train_step(self, batch, **fit_params):
         """Add a batch's gradients, and step after `accumulate` batches or the last of the epoch.
 
-        Gradients are added with the weight of the batch's studies and divided by all of them, so
-        that they are those of one large batch, whatever is left over at the end; batch norm still
-        sees each batch alone.
+        Each batch's gradients are multiplied by its number of studies; their sum is divided by the
+        number of studies of all added batches. The step is therefore that of one large batch,
+        also for the remainder of an epoch. Batch norm still sees each batch alone.
         """
         if self.accumulate == 1:
             return super().train_step(batch, **fit_params)

@@ -36,7 +36,7 @@ from mura_skorch.utils.arguments import (
 
 __all__ = ["check_names", "check_parameters"]
 
-# Parts of the net that are made with arguments, and how many of these the net gives in order.
+# Parts of the net, and how many arguments the net passes to each by position.
 PARTS = {
     **{"module": 0, "criterion": 0, "optimizer": 1, "dataset": 2},
     **{"iterator_train": 1, "iterator_valid": 1, "compile": 1},
