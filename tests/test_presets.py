@@ -1,8 +1,14 @@
+import re
+from pathlib import Path
+
 import pytest
 from nets import tiny_classifier
 
+from mura_skorch import MuraClassifier
 from mura_skorch.presets import beyond_paper
 from mura_skorch.tracking.params import settings_of
+
+GUIDE = Path(__file__).parents[1] / "docs" / "recipe.md"
 
 
 @pytest.mark.parametrize("max_epochs", [1, 2, 10])
@@ -30,3 +36,16 @@ def test_recipe_is_on_record():
 def test_recipes_share_no_object():
     schedules = [beyond_paper()["callbacks__plateau"] for _ in range(2)]
     assert schedules[0] is not schedules[1]
+
+
+def test_guides_python_runs_from_top_to_bottom(train):
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) > 5
+    names = {"clf": tiny_classifier(max_epochs=1), "train": train}
+    for block in blocks:
+        exec(compile(block, GUIDE.name, "exec"), names)
+    for name in ("by_batch", "by_epoch"):
+        rates = names[name].fit(train[:12]).history[-1]
+        assert rates["valid_loss"] > 0
+    assert names["flipped"].flip_average
+    assert set(names["recipe"]) < set(MuraClassifier(**names["recipe"]).get_params())
