@@ -64,12 +64,12 @@ from mura_skorch.utils.text import printable
 
 PHANTOMS = Path("phantoms_ablate")
 # Many test studies: they cost little time, and decide how narrow the intervals are.
-N_DRAWN = {"n_train": 100, "n_valid": 200, "n_test": 0}  # studies
+N_DRAWN = {"n_train": 60, "n_valid": 150, "n_test": 0}  # studies
 # Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
 DEFAULTS = {
     "weights": ("IMAGENET1K_V1", "none"),
     "image_size": (224, 64),  # pixels
-    "max_epochs": (10, 5),
+    "max_epochs": (10, 4),
     "batch_size": (8, 8),  # studies
     "lr": (1e-4, 5e-4),
     "valid_share": (0.1, 0.2),
