@@ -13,6 +13,7 @@ split, which no choice sees. Differences, B minus A, are means over the seeds, w
 of a bootstrap over the test patients.
 """
 
+import runpy
 import sys
 import time
 from argparse import Namespace
@@ -64,7 +65,7 @@ from mura_skorch.utils.text import printable
 
 PHANTOMS = Path("phantoms_ablate")
 # Many test studies: they cost little time, and decide how narrow the intervals are.
-N_DRAWN = {"n_train": 60, "n_valid": 150, "n_test": 0}  # studies
+N_DRAWN = {"n_train": 100, "n_valid": 200, "n_test": 0}  # studies
 # Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
 DEFAULTS = {
     "weights": ("IMAGENET1K_V1", "none"),
@@ -171,6 +172,7 @@ def train(task, studies, args, parent):
                 device=args.device,
                 random_state=seed,
                 callbacks__mlflow__run_id=own_run,
+                callbacks__mlflow__log_model=False,
                 callbacks__print_log=EpochLine(label(*task)),
                 checkpoint_path=state,
             ).fit(train)
@@ -200,7 +202,6 @@ def parameters(text, args):
             "its options, see --help"
         )
     shared = {
-        "module__weights": weights_or_none(args.weights),
         "dataset__image_size": args.image_size,
         "dataset__cache": args.cache,
         "max_epochs": args.max_epochs,
@@ -208,7 +209,22 @@ def parameters(text, args):
         "lr": args.lr,
         "train_split": PatientSplit(args.valid_share),
     }
+    if args.module is None:
+        shared["module__weights"] = weights_or_none(args.weights)
+    else:
+        shared["module"] = network(args.module)
     return shared | settings
+
+
+def network(text):
+    """Return the class that a text such as ``nets.py:Small`` names."""
+    file, _, name = text.rpartition(":")
+    try:
+        return runpy.run_path(file)[name]
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"expected --module FILE:CLASS with a file that holds the class, got {text}: {error!r}"
+        ) from error
 
 
 def report(seeds, done, args, note, parent):
@@ -235,8 +251,8 @@ def report(seeds, done, args, note, parent):
         ).assign(seed=seed)
         for k, seed in enumerate(seeds)
     ]
-    figures = ["kappa_a", "kappa_b", "auroc_a", "auroc_b"]
-    of_seeds = pd.concat(single, ignore_index=True)[["seed", *figures]]
+    of_seeds = pd.concat(single, ignore_index=True)
+    of_seeds = of_seeds[["seed", "kappa_a", "kappa_b", "auroc_a", "auroc_b"]]
     predictions = pd.concat(
         [done[name, seed].assign(setting=name, seed=seed) for name in "AB" for seed in seeds]
     )
@@ -244,8 +260,8 @@ def report(seeds, done, args, note, parent):
     for table, name in ((found, "results"), (of_seeds, "seeds"), (predictions, "predictions")):
         table.assign(**noted).to_csv(args.out / f"{name}.csv", index=False)
     overall = found.iloc[-1]
-    names = [name for name in found.select_dtypes("number") if not name.startswith("n_")]
-    parent.log_metrics({f"test/{name}": overall[name] for name in names})
+    figures = overall.drop(["study_type", "caution", "undefined"])
+    parent.log_metrics({f"test/{name}": value for name, value in figures.items()})
     lines = [
         f"A: {printable(args.a)}",
         f"B: {printable(args.b)}",
@@ -262,9 +278,9 @@ def report(seeds, done, args, note, parent):
     ]
     if (few := found.loc[found["caution"] != "", "caution"]).any():
         lines.append(f"{few.iloc[0].capitalize()}: intervals are likely too narrow.")
-    lines += [
-        f"{printable(r.study_type)}: {r.undefined}" for r in found.itertuples() if r.undefined
-    ]
+    for name, why in zip(found["study_type"], found["undefined"], strict=True):
+        if why:
+            lines.append(f"{printable(name)}: {why}")
     return "\n".join(lines)
 
 
@@ -290,6 +306,9 @@ def read(args):
     for name in ("a", "b"):
         if Path(getattr(args, name)).is_file():  # found from elsewhere, when the call is resumed
             setattr(args, name, str(Path(getattr(args, name)).absolute()))
+    if args.module is not None:
+        file, _, name = args.module.rpartition(":")
+        args.module = f"{Path(file).absolute()}:{name}"
     args.data = find_data(args.data, PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
     studies = read_train_valid(args.data)
     are_phantoms = (join_notes(studies) or "").startswith("phantoms")
@@ -313,6 +332,7 @@ def parse(argv):
     add_shared("--data", help="MURA's folder or one like it (default: phantom wrists are drawn)")
     add_shared("--study-types")
     add_shared("--weights")
+    add("--module", metavar="FILE:CLASS", help="a network of your own (default: DenseNet-169)")
     add_shared("--image-size")
     add_shared("--max-epochs")
     add("--batch-size", type=int, metavar="STUDIES")

@@ -89,7 +89,7 @@ class WeightAverage(Callback):
 
     def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
         """Take a step into the average; a minibatch whose gradients wait for others is none."""
-        if self.average_ is None or not training or net.n_studies_added_:
+        if self.decay is None or self.average_ is None or not training or net.n_studies_added_:
             return
         self.n_steps_ += 1
         decay = min(self.decay, (1 + self.n_steps_) / (10 + self.n_steps_))

@@ -76,6 +76,15 @@ def test_two_settings_are_compared_seed_by_seed(main, data, own_store, capsys):
     assert set(pd.read_csv("out/seeds.csv")["note"]) == {NOTE}
 
 
+def test_network_of_ones_own_is_compared(main, data, own_store):
+    own = SCRIPT.parent / "records" / "2026-11-29_ablations" / "small_network.py"
+    call = ["defaults", "module__max_views=1", "--module", f"{own}:SmallNetwork"]
+    assert main([*call, "--data", str(data), "--out", "out", *QUICK]) == 0
+    runs = all_runs()
+    assert runs["A_seed_0"].data.params["module"] == "SmallNetwork"
+    assert runs["B_seed_1"].data.params["module__max_views"] == "1"
+
+
 @pytest.mark.faults
 def test_resume_reproduces_uninterrupted_results(main, data, own_store):
     call = ["defaults", "callbacks__ema__decay=0.9", "--data", str(data), *QUICK]
@@ -105,6 +114,7 @@ def test_resume_reproduces_uninterrupted_results(main, data, own_store):
         (["defaults", "learning_rate=1"], "did you mean lr?"),
         (["defaults", "random_state=1"], "without random_state, which the script sets"),
         (["defaults", "nowhere.txt"], "got nowhere.txt, which is none"),
+        (["defaults", "defaults", "--module", "nets.py:Small"], "--module FILE:CLASS"),
         (["defaults", "defaults", "--seeds", "0"], "--seeds of 1 or more, got 0"),
         (["defaults", "defaults", "--study-types", "XR_HIP"], "--study-types among"),
     ],

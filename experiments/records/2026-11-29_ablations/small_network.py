@@ -1,5 +1,7 @@
 """A network of five convolutions, which trains in seconds, for comparisons on phantoms."""
 
+from itertools import pairwise
+
 from torch import nn
 
 from mura_skorch.models import pool_views
@@ -23,7 +25,7 @@ class SmallNetwork(nn.Module):
         self.augment = augment
         self.max_views = max_views
         layers = []
-        for before, after in zip(WIDTHS, WIDTHS[1:], strict=False):
+        for before, after in pairwise(WIDTHS):
             convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
             layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
         self.features = nn.Sequential(*layers)
