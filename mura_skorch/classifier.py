@@ -146,6 +146,12 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         holds no larger batch: ``batch_size=2, accumulate=4`` steps after 8 studies.
     fine_tune_after : int, default=0
         Epochs in which only the last layer is trained, before `module__freeze` holds.
+    flip_average : bool, default=False
+        Average the logit of each view with that of its mirror image, wherever the network predicts:
+        in predictions, maps, and the validation of each epoch. Training steps stay as they are,
+        predictions take twice the time. The study's probability is the mean over its views as ever;
+        a network with another pooling averages the study's logit, too. It may be set on a fitted
+        model; a threshold or a calibration that was fitted without it should be fitted again.
     on_bad_view : {"raise", "skip"}, default="raise"
         How to handle unreadable images. "raise": an error names them. A file without header or end
         is found before training, other damage when an epoch reads it. "skip": every view is decoded
@@ -171,8 +177,9 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     **kwargs
         All other parameters of `skorch.NeuralNetBinaryClassifier`, such as ``callbacks``,
         ``verbose``, ``iterator_train__num_workers``, ``callbacks__mlflow=None``,
-        ``callbacks__mlflow__run_id``, ``callbacks__plateau__patience`` or
-        ``callbacks__best__dirname``.
+        ``callbacks__mlflow__run_id``, ``callbacks__plateau__patience``,
+        ``callbacks__best__dirname`` or ``callbacks__ema__decay``, which validates and saves an
+        average of the weights, see `mura_skorch.callbacks.WeightAverage`.
 
     Attributes
     ----------
@@ -249,6 +256,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
         fine_tune_after: int = 0,
+        flip_average: bool = False,
         on_bad_view: Literal["raise", "skip"] = "raise",
         max_bad_share: float = 0.01,
         random_state: int | np.random.RandomState | None = None,
@@ -277,6 +285,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             precision=precision,
             accumulate=accumulate,
             fine_tune_after=fine_tune_after,
+            flip_average=flip_average,
             random_state=random_state,
             **kwargs,
         )

@@ -29,6 +29,7 @@ PACKAGES = [
             "models",
             "phantoms",
             "plots",
+            "presets",
             "report",
             "scoring",
             "serving",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from inspect import signature
+from inspect import isclass, signature
 from secrets import randbits
 from typing import Any, Literal, Self
 
@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
-from mura_skorch.models.study_network import subsample_views
+from mura_skorch.models.pooling import pool_views
+from mura_skorch.models.study_network import StudyNetwork, subsample_views
 from mura_skorch.training.device import (
     keep_compiled_kernels,
     loader_defaults,
@@ -54,6 +55,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         Batches whose gradients are added before the optimizer steps.
     fine_tune_after : int, default=0
         Epochs in which only the last layer is trained.
+    flip_average : bool, default=False
+        Average each view's logit with that of its mirror image outside of training.
     random_state : int, RandomState or None, default=None
         Seed of initial weights, shuffling and augmentation. None draws a fresh seed.
     **kwargs
@@ -68,6 +71,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
         fine_tune_after: int = 0,
+        flip_average: bool = False,
         random_state: int | np.random.RandomState | None = None,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +79,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.precision = precision
         self.accumulate = accumulate
         self.fine_tune_after = fine_tune_after
+        self.flip_average = flip_average
         self.random_state = random_state
 
     random_: FitRandomness
@@ -184,10 +189,25 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.device = given
 
     def infer(self, x, **fit_params):
-        """Run the network in the chosen arithmetic."""
+        """Run the network in the chosen arithmetic; average over flips if that is asked for."""
         inputs = {name: value for name, value in x.items() if name != "row"}
         with self._arithmetic():
-            return super().infer(inputs, **fit_params)
+            output = super().infer(inputs, **fit_params)
+            if not self.flip_average or self.module_.training:
+                return output
+            mirrored = super().infer({**inputs, "views": inputs["views"].flip(-1)}, **fit_params)
+        return self._mean_logits(output, mirrored, inputs["view_mask"])
+
+    def _mean_logits(self, output, mirrored, view_mask):
+        """Return the mean of the logits of views and of their mirror images, pooled by study."""
+        study_logit, view_logit = (
+            (own + other) / 2 for own, other in zip(output, mirrored, strict=True)
+        )
+        kind = self.module if isclass(self.module) else type(self.module)
+        pooling = self.get_params_for("module").get("pooling", "mean")
+        if issubclass(kind, StudyNetwork) and pooling == "mean":
+            study_logit = pool_views(view_logit, to_tensor(view_mask, device=self.device))
+        return study_logit, view_logit
 
     def _arithmetic(self):
         """Return the context in which the network computes."""

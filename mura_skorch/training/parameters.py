@@ -227,6 +227,10 @@ def _check_numbers(values):
     check_whole("max_epochs", values["max_epochs"], 1, "epochs")
     check_whole("accumulate", values["accumulate"], 1, "batches")
     check_whole("fine_tune_after", values["fine_tune_after"], 0, "epochs")
+    if not isinstance(values["flip_average"], bool | np.bool_):
+        raise TypeError(
+            f"expected flip_average to be True or False, got {short_repr(values['flip_average'])}"
+        )
     for loader in ("iterator_train", "iterator_valid"):
         check_whole(f"{loader}__num_workers", values.get(f"{loader}__num_workers", 0), 0, "workers")
     for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
