@@ -1,8 +1,9 @@
 """A skorch net for studies: device, precision, loaders, loss and accumulation of gradients."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
+from fnmatch import fnmatch
 from inspect import isclass, signature
 from secrets import randbits
 from typing import Any, Literal, Self
@@ -169,6 +170,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         self, prefix: str, named_parameters: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Return the optimizer's arguments, with its fused kernel where it has one."""
+        named_parameters = list(named_parameters)
+        _check_patterns(self.get_params_for(prefix), [name for name, _ in named_parameters])
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         if isinstance(kwargs["lr"], np.generic):
             kwargs["lr"] = kwargs["lr"].item()
@@ -193,9 +196,11 @@ class StudyNet(NeuralNetBinaryClassifier):
         inputs = {name: value for name, value in x.items() if name != "row"}
         with self._arithmetic():
             output = super().infer(inputs, **fit_params)
+            output = _checked_logits(self.module_, output)
             if not self.flip_average or self.module_.training:
                 return output
             mirrored = super().infer({**inputs, "views": inputs["views"].flip(-1)}, **fit_params)
+            mirrored = _checked_logits(self.module_, mirrored)
         return self._mean_logits(output, mirrored, inputs["view_mask"])
 
     def _mean_logits(self, output, mirrored, view_mask):
@@ -218,7 +223,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         )
 
     def pass_through(self, module: Callable[..., Any], X: Any) -> Iterator[Any]:
-        """Yield the output of a module for each batch, loaded and computed as in a prediction.
+        """Yield the output of a module for each batch in float32, computed as in a prediction.
 
         Parameters
         ----------
@@ -233,7 +238,7 @@ class StudyNet(NeuralNetBinaryClassifier):
                 inputs = {name: value for name, value in inputs.items() if name != "row"}
                 with self._arithmetic():
                     output = module(**to_tensor(inputs, device=self.device))
-                yield output
+                yield output.float()  # of networks that do not leave bfloat16 themselves
 
     def get_loss(self, y_pred, y_true, X, training=False):
         """Return the loss; ours needs the batch's study types and mask, torch's does not."""
@@ -271,17 +276,28 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.n_batches_added_ = self.n_studies_added_ = 0
         if training and len(self.history) > 1:
             self.history[-2]["batches"] = []  # 3 MB an epoch of 100,000 studies
-        if training and self.fine_tune_after:
-            is_head_only = len(self.history) <= self.fine_tune_after
-            own = self.get_params_for("module").get("freeze")
-            self.module_.freeze("backbone" if is_head_only else own)
+        is_head_only = training and len(self.history) <= self.fine_tune_after
 
         def keys_of(rows):
             studies = base_of(iterator.dataset).studies.iloc[rows]
             return studies.get("study", studies.index)
 
-        with explained_faults(self, keys_of), threads_within_quota(), self._randomness(training):
+        with (
+            explained_faults(self, keys_of),
+            threads_within_quota(),
+            self._randomness(training),
+            self._frozen_backbone() if is_head_only else nullcontext(),
+        ):
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    @contextmanager
+    def _frozen_backbone(self) -> Iterator[None]:
+        """Train only the head in a block; afterwards the module's own `freeze` holds again."""
+        self.module_.freeze("backbone")
+        try:
+            yield
+        finally:
+            self.module_.freeze(self.get_params_for("module").get("freeze"))
 
     def _randomness(self, training: bool) -> AbstractContextManager[None]:
         """Return the context for the random numbers of an epoch.
@@ -372,6 +388,32 @@ def check_loader_keeps_order(given: dict[str, Any]) -> None:
                 "expected predictions in the order of the studies, every one, got "
                 f"iterator_valid__{name}={short_repr(given[name])}; leave it out"
             )
+
+
+def _check_patterns(given, names):
+    """Raise ValueError where a group of parameters has none; skorch would leave it out."""
+    for pattern, _ in given.get("param_groups", ()):
+        if not any(fnmatch(name, pattern) for name in names):
+            begins = dict.fromkeys(f"{name.partition('.')[0]}.*" for name in names)
+            raise ValueError(
+                "expected optimizer__param_groups with patterns of parameters' names, such as "
+                f"{', '.join(map(repr, list(begins)[:3]))}, got {short_repr(pattern)}, which "
+                "matches none; correct it"
+            )
+
+
+def _checked_logits(module, logits):
+    """Return the logits of studies and of views in float32, whatever a network's own code does."""
+    is_pair = isinstance(logits, tuple | list) and len(logits) == 2
+    if not is_pair or getattr(logits[0], "ndim", 1) != 1:
+        found = f"{len(logits)} values" if isinstance(logits, tuple | list) else short_repr(logits)
+        found = f"logits of shape {tuple(logits[0].shape)}" if is_pair else found
+        raise ValueError(
+            f"expected forward of {type(module).__name__} to return a pair, the logits of the "
+            "studies, of shape (n_studies,), and of the views, of shape (n_views,), got "
+            f"{found}; see docs/change_a_part.md"
+        )
+    return tuple(part.float() if torch.is_tensor(part) else part for part in logits)
 
 
 def _with_sampler(given, n_studies):
