@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -60,7 +61,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     """Classify studies of radiographs as abnormal or normal, by DenseNet-169 or another network.
 
     Every view of a study goes through the network; the study's probability is the mean over its
-    views, and the study is abnormal strictly above `threshold`. Each fit is an MLflow run.
+    views, unless `module__pooling` is another. The study is abnormal strictly above `threshold`.
+    Each fit is an MLflow run.
 
     Parameters
     ----------
@@ -73,9 +75,12 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         A name of the backbone's published weights (torchvision's, or a tag of timm), the path of a
         state dict, the folder of a model saved by `save` to fine-tune, or None for a random start.
     module__pooling : {"mean", "attention", "attention_additive", "max"}, default="mean"
-        How the views of a study become one logit, see `StudyNetwork`.
+        How the views of a study become one logit: by the mean of their probabilities, as in the
+        paper, by a mean that learned attention weights, or by the largest. See `StudyNetwork`.
+        Attention needs ``criterion__level="study"``.
     module__freeze : int, "backbone" or None, default=None
-        Parts that are not trained: the first so many stages, or all but the last layer.
+        Parts that are not trained: the first so many stages of the backbone, or all of it. See
+        `StudyNetwork.stages`.
     module__augment : callable or None, default=Augment(degrees=10, flip=0.5)
         Varies training views: (N, 1, H, W) float to the same. If it takes an argument
         ``generator``, the fit passes its own. None does nothing.
@@ -89,7 +94,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         labels of the studies and weights no classes; `criterion__level` and `criterion__count` are
         ignored then.
     criterion__level : {"study", "view"}, default="study"
-        Loss of the study's mean probability, or the paper's loss of each view.
+        Loss of the study's probability, or the paper's loss of each view.
     criterion__count : {"views", "studies"}, default="views"
         Unit of the class weights. The default, views in a loss of studies, does not balance the
         classes exactly: on MURA abnormal finger studies get .449 of the total weight, shoulders
@@ -145,7 +150,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Batches whose gradients are added before the optimizer steps, for devices whose memory
         holds no larger batch: ``batch_size=2, accumulate=4`` steps after 8 studies.
     fine_tune_after : int, default=0
-        Epochs in which only the last layer is trained, before `module__freeze` holds.
+        Number of first epochs in which only the new layers are trained: the last one, and the
+        attention. After them, everything is that `module__freeze` does not freeze.
     flip_average : bool, default=False
         Average the logit of each view with that of its mirror image, wherever the network predicts:
         in predictions, maps, and the validation of each epoch. Training steps stay as they are,
@@ -157,7 +163,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         is found before training, other damage when an epoch reads it. "skip": every view is decoded
         before training. Unreadable views are left out, and studies without a readable view. A
         warning reports them; `bad_views_` and the run's ``bad_views.csv`` list them. A prediction
-        is the mean of the readable views; a study without any raises an error.
+        pools the readable views; a study without any raises an error.
     max_bad_share : float, default=0.01
         Largest share of views, of the training or the validation table, that `fit` may leave out.
     random_state : int, RandomState or None, default=None
@@ -457,8 +463,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Returns
         -------
         ndarray of shape (n_studies, 2), float32
-            The second column is the mean over the study's views. After `recalibrate` float64 and
-            calibrated.
+            The second column is the mean over the study's views, or what another
+            `module__pooling` makes of them. After `recalibrate` float64 and calibrated.
         """
         return self.predict_with_views(X)[0] if self.is_recalibrated_ else super().predict_proba(X)
 
@@ -474,9 +480,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         -------
         list of ndarray of shape (n_views,), float32
             One array per study, in the order of the table and of its ``views``; NaN for skipped
-            views. The mean of the others is the study's probability. After `recalibrate` float64:
-            the logits of the study and of each view are calibrated by the same line, so that the
-            mean over the views is no longer the study's probability.
+            views. With mean pooling, the mean of the others is the study's probability; with
+            attention, the mean weighted by `predict_view_weights`; with "max", the largest. After
+            `recalibrate` float64: the logits of the study and of each view are calibrated by the
+            same line, so that a mean of probabilities is no longer the study's.
         """
         return self.predict_with_views(X)[1]
 
@@ -578,8 +585,17 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         -------
         list of ndarray of shape (n_views,), float32
             One array per study, in the order of the table and of its ``views``. It sums to 1; NaN
-            for skipped views. The weighted mean of the view probabilities is the study's with
-            pooling "mean" and "attention"; with "attention_additive" that of the logits.
+            for skipped views. With the poolings "mean" and "attention", the weighted mean of the
+            views' probabilities is the study's, before `recalibrate`. With "attention_additive"
+            the weighted mean of their logits is the study's, also after it. With "max" the view
+            with the largest probability counts alone. With ``flip_average=True`` the weights are
+            the mean of those of the views and of their mirror images, and these laws hold for
+            the pooling "mean" only.
+
+        Raises
+        ------
+        TypeError
+            The network has no method ``view_weights``.
         """
         return self._of_views("view_weights", X)
 
@@ -596,6 +612,11 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         list of ndarray of shape (n_views, n_features), float32
             One array per study, in the order of the table and of its ``views``; NaN for skipped
             views. The last layer, ``module_.head``, makes the views' logits of them.
+
+        Raises
+        ------
+        TypeError
+            The network has no method ``view_features``.
         """
         return self._of_views("view_features", X)
 
@@ -616,9 +637,17 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def _of_views(self, method, X):
         """Return what a method of the network computes of every view, one array per study."""
         self.check_is_fitted()
+        if not hasattr(self.module_, method):
+            raise TypeError(
+                f"expected a network with a method {method}, such as StudyNetwork, got "
+                f"{type(self.module_).__name__}; give it {method}(views, view_mask, study_type)"
+            )
         module = deepcopy(self.module_).eval()  # other threads may use the network
+        compute = getattr(module, method)
+        if self.flip_average:
+            compute = partial(_flip_averaged, compute)
         dataset = self.get_dataset(X)
-        parts = [part.cpu().numpy() for part in self.pass_through(getattr(module, method), dataset)]
+        parts = [part.cpu().numpy() for part in self.pass_through(compute, dataset)]
         return self._by_study(np.concatenate(parts), dataset, X)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
@@ -856,6 +885,11 @@ def _recorder_rank(pair):
         if isinstance(pair[1], kind):
             return rank
     return 0
+
+
+def _flip_averaged(compute, views, **others):
+    """Return the mean of what is computed of views and of their mirror images."""
+    return (compute(views=views, **others) + compute(views=views.flip(-1), **others)) / 2
 
 
 def _refuse(fit_params):

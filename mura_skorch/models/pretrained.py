@@ -74,8 +74,9 @@ def load_weights(module: Any, weights: str | os.PathLike[str] | None) -> str | N
         state = {key: value for key, value in state.items() if key not in head}
         state |= {key: own[key] for key in own if key.startswith("head.")}
     # Mean and std belong to the kind of weights, unless saved; attention starts as the mean.
+    has_attention = any(key.startswith("attention.") for key in state)
     for key in own:
-        if key in ("mean", "std") or (key.startswith("attention.") and not _has(state, key)):
+        if key in ("mean", "std") or (key.startswith("attention.") and not has_attention):
             state.setdefault(key, own[key])
     # Files older than torch 0.4.1 lack the counters; torch fills them in.
     needed = {key for key in own.keys() - {"mean", "std"} if not key.endswith(COUNTER)}
@@ -99,10 +100,6 @@ def load_weights(module: Any, weights: str | os.PathLike[str] | None) -> str | N
     summary = f"loaded {n_loaded} of {n_loaded} tensors of {name} from {printable(weights)}{said}"
     _log.info(summary)
     return summary
-
-
-def _has(state, key):
-    return any(name.startswith(key.partition(".")[0] + ".") for name in state)
 
 
 def _read(module, weights):
