@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -616,10 +617,13 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def _of_views(self, method, X):
         """Return what a method of the network computes of every view, one array per study."""
         self.check_is_fitted()
-        module = deepcopy(self.module_).eval()  # other threads may use the network
+        compute = getattr(deepcopy(self.module_).eval(), method)  # other threads use the network
         dataset = self.get_dataset(X)
-        parts = [part.cpu().numpy() for part in self.pass_through(getattr(module, method), dataset)]
-        return self._by_study(np.concatenate(parts), dataset, X)
+        parts = list(self.pass_through(compute, dataset))
+        if self.flip_average:
+            mirrored = self.pass_through(partial(_of_mirrored, compute), dataset)
+            parts = [(own + other) / 2 for own, other in zip(parts, mirrored, strict=True)]
+        return self._by_study(torch.cat(parts).cpu().numpy(), dataset, X)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return class activation maps of every view: which pixels contribute to its logit.
@@ -848,6 +852,11 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             f"{name}={getattr(value, '__name__', repr(value))}" for name, value in given.items()
         )
         return f"{type(self).__name__}({', '.join(texts)})"
+
+
+def _of_mirrored(compute, views, **others):
+    """Compute the mirror images of views."""
+    return compute(views=views.flip(-1), **others)
 
 
 def _recorder_rank(pair):
