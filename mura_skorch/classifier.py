@@ -642,13 +642,13 @@ class MuraClassifier(ThresholdMixin, StudyNet):
                 f"expected a network with a method {method}, such as StudyNetwork, got "
                 f"{type(self.module_).__name__}; give it {method}(views, view_mask, study_type)"
             )
-        module = deepcopy(self.module_).eval()  # other threads may use the network
-        compute = getattr(module, method)
-        if self.flip_average:
-            compute = partial(_flip_averaged, compute)
+        compute = getattr(deepcopy(self.module_).eval(), method)  # other threads use the network
         dataset = self.get_dataset(X)
-        parts = [part.cpu().numpy() for part in self.pass_through(compute, dataset)]
-        return self._by_study(np.concatenate(parts), dataset, X)
+        parts = list(self.pass_through(compute, dataset))
+        if self.flip_average:
+            mirrored = self.pass_through(partial(_of_mirrored, compute), dataset)
+            parts = [(own + other) / 2 for own, other in zip(parts, mirrored, strict=True)]
+        return self._by_study(torch.cat(parts).cpu().numpy(), dataset, X)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return class activation maps of every view: which pixels contribute to its logit.
@@ -879,17 +879,17 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         return f"{type(self).__name__}({', '.join(texts)})"
 
 
+def _of_mirrored(compute, views, **others):
+    """Compute the mirror images of views."""
+    return compute(views=views.flip(-1), **others)
+
+
 def _recorder_rank(pair):
     """Return the place of a named callback: 0 for all but those that record an epoch."""
     for rank, kind in enumerate(RECORDERS, start=1):
         if isinstance(pair[1], kind):
             return rank
     return 0
-
-
-def _flip_averaged(compute, views, **others):
-    """Return the mean of what is computed of views and of their mirror images."""
-    return (compute(views=views, **others) + compute(views=views.flip(-1), **others)) / 2
 
 
 def _refuse(fit_params):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from fnmatch import fnmatch
-from inspect import isclass, signature
+from inspect import signature
 from secrets import randbits
 from typing import Any, Literal, Self
 
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
 from mura_skorch.models.pooling import pool_views
-from mura_skorch.models.study_network import StudyNetwork, subsample_views
+from mura_skorch.models.study_network import subsample_views
 from mura_skorch.training.device import (
     keep_compiled_kernels,
     loader_defaults,
@@ -208,9 +208,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         study_logit, view_logit = (
             (own + other) / 2 for own, other in zip(output, mirrored, strict=True)
         )
-        kind = self.module if isclass(self.module) else type(self.module)
-        pooling = self.get_params_for("module").get("pooling", "mean")
-        if issubclass(kind, StudyNetwork) and pooling == "mean":
+        if getattr(self.module_, "pooling", None) == "mean":
             study_logit = pool_views(view_logit, to_tensor(view_mask, device=self.device))
         return study_logit, view_logit
 

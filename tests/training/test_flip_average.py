@@ -1,5 +1,8 @@
+from copy import deepcopy
+
 import numpy as np
 import pytest
+import torch
 from nets import TinyNet, tiny_classifier
 from scipy.special import expit
 from torch import nn
@@ -116,3 +119,13 @@ def test_recalibration_is_of_the_averaged_logits(pair, valid):
 def test_what_is_no_bool_is_refused(train):
     with pytest.raises(TypeError, match="expected flip_average to be True or False, got 'yes'"):
         tiny_classifier(flip_average="yes").fit(train)
+
+
+def test_features_are_averaged_so_that_the_last_layer_gives_the_views_logits(fitted, valid):
+    averaged = deepcopy(fitted).set_params(flip_average=True)
+    features = torch.from_numpy(np.concatenate(averaged.embed_views(valid)))
+    with torch.no_grad():
+        found = torch.sigmoid(averaged.module_.head(features).squeeze(1)).numpy()
+    expected = np.concatenate(averaged.predict_view_proba(valid))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(expected - np.concatenate(fitted.predict_view_proba(valid))).max() > 1e-4
