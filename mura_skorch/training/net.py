@@ -402,16 +402,15 @@ def _check_patterns(given, names):
 
 def _checked_logits(module, logits):
     """Return the logits of studies and of views in float32, whatever a network's own code does."""
-    is_pair = isinstance(logits, tuple | list) and len(logits) == 2
-    if not is_pair or getattr(logits[0], "ndim", 1) != 1:
-        found = f"{len(logits)} values" if isinstance(logits, tuple | list) else short_repr(logits)
-        found = f"logits of shape {tuple(logits[0].shape)}" if is_pair else found
+    parts = list(logits) if isinstance(logits, tuple | list) else [logits]
+    shapes = [tuple(part.shape) if torch.is_tensor(part) else None for part in parts]
+    if len(parts) != 2 or any(shape is not None and len(shape) != 1 for shape in shapes):
         raise ValueError(
             f"expected forward of {type(module).__name__} to return a pair, the logits of the "
-            "studies, of shape (n_studies,), and of the views, of shape (n_views,), got "
-            f"{found}; see docs/change_a_part.md"
+            "studies, of shape (n_studies,), and of the views, of shape (n_views,), got shapes "
+            f"{', '.join(map(str, shapes))}; see docs/change_a_part.md"
         )
-    return tuple(part.float() if torch.is_tensor(part) else part for part in logits)
+    return tuple(part.float() if torch.is_tensor(part) else part for part in parts)
 
 
 def _with_sampler(given, n_studies):

@@ -18,6 +18,7 @@ from mura_skorch.models.serialization import (
 )
 from mura_skorch.tracking.artifacts import ModelSource, fetch_model
 from mura_skorch.training.fit_record import FitRecord
+from mura_skorch.utils.arguments import names_taken
 from mura_skorch.utils.text import printable
 
 __all__ = ["load_classifier", "load_weights", "save_classifier", "write_classifier"]
@@ -125,7 +126,10 @@ def _load(cls, folder, params):
                 f"expected {part} {printable(name)}, with which the model in {printable(folder)} "
                 f"was saved, got {names.get(part, 'none')}; pass {part}=THAT_ONE to load"
             )
-    start, net.module__weights = net.module__weights, None
+    start = net.module__weights
+    taken = names_taken(net.module)
+    if taken is None or "weights" in taken:
+        net.module__weights = None  # those of the folder replace them
     try:
         net.initialize()
     except (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:
