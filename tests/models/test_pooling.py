@@ -7,6 +7,7 @@ import torch
 from nets import TinyNet, tiny_classifier, tiny_densenet
 from PIL import Image
 from scipy.special import expit
+from served import requested
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional
@@ -15,6 +16,7 @@ from mura_skorch import MuraClassifier, MuraEnsemble, StudyNetwork
 from mura_skorch.data import StudyCollate
 from mura_skorch.models.pooling import POOLINGS
 from mura_skorch.report.model_card import describe_model
+from mura_skorch.serving.model import StudyModel
 from tests.models.test_freeze import Stopping
 
 ATTENTION = ("attention", "attention_additive")
@@ -325,6 +327,23 @@ def test_ensemble_averages_members_with_attention(train, valid, tmp_path):
     ensemble.save(tmp_path)
     loaded = MuraEnsemble.load(tmp_path, module=TinyNet)
     np.testing.assert_array_equal(loaded.predict_proba(valid), ensemble.predict_proba(valid))
+
+
+@pytest.mark.parametrize("pooling", ATTENTION)
+def test_served_model_pools_as_the_classifier(valid, tmp_path, pooling):
+    clf = MuraClassifier(
+        module__backbone="resnet18", module__weights=None, module__pooling=pooling,
+        dataset__image_size=32, precision="float32", random_state=0, callbacks__mlflow=None,
+    ).initialize()  # fmt: skip
+    clf.study_types_ = ["XR_HAND", "XR_WRIST"]
+    clf.module_.head.weight.data *= 10  # so that the views differ
+    prefer(clf).save(tmp_path / "model")
+    model = StudyModel(tmp_path / "model")
+    model.load_context(None)
+    answers = model.predict(None, pd.DataFrame(requested(valid.head(3))))
+    expected, of_views = clf.predict_with_views(valid.head(3))
+    np.testing.assert_allclose(answers["probability"].astype(float), expected[:, 1], atol=1e-4)
+    assert max(abs(p.mean() - q) for p, q in zip(of_views, expected[:, 1], strict=True)) > 1e-3
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
