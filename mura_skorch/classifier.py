@@ -568,23 +568,33 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             for skipped views. The weighted mean of the view probabilities is the study's with
             pooling "mean" and "attention"; with "attention_additive" that of the logits.
         """
-        return self._of_views("view_weights", X)
+        self.check_is_fitted()
+        return self._of_views("view_weights", X, self.get_dataset(X))
 
-    def embed_views(self, X: pd.DataFrame) -> list[np.ndarray]:
+    def embed_views(self, X: pd.DataFrame, *, bar: Any = None) -> list[np.ndarray]:
         """Return the features of every view: what the network's last layer reads.
 
         Parameters
         ----------
         X : DataFrame of n_studies rows
-            A study table; ``study_type`` and ``views`` are read.
+            A study table; ``study_type`` and ``views`` are read. Study types that training never
+            saw are no reason for a warning here.
+        bar : tqdm, optional
+            A progress bar, advanced by the number of views of each batch.
 
         Returns
         -------
         list of ndarray of shape (n_views, n_features), float32
             One array per study, in the order of the table and of its ``views``; NaN for skipped
             views. The last layer, ``module_.head``, makes the views' logits of them.
+
+        See Also
+        --------
+        mura_skorch.features.StudyEmbedder : The same in a pipeline of scikit-learn, with a cache.
         """
-        return self._of_views("view_features", X)
+        self.check_is_fitted()
+        dataset = self.get_dataset(X) if is_dataset(X) else self._dataset_of(*check_studies(X))
+        return self._of_views("view_features", X, dataset, bar)
 
     def embed(self, X: pd.DataFrame) -> np.ndarray:
         """Return the features of every study: the mean over its readable views.
@@ -600,12 +610,14 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         """
         return np.stack([np.nanmean(part, axis=0) for part in self.embed_views(X)])
 
-    def _of_views(self, method, X):
+    def _of_views(self, method, X, dataset, bar=None):
         """Return what a method of the network computes of every view, one array per study."""
-        self.check_is_fitted()
         module = deepcopy(self.module_).eval()  # other threads may use the network
-        dataset = self.get_dataset(X)
-        parts = [part.cpu().numpy() for part in self.pass_through(getattr(module, method), dataset)]
+        parts = []
+        for part in self.pass_through(getattr(module, method), dataset):
+            parts.append(part.cpu().numpy())
+            if bar is not None:
+                bar.update(len(part))
         return self._by_study(np.concatenate(parts), dataset, X)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
@@ -768,6 +780,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
                 "known of its quality: evaluate it on labelled studies of that type",
                 stacklevel=2,
             )
+        return self._dataset_of(X, y)
+
+    def _dataset_of(self, X, y=None):
+        """Return the dataset of a checked table; every study has a readable view."""
         dataset = self._make_dataset(X, y, self.study_types_)
         if self.on_bad_view != "raise":
             check_none_lost(dataset.bad_views)
