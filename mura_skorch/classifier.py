@@ -26,6 +26,7 @@ from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_s
 from mura_skorch.data.transforms import Augment
 from mura_skorch.data.unreadable import check_none_lost, insert_nan, warn_unreadable
 from mura_skorch.inspection.activation_maps import localize
+from mura_skorch.inspection.training_distance import TrainingDistance
 from mura_skorch.models.losses import StudyTypeBCE
 from mura_skorch.models.serialization import note_of
 from mura_skorch.models.study_network import StudyNetwork
@@ -198,6 +199,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Whether Ctrl-C ended the last fit. The first one waits until a finished epoch is recorded,
         and restores the best weights. A second one stops at once. SIGTERM ends the program with
         code 143 and the MLflow run as KILLED.
+    training_distance_ : TrainingDistance or None
+        What `measure_training` has learnt.
     bad_views_ : DataFrame or None
         The views that the last fit left out, see `mura_skorch.data.drop_unreadable`; None with
         ``on_bad_view="raise"``.
@@ -286,6 +289,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     feature_names_in_: np.ndarray
     trained_patients_: set[str]  # keys of this process's calls: a saved model holds no ids
     bad_views_: pd.DataFrame | None
+    training_distance_: TrainingDistance | None = None
     record_: FitRecord
 
     seed_ = recorded("seed", "The seed in use.")
@@ -416,6 +420,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         """
         if hasattr(self.criterion_, "take_study_types"):
             self.criterion_.take_study_types(self.study_types_, data.study_types)
+        self.training_distance_ = None  # other weights give other features
         earlier = self.record_.digests
         digests = {"validation": data.valid_digest}
         if self.checkpoint_path is not None:
@@ -610,6 +615,55 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         """
         return np.stack([np.nanmean(part, axis=0) for part in self.embed_views(X)])
 
+    def measure_training(self, X: pd.DataFrame) -> Self:
+        """Learn how the features of training studies spread, to notice studies unlike them.
+
+        The result is saved with the model. It holds no study and no patient. A later `fit` or
+        `partial_fit` forgets it.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            The study table that the model was fitted on, with ``patient``.
+
+        Returns
+        -------
+        self
+
+        See Also
+        --------
+        mura_skorch.inspection.TrainingDistance : What is measured and stored.
+        """
+        self.training_distance_ = TrainingDistance.fit(self.embed(X), X["patient"])
+        return self
+
+    def training_percentile(self, X: pd.DataFrame) -> np.ndarray:
+        """Return how unlike the training studies each study is.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        ndarray of shape (n_studies,), float64
+            Percent of the training studies that are nearer to the others than this study is. Above
+            99 a study is unlike them: another kind of image, or another body part.
+
+        Raises
+        ------
+        ValueError
+            `measure_training` was not called.
+        """
+        self.check_is_fitted()
+        if self.training_distance_ is None:
+            raise ValueError(
+                "expected a model that has measured its training studies, got one that has not; "
+                "call measure_training(train) before you save it"
+            )
+        return self.training_distance_.percentile(self.embed(X))
+
     def _of_views(self, method, X, dataset, bar=None):
         """Return what a method of the network computes of every view, one array per study."""
         module = deepcopy(self.module_).eval()  # other threads may use the network
@@ -683,6 +737,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     def load_weights(self, folder: str | os.PathLike[str]) -> None:
         """Take the weights of a model that `save` wrote; all must fit."""
+        self.training_distance_ = None
         persistence.load_weights(self, folder)
 
     # --- hooks of skorch and scikit-learn --------------------------------------------------
@@ -749,6 +804,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         self.reset_operating_point()
         self.record_ = FitRecord(note=note_of(self.get_params_for("module").get("weights")))
         self.trained_patients_ = set()
+        self.training_distance_ = None
         super().initialize()
         self.update_record(seed=self.random_.seed)
         self._replace_default_schedule()

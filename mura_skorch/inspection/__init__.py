@@ -8,9 +8,12 @@ from mura_skorch.inspection.activation_maps import (
 )
 from mura_skorch.inspection.neighbours import nearest_studies
 from mura_skorch.inspection.pointing_game import LEGEND, pointing_scores
+from mura_skorch.inspection.training_distance import UNLIKE_PERCENTILE, TrainingDistance
 
 __all__ = [
     "LEGEND",
+    "UNLIKE_PERCENTILE",
+    "TrainingDistance",
     "localize",
     "nearest_studies",
     "peak_in_box",
