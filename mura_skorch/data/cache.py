@@ -392,7 +392,17 @@ def _join_checksums(checksums: Iterable[int]) -> int:
 
 
 def no_room(file: Path, needed: int, parameter: str = "dataset__cache") -> OSError:
-    """Return the error for a disk with too little room, in bytes."""
+    """Return the error for a disk with too little room.
+
+    Parameters
+    ----------
+    file : Path
+        File to write.
+    needed : int
+        Its size in bytes.
+    parameter : str, default="dataset__cache"
+        The parameter that names the folder.
+    """
     free = shutil.disk_usage(file.parent).free
     return OSError(
         errno.ENOSPC,

@@ -197,7 +197,7 @@ class StudyEmbedder(TransformerMixin, BaseEstimator):
         if model is None:
             return _made(
                 self.backbone,
-                self.weights,
+                None if self.weights is None else os.fspath(self.weights),
                 _changed(self.weights),
                 self.image_size,
                 self.batch_size,
@@ -206,7 +206,7 @@ class StudyEmbedder(TransformerMixin, BaseEstimator):
                 self.random_state,
             )
         if isinstance(model, str | os.PathLike):
-            return _loaded(model, _changed(model), self.batch_size, self.device)
+            return _loaded(os.fspath(model), _changed(model), self.batch_size, self.device)
         if hasattr(model, "info"):
             return _loaded(model.info.run_id, (), self.batch_size, self.device)
         if not hasattr(model, "embed_views"):

@@ -134,7 +134,7 @@ def _write_part(name: Path, network: dict[str, Any], views: list[View], features
         "network": network,
         "n_views": len(views),
         "fingerprint": fingerprint_of(views),
-        "checksum": zlib.crc32(features),
+        "checksum": zlib.crc32(features.data),
         "paths": paths,
         "stamps": [stamp for _, *stamp in views],
     }
@@ -172,6 +172,6 @@ def _open(file, n_views, checksum):
         features = np.asarray(np.load(file, mmap_mode="r"))
     except (OSError, ValueError):
         return None
-    if len(features) != n_views or zlib.crc32(features) != checksum:
+    if len(features) != n_views or zlib.crc32(features.data) != checksum:
         return None
     return features

@@ -1,7 +1,7 @@
 """Measure how unlike the training studies a study is, from its features."""
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ class TrainingDistance:
         # Half of the studies at most: with as many directions as studies, nothing is left outside.
         n_components = min(MOST_COMPONENTS, len(features) // 2, features.shape[1] - 1)
         pca = PCA(n_components, svd_solver="randomized", random_state=0).fit(features)
-        spread = max(float(features.var(axis=0).mean()), np.finfo(np.float32).tiny)
+        spread = float(features.var(axis=0).mean()) or 1.0
         return cls(
             pca.mean_.astype(np.float32),
             pca.components_.astype(np.float32),
@@ -146,7 +146,8 @@ class TrainingDistance:
             Tensors are missing or do not fit each other.
         """
         try:
-            found = cls(**{name: value.numpy() for name, value in tensors.items()})
+            arrays: dict[str, Any] = {name: value.numpy() for name, value in tensors.items()}
+            found = cls(**arrays)
             n_components, n_features = found.components.shape
             fits = found.mean.shape == (n_features,) and found.variance.shape == (n_components,)
             fits &= found.quantiles.shape == PERCENTS.shape
