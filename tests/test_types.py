@@ -24,6 +24,7 @@ PACKAGES = [
             "evaluation",
             "evaluation.published",
             "exploration",
+            "features",
             "inspection",
             "metrics",
             "models",

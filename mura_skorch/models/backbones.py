@@ -13,6 +13,7 @@ from torch import nn
 
 __all__ = [
     "AUXILIARY",
+    "DEFAULT_TAG",
     "TIMM",
     "Backbone",
     "check_image_size",
@@ -20,9 +21,11 @@ __all__ = [
     "make_backbone",
     "make_timm_network",
     "statistics_of",
+    "timm_tags",
 ]
 
 TIMM = "timm:"
+DEFAULT_TAG = "DEFAULT"  # the library's own choice of weights, as torchvision calls it
 # ImageNet statistics, with which torchvision's weights were trained, unless these say otherwise.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -160,18 +163,20 @@ def check_image_size(
 def fixed_size(backbone: str | Builder) -> int | None:
     """Return the image size that a network has without being told another, or None for any."""
     if isinstance(backbone, str) and backbone.startswith(TIMM):
-        config = _timm().get_pretrained_cfg(_timm_name(backbone))
+        config = _timm().get_pretrained_cfg(backbone.removeprefix(TIMM))
         return config.input_size[-1] if config is not None and config.fixed_input_size else None
     return 224 if isinstance(backbone, str) and backbone.startswith(tuple(SIZE_ARGUMENTS)) else None
 
 
 def statistics_of(
-    backbone: str | Builder, weights: Any = None
+    network: nn.Module, backbone: str | Builder, weights: Any = None
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Return mean and standard deviation of the images that weights were trained with.
 
     Parameters
     ----------
+    network : Module
+        Made of `backbone`.
     backbone : str or callable
         As for `make_backbone`.
     weights : str, path or None
@@ -182,18 +187,22 @@ def statistics_of(
     mean, std : sequence of 3 float
         Of pixels from 0 to 1.
     """
-    if not isinstance(backbone, str):
-        return IMAGENET_MEAN, IMAGENET_STD
-    if backbone.startswith(TIMM):
-        name = _timm_name(backbone)
-        timm = _timm()
-        config = timm.get_pretrained_cfg(_with_tag(name, weights)) or timm.get_pretrained_cfg(name)
-        return (config.mean, config.std) if config is not None else (IMAGENET_MEAN, IMAGENET_STD)
-    entries = torchvision.models.get_model_weights(backbone)
-    known = entries.__members__
-    entry = known.get(str(weights)) or known.get("IMAGENET1K_V1") or entries.DEFAULT
-    transform = entry.transforms()
-    return transform.mean, transform.std
+    if isinstance(backbone, str) and not backbone.startswith(TIMM):
+        entries = torchvision.models.get_model_weights(backbone)
+        known = entries.__members__
+        entry = known.get(str(weights)) or known.get("IMAGENET1K_V1") or entries.DEFAULT
+        transform = entry.transforms()
+        return transform.mean, transform.std
+    config = getattr(network, "pretrained_cfg", None) or {}  # timm's networks have one
+    if isinstance(backbone, str) and str(weights) in timm_tags(backbone):
+        config = _timm().get_pretrained_cfg(f"{_timm_name(backbone)}.{weights}").to_dict()
+    return config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
+
+
+def timm_tags(backbone: str) -> list[str]:
+    """Return the tags of the weights that timm has of a network: "a1_in1k" and the like."""
+    known = _timm().list_pretrained(f"{_timm_name(backbone)}.*")
+    return [name.partition(".")[2] for name in known]
 
 
 def _build(backbone, image_size, global_pool):
@@ -239,21 +248,35 @@ def make_timm_network(
     ImportError
         timm is not installed.
     """
-    timm, name = _timm(), _timm_name(backbone)
+    timm, name = _timm(), backbone.removeprefix(TIMM)
     if not timm.is_model(name):
         raise ValueError(
             f"expected module__backbone to be 'timm:' and a name of timm, got {backbone!r}; "
-            f"{_near(name.partition('.')[0], timm.list_models(), TIMM)}"
+            f"{_near(_timm_name(backbone), timm.list_models(), TIMM)}"
         )
-    if global_pool is not None:
-        options["global_pool"] = global_pool
+    tag, tags = name.partition(".")[2], timm_tags(backbone)
+    if tag and tag not in tags:
+        raise ValueError(
+            f"expected a tag of {TIMM}{_timm_name(backbone)} ({', '.join(tags) or 'it has none'}), "
+            f"got {tag!r}; take one of them, or none"
+        )
     sized = {"img_size": image_size} if image_size and fixed_size(backbone) else {}
     try:
-        return timm.create_model(name, **options, **sized)
+        network = timm.create_model(name, **options, **sized)
     except TypeError as error:
         if "img_size" not in str(error):
             raise
-        return timm.create_model(name, **options)  # its size is fixed, and no argument
+        network = timm.create_model(name, **options)  # its size is fixed, and no argument
+    if global_pool is not None:
+        try:
+            # As an argument of create_model it may move a norm, and published weights with it.
+            network.reset_classifier(network.num_classes, global_pool)
+        except (AssertionError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"expected a way of pooling that {backbone} has as module__global_pool, got "
+                f"{global_pool!r} ({error}); pass 'avg', or leave it out"
+            ) from error
+    return network
 
 
 @lru_cache(maxsize=256)
@@ -297,12 +320,8 @@ def _timm():
 
 
 def _timm_name(backbone):
-    return backbone.removeprefix(TIMM)
-
-
-def _with_tag(name, weights):
-    """Return the name of a network with the tag of weights, if it names none itself."""
-    return f"{name}.{weights}" if isinstance(weights, str) and "." not in name else name
+    """Return the name of a network of timm without the tag of its weights."""
+    return backbone.removeprefix(TIMM).partition(".")[0]
 
 
 def _near(name, names, prefix=""):

@@ -14,7 +14,14 @@ import torch
 from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 
-from mura_skorch.models.backbones import AUXILIARY, TIMM, make_timm_network
+from mura_skorch.models.backbones import (
+    AUXILIARY,
+    DEFAULT_TAG,
+    TIMM,
+    fixed_size,
+    make_timm_network,
+    timm_tags,
+)
 from mura_skorch.utils.text import printable, short_reason, some_names
 
 __all__ = ["check_fit", "load_weights"]
@@ -25,8 +32,12 @@ _log = logging.getLogger(__name__)
 PUBLISHED_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 MODEL_FILE = "model.safetensors"
 SAVED_PREFIX = "module."
-# What wrappers of networks put before all names.
-PREFIXES = ("module.", "model.", "backbone.", "network.", "encoder.")
+# Names of a saved model that no wrapper gives to a network: its head, and the mean of its images.
+SAVED_NAMES = {"module.head.weight", "module.mean"}
+# What wrappers of networks put before all names, torch.compile among them.
+PREFIXES = ("module.", "model.", "backbone.", "network.", "encoder.", "_orig_mod.")
+# Where training programs put a state dict among other things.
+PLACES = ("state_dict", "model_state_dict", "model")
 COUNTER = "num_batches_tracked"
 AUXILIARY_HEADS = ("AuxLogits.", "aux1.", "aux2.")
 SECONDS_TO_ANSWER = 10
@@ -42,16 +53,18 @@ def load_weights(module: Any, weights: str | os.PathLike[str] | None) -> str | N
         Changed in place.
     weights : str, path or None
         A name of the backbone's published weights: "IMAGENET1K_V1" and others of torchvision, a
-        tag of timm. The path of a state dict (.pth or .safetensors) with the backbone's key names,
-        which may all begin with one of ``module.``, ``model.``, ``backbone.``, ``network.`` or
-        ``encoder.``. The folder of a saved model. Or None to keep the random initial weights. A
-        last layer with another number of outputs, such as ImageNet's 1000, is replaced by a random
-        one; so is a missing one. Everything else must match.
+        tag of timm, "DEFAULT" of both. The path of a state dict (.pth or .safetensors) with the
+        backbone's key names. All keys may begin with ``module.``, ``model.``, ``backbone.``,
+        ``network.``, ``encoder.`` or ``_orig_mod.``, or with several of them. The folder of a
+        saved model. None keeps the random initial weights. A last layer with another number of
+        outputs, such as ImageNet's 1000, is replaced by a random one, and so is a missing one.
+        Everything else must match.
 
     Returns
     -------
     str or None
-        What was loaded, with counts, for the log. None without weights.
+        How many tensors were loaded, and whether the last layer is a new one. None without
+        weights.
 
     Raises
     ------
@@ -66,20 +79,15 @@ def load_weights(module: Any, weights: str | os.PathLike[str] | None) -> str | N
         return None
     state = _read(module, weights)
     own = module.state_dict()
-    head = {key: value for key, value in state.items() if key.startswith("head.")}
-    said = ""
-    if not head or head["head.weight"].shape[0] != 1:
-        found = f"of {len(head['head.weight']):,} outputs" if head else "missing"
-        said = f"; its last layer, {found}, is replaced by a random one of one output"
-        state = {key: value for key, value in state.items() if key not in head}
-        state |= {key: own[key] for key in own if key.startswith("head.")}
+    state, said = _with_own_head(state, own)
     # Mean and std belong to the kind of weights, unless saved; attention starts as the mean.
     has_attention = any(key.startswith("attention.") for key in state)
-    for key in own:
-        if key in ("mean", "std") or (key.startswith("attention.") and not has_attention):
-            state.setdefault(key, own[key])
-    # Files older than torch 0.4.1 lack the counters; torch fills them in.
-    needed = {key for key in own.keys() - {"mean", "std"} if not key.endswith(COUNTER)}
+    fresh = {key for key in own if key.startswith("head.")} if said else set()
+    fresh |= {key for key in own if key.startswith("attention.") and not has_attention}
+    # Files older than torch 0.4.1 lack the counters.
+    counters = {key for key in own if key.endswith(COUNTER)}
+    needed = own.keys() - {"mean", "std"} - counters
+    state = {key: own[key] for key in {"mean", "std", *fresh, *counters}} | state
     name = module.backbone if isinstance(module.backbone, str) else type(module.network).__name__
 
     def in_file(key: str) -> str:
@@ -93,13 +101,37 @@ def load_weights(module: Any, weights: str | os.PathLike[str] | None) -> str | N
         needed={in_file(key) for key in needed},
         what=name,
         source=weights,
-        remedy="pass weights of this architecture, or None",
+        remedy=_remedy(module),
     )
     module.load_state_dict(state)
-    n_loaded = len(needed) - (2 if said else 0)
-    summary = f"loaded {n_loaded} of {n_loaded} tensors of {name} from {printable(weights)}{said}"
-    _log.info(summary)
-    return summary
+    loaded = f"{len(needed - fresh)} of {len(needed)} tensors of {name}{said}"
+    _log.info("loaded %s from %s", loaded, printable(weights))
+    return loaded
+
+
+def _with_own_head(state, own):
+    """Return a state dict without a last layer of another size, and what is said of it."""
+    head = {key: value for key, value in state.items() if key.startswith("head.")}
+    weight = head.get("head.weight")
+    if not head:
+        found = "missing"
+    elif weight is not None and weight.ndim == 2 and len(weight) != len(own["head.weight"]):
+        found = f"of {len(weight):,} outputs"
+    else:
+        return state, ""
+    rest = {key: value for key, value in state.items() if key not in head}
+    return rest, f"; the last layer, {found}, is replaced by a random one of one output"
+
+
+def _remedy(module):
+    """Return what a user can do whose weights do not fit."""
+    size = fixed_size(module.backbone)
+    if size is None or module.image_size in (None, size):
+        return "pass weights of this architecture, or None"
+    return (
+        "pass weights of this architecture, or None; published ones are for "
+        f"dataset__image_size={size}, this network is for {module.image_size}"
+    )
 
 
 def _read(module, weights):
@@ -116,13 +148,13 @@ def _read(module, weights):
             f"{str(weights)!r}: {path} does not exist"
         )
     state = _read_file(path)
-    if any(key.startswith(SAVED_PREFIX) for key in state):
+    if state.keys() >= SAVED_NAMES:
         return {
             key.removeprefix(SAVED_PREFIX): value
             for key, value in state.items()
             if key.startswith(SAVED_PREFIX)
         }
-    return _renamed(module, _without_prefix(state))
+    return _renamed(module, _without_prefix(state, module))
 
 
 def _published_names(backbone):
@@ -130,21 +162,24 @@ def _published_names(backbone):
     if not isinstance(backbone, str):
         return []
     if backbone.startswith(TIMM):
-        import timm
-
-        name = backbone.removeprefix(TIMM).partition(".")[0]
-        known = timm.list_pretrained(f"{name}.*")
-        return [tag.partition(".")[2] for tag in known]
+        tags = timm_tags(backbone)
+        return [DEFAULT_TAG, *tags] if tags else []
     return list(get_model_weights(backbone).__members__)
 
 
-def _without_prefix(state):
-    """Remove what wrappers put before all names, however often."""
-    for _ in range(len(PREFIXES)):
-        for prefix in PREFIXES:
-            if state and all(key.startswith(prefix) for key in state):
-                state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+def _without_prefix(state, module):
+    """Remove what wrappers put before all names, unless the network's own begin with it, too."""
+    own = [*module.network.state_dict(), module.head_name]
+    while True:
+        found = [
+            prefix
+            for prefix in PREFIXES
+            if all(key.startswith(prefix) for key in state)
+            and not all(key.startswith(prefix) for key in own)
+        ]
+        if not state or not found:
+            return state
+        state = {key.removeprefix(found[0]): value for key, value in state.items()}
 
 
 def _renamed(module, state):
@@ -168,7 +203,8 @@ def _read_file(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a malformed file can raise nearly anything
         raise _not_a_state_dict(path, error) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if isinstance(state, dict):
+        state = next((state[name] for name in PLACES if isinstance(state.get(name), dict)), state)
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and torch.is_tensor(value) and value.layout == torch.strided
         for key, value in state.items()
@@ -249,24 +285,26 @@ def _published(module, weights):
         with _socket_timeout(SECONDS_TO_ANSWER):
             return entry.get_state_dict(progress=True, check_hash=True)
     except OSError as error:  # URLError, timeouts
-        raise _not_downloaded(entry.url, cache, error) from error
+        raise _not_downloaded(entry.url, error, cache) from error
 
 
 def _published_by_timm(module, tag):
     """Return weights as timm fits them to a network of the same options."""
-    backbone = f"{module.backbone.partition('.')[0]}.{tag}"
+    backbone = module.backbone
+    if tag != DEFAULT_TAG:
+        backbone = f"{backbone.partition('.')[0]}.{tag}"
     try:
         whole = make_timm_network(backbone, module.image_size, module.global_pool, pretrained=True)
     except Exception as error:  # its hub has many kinds of errors
-        where = "a place of your choice"
-        raise _not_downloaded(f"the hub of timm ({backbone})", where, error) from error
+        raise _not_downloaded(f"the hub of timm ({backbone})", error) from error
     return whole.state_dict()
 
 
-def _not_downloaded(source, cache, error):
+def _not_downloaded(source, error, cache=None):
+    there = f"put it at {cache}, or " if cache else ""
     return ConnectionError(
         f"expected to download the weights from {source}, got {short_reason(error)}; download the "
-        f"file elsewhere and put it at {cache}, or pass its path as weights "
+        f"file elsewhere and {there}pass its path as weights "
         "(MuraClassifier(module__weights=PATH), --weights PATH), or pass None (--weights none) for "
         "random initial weights"
     )

@@ -1,11 +1,12 @@
 """The study network: a backbone that reads each view, pooled over each study."""
 
 import os
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from inspect import signature
 from itertools import chain
 from numbers import Integral
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
@@ -80,7 +81,7 @@ class StudyNetwork(nn.Module):
     attention : GatedAttention or None
         Scores of the views, with one of the two attention poolings.
     loaded : str or None
-        What was loaded, with counts.
+        How many tensors were loaded, and whether the last layer is a new one.
 
     References
     ----------
@@ -121,7 +122,7 @@ class StudyNetwork(nn.Module):
         )
         if memory_efficient:
             checkpoint_blocks(self.network)
-        mean, std = statistics_of(backbone, weights)
+        mean, std = statistics_of(self.network, backbone, weights)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self._frozen: list[nn.Module] = []
@@ -223,6 +224,17 @@ class StudyNetwork(nn.Module):
         for part in self._frozen:
             part.eval()
         return self
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load tensors, also those of a file, which holds no versions of the layers."""
+        if not hasattr(state_dict, "_metadata"):
+            # torch has no public name for these versions, and MNASNet loads nothing without.
+            versions = self.state_dict()._metadata  # type: ignore[attr-defined]
+            state_dict = OrderedDict(state_dict)
+            state_dict._metadata = versions  # type: ignore[attr-defined]
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def forward(
         self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None

@@ -9,6 +9,7 @@ from mura_skorch.tracking.experiment import (
     use_experiment,
 )
 from mura_skorch.tracking.final_scores import log_scores, log_test_scores
+from mura_skorch.tracking.pipelines import log_fitted_pipeline
 from mura_skorch.tracking.run import TrackedRun, status_of
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "fetch_model",
     "fetch_predictions",
     "log_fitted_model",
+    "log_fitted_pipeline",
     "log_scores",
     "log_test_scores",
     "runs_link",

@@ -19,7 +19,14 @@ from mura_skorch.tracking.run import TrackedRun, status_of
 from mura_skorch.tracking.values import is_finite, metric_name
 from mura_skorch.utils.provenance import data_digest, git_commit, package_versions
 
-__all__ = ["MlflowTracker", "dataset_name", "log_fitted_model", "run_of", "tracked_fit"]
+__all__ = [
+    "MlflowTracker",
+    "dataset_name",
+    "log_fitted_model",
+    "run_of",
+    "study_tags",
+    "tracked_fit",
+]
 
 MOST_NAMES = 3  # study types in the name of a run
 
@@ -113,7 +120,7 @@ class MlflowTracker(Callback):
                 experiment_id=origin.experiment_id,
             ).open()
         net.run_id_ = self.run_.run_id
-        self.run_.set_tags(_tags(X) | ({"clone": "true"} if is_clone(net) else {}))
+        self.run_.set_tags(study_tags(X) | ({"clone": "true"} if is_clone(net) else {}))
         self._log_settings(net)
         if self.is_resumed_ and data is not None:
             self.on_epoch_begin(net, dataset_train=data.train, dataset_valid=data.valid)
@@ -288,7 +295,8 @@ def _log_model(net, run, data_valid):
         run.log_model(folder, data_valid)
 
 
-def _tags(studies):
+def study_tags(studies: Any) -> dict[str, str]:
+    """Return the tags of a run on a study table: its types, its level, versions and commit."""
     commit = git_commit()
     level = "view" if is_exploded(studies) else "study"
     tags = {"study_type": dataset_name(studies), "level": level} | package_versions()

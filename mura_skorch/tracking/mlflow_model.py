@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mura_skorch.models.backbones import TIMM
 from mura_skorch.utils.provenance import package_versions
 
 __all__ = ["example_request", "save_mlmodel"]
@@ -60,7 +61,7 @@ def save_mlmodel(clf: Any, folder: str | os.PathLike[str]) -> None:
             python_model=str(CODE_FILE),
             signature=_signature(),
             input_example=example_request(*_study_types(clf)[:1]),
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(clf),
         )
         description = Model.load(made)
         # MLflow reads the last name alone, but writes where this package is installed.
@@ -132,12 +133,23 @@ def _signature():
     )
 
 
-def _requirements():
-    known: dict[str, Any] = package_versions() | {name: version(name) for name in REQUIREMENTS}
+def _requirements(clf):
+    names = [*REQUIREMENTS, "timm"] if _is_of_timm(clf) else REQUIREMENTS
+    known: dict[str, Any] = package_versions() | {name: version(name) for name in names}
     # Without the build, such as +cpu, which no index has.
     return [f"{k}=={v.split('+')[0]}" for k, v in known.items() if k != "mura_skorch"]
 
 
+def _is_of_timm(clf):
+    """Return whether a backbone of a classifier, or of a member of an ensemble, is timm's."""
+    backbones = [net.get_params_for("module").get("backbone") for net in _members(clf)]
+    return any(isinstance(name, str) and name.startswith(TIMM) for name in backbones)
+
+
 def _study_types(clf):
     """Return the study types that a classifier, or the first member of an ensemble, was taught."""
-    return getattr(clf, "estimators_", [clf])[0].study_types_
+    return _members(clf)[0].study_types_
+
+
+def _members(clf):
+    return getattr(clf, "estimators_", [clf])

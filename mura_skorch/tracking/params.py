@@ -67,7 +67,8 @@ def settings_of(net: Any) -> dict[str, Any]:
     dict of str to bool, int, float, str or None
         The parameters that readers look for first under short names, such as ``lr``, ``weights``
         and ``level``; the classes of module, criterion and optimizer; ``lr_policy``; ``patience``
-        where the plateau is on. Then every other parameter that differs from its default, each
+        where the plateau is on; ``weights_loaded``, how many tensors were loaded and whether the
+        last layer is a new one. Then every other parameter that differs from its default, each
         callback that was added, replaced or removed with its settings, and ``code``, digests of
         the functions and classes that belong to no known package.
     """
@@ -86,6 +87,8 @@ def settings_of(net: Any) -> dict[str, Any]:
             if name in ALWAYS or not usual:
                 settings[name] = text
     settings |= {"precision": net.precision_, "random_state": net.seed_}
+    if loaded := getattr(net.module_, "loaded", None):
+        settings["weights_loaded"] = loaded
     if given["precision"] != "auto":
         settings["precision_set"] = given["precision"]
     settings |= _callback_settings(net, texts)

@@ -230,11 +230,11 @@ class StudyNet(NeuralNetBinaryClassifier):
         X : DataFrame or dataset
             Studies.
         """
-        with explained_faults(self), torch.no_grad():
+        with explained_faults(self), threads_within_quota():
             for batch in self.get_iterator(self.get_dataset(X), training=False):
                 inputs, _ = unpack_data(batch)
                 inputs = {name: value for name, value in inputs.items() if name != "row"}
-                with self._arithmetic():
+                with torch.no_grad(), self._arithmetic():
                     output = module(**to_tensor(inputs, device=self.device))
                 yield output.float()  # of networks that do not leave bfloat16 themselves
 
