@@ -336,12 +336,14 @@ def test_served_model_pools_as_the_classifier(valid, tmp_path, pooling):
         dataset__image_size=32, precision="float32", random_state=0, callbacks__mlflow=None,
     ).initialize()  # fmt: skip
     clf.study_types_ = ["XR_HAND", "XR_WRIST"]
-    clf.module_.head.weight.data *= 10  # so that the views differ
-    prefer(clf).save(tmp_path / "model")
+    table = valid[valid["views"].map(len) > 1].head(3)
+    _, logits = prefer(clf).logits_with_views(table)
+    clf.module_.head.bias.data -= float(np.concatenate(logits).mean())  # away from 0 and 1
+    clf.save(tmp_path / "model")
     model = StudyModel(tmp_path / "model")
     model.load_context(None)
-    answers = model.predict(None, pd.DataFrame(requested(valid.head(3))))
-    expected, of_views = clf.predict_with_views(valid.head(3))
+    answers = model.predict(None, pd.DataFrame(requested(table)))
+    expected, of_views = clf.predict_with_views(table)
     np.testing.assert_allclose(answers["probability"].astype(float), expected[:, 1], atol=1e-4)
     assert max(abs(p.mean() - q) for p, q in zip(of_views, expected[:, 1], strict=True)) > 1e-3
 
