@@ -204,6 +204,8 @@ def draw(curve, comparison, note):
             level = comparison[f"{name}_b"].iloc[-1]
             ax.axhline(level, color="#d55e00", linestyle="--", label="trained network")
         ax.set(xscale="log", xlabel="patients with labels", ylabel=title)
+        ax.set_xticks(first["n_patients"], [f"{n:,}" for n in first["n_patients"]])
+        ax.minorticks_off()
         ax.legend()
     if note:
         figure.suptitle(note, fontsize="small")
@@ -215,7 +217,7 @@ def as_text(curve):
     rows = []
     for n, own in curve.groupby("n_patients"):
         row = own.iloc[0]
-        texts = {"patients": f"{n:,}", "studies": f"{row['n_studies']:,}"}
+        texts = {"patients": f"{n:,}", "studies": f"{int(row['n_studies']):,}"}
         for name, title in (("kappa", "kappa"), ("auroc", "AUROC")):
             texts[f"{title} (95 % CI)"] = (
                 f"{row[name]:.3f} ({row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f})"
@@ -246,11 +248,13 @@ def describe(embedder):
 
 def about(args, run):
     """Describe model and data for the report."""
-    network = f"model {Path(str(args.model)).name}" if args.model else args.backbone
+    network = f"{args.backbone}, weights {Path(args.weights).name}, {args.image_size} px"
+    if args.model:
+        network = f"of the model {Path(args.model).name}"
     return {
         "Question": __doc__.splitlines()[0],
         "Data": f"{args.data.name}: heads fitted on the train split, scored on the valid split",
-        "Features": f"{network}, weights {Path(str(args.weights)).name}, {args.image_size} px",
+        "Features": network,
         "Selection": f"penalty by {N_FOLDS} folds of the train split's patients",
         "MLflow run": str(run.run_id),
     }
