@@ -6,6 +6,7 @@ python experiments/predict.py --model DIR --data clinic --refit-on clinic_2024 -
 python experiments/predict.py --model DIR --data clinic --refit-on clinic --refit-split train
 MURA_SKORCH_SECRET=... python experiments/predict.py --model DIR --data dicom --labels labels.csv
 python experiments/predict.py --model DIR --data dicom --study-type HIP=XR_HIP --study-type CHEST=
+python experiments/predict.py --model DIR --data clinic --similar-from MURA-v1.1 --cache cache
 
 DICOM needs the extra [dicom]. The secret hashes its patient ids and study UIDs.
 """
@@ -28,6 +29,8 @@ from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, subgroup_scores
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
+from mura_skorch.features import StudyEmbedder
+from mura_skorch.inspection import UNLIKE_PERCENTILE
 from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.studies import join_labels
 from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
@@ -45,6 +48,7 @@ def main(argv=None):
         studies = read(args, keep)
         check(studies, keep, args)
         model = open_model(args, studies)
+        train, features = embed_training(args, model)
         experiment_id = use_experiment(args.experiment)
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f"predict: {error}")
@@ -56,7 +60,10 @@ def main(argv=None):
     print(f"{note or ''}\n{len(studies):,} studies: reading ...", flush=True)
     with TrackedRun(name="predict", note=note) as run:
         run.log_params({name: value for name, value in vars(args).items() if value not in ([], "")})
-        found = collect_predictions(model, studies, keep=keep, n_cases=args.cases)
+        found = collect_predictions(
+            model, studies, keep=keep, n_cases=args.cases, train=train, train_features=features
+        )
+        found = with_training_percentile(model, studies, found)
         if args.refit_on:
             model.save(args.out / "model")
         if studies["label"].notna().any() or args.readers:
@@ -79,6 +86,8 @@ def main(argv=None):
             found.predictions.to_csv(args.out / "predictions.csv", index=False)
             if found.view_predictions is not None:
                 found.view_predictions.to_csv(args.out / "view_predictions.csv", index=False)
+            for alert in found.alerts:
+                print(f"Caution: {alert}")
             print(f"No labels: no scores.\nPredictions: {args.out}/predictions.csv")
             run.log_folder(args.out, "report")
     if experiment_id is not None:
@@ -153,6 +162,36 @@ def open_model(args, studies):
             f"{args.threshold!r} on, got none; or pass a number"
         )
     return model if args.threshold is None else model.set_params(threshold=args.threshold)
+
+
+def embed_training(args, model):
+    """Return the training studies to compare cases with, and their features; None without them."""
+    if args.similar_from is None or not args.cases:
+        return None, None
+    if not hasattr(model, "embed"):
+        raise ValueError(
+            f"expected a single classifier for --similar-from, got a {type(model).__name__}; pass "
+            "one of its members as --model"
+        )
+    train = of_split(read_studies(args.similar_from), ["train"], "a train split for --similar-from")
+    print(f"Embedding {len(train):,} training studies ...", flush=True)
+    return train, StudyEmbedder(model, cache=args.cache).fit_transform(train)
+
+
+def with_training_percentile(model, studies, found):
+    """Add how unlike the training studies each study is, if the model has measured them."""
+    if getattr(model, "training_distance_", None) is None:
+        return found
+    percentile = model.training_percentile(studies)
+    predictions = found.predictions.assign(training_percentile=percentile)
+    unlike = predictions["study"][percentile > UNLIKE_PERCENTILE]
+    if unlike.empty:
+        return found._replace(predictions=predictions)
+    alert = (
+        f"{len(unlike):,} of {len(studies):,} studies are unlike the training studies, beyond the "
+        f"{UNLIKE_PERCENTILE:.0f}th percentile of their distance, such as {unlike.iloc[0]}"
+    )
+    return found._replace(predictions=predictions, alerts=[*found.alerts, alert])
 
 
 def check_apart(local, studies):
@@ -275,6 +314,13 @@ def parse(argv):
     add("--notes", nargs="+", default=[], metavar="TEXT",
         help="sentences for the model card, such as the source of the labels")  # fmt: skip
     add_shared("--cases")
+    add(
+        "--similar-from",
+        type=Path,
+        metavar="DIR",
+        help="training studies: the case review shows the most similar ones of the train split",
+    )
+    add_shared("--cache", help="folder for the features of --similar-from, computed once")
     add_shared("--device")
     add_shared("--experiment", default="predict")
     add_shared("--out")

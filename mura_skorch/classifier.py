@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -26,13 +27,14 @@ from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_s
 from mura_skorch.data.transforms import Augment
 from mura_skorch.data.unreadable import check_none_lost, insert_nan, warn_unreadable
 from mura_skorch.inspection.activation_maps import localize
+from mura_skorch.inspection.training_distance import TrainingDistance
 from mura_skorch.models.losses import StudyTypeBCE
 from mura_skorch.models.serialization import note_of
 from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.artifacts import ModelSource
-from mura_skorch.tracking.callback import MlflowTracker, on_record
+from mura_skorch.tracking.callback import MlflowTracker, tracked_fit
 from mura_skorch.tracking.clones import remember_origin
 from mura_skorch.training import persistence
 from mura_skorch.training.checkpoint import TrainingCheckpoint, epochs_left, load_finished
@@ -49,17 +51,19 @@ __all__ = ["MuraClassifier"]
 
 _log = logging.getLogger(__name__)
 
-# What stores an epoch, in this order, after all callbacks that may still change it.
+# What stores an epoch, after all callbacks that may still change it. The checkpoint comes before
+# the tracker, which continues the run that a loaded checkpoint names.
 RECORDERS = (TrainingCheckpoint, MlflowTracker, PrintLog)
 # What `set_params` only sets: skorch would make it anew at once, or fail to.
 MADE_LATER = ("module", "criterion", "dataset", "iterator_train", "iterator_valid", "optimizer")
 
 
 class MuraClassifier(ThresholdMixin, StudyNet):
-    """DenseNet-169 that classifies studies of radiographs as abnormal or normal.
+    """Classify studies of radiographs as abnormal or normal, by DenseNet-169 or another network.
 
     Every view of a study goes through the network; the study's probability is the mean over its
-    views, and the study is abnormal strictly above `threshold`. Each fit is an MLflow run.
+    views, unless `module__pooling` is another. The study is abnormal strictly above `threshold`.
+    Each fit is an MLflow run.
 
     Parameters
     ----------
@@ -72,9 +76,12 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         A name of the backbone's published weights (torchvision's, or a tag of timm), the path of a
         state dict, the folder of a model saved by `save` to fine-tune, or None for a random start.
     module__pooling : {"mean", "attention", "attention_additive", "max"}, default="mean"
-        How the views of a study become one logit, see `StudyNetwork`.
+        How the views of a study become one logit: by the mean of their probabilities, as in the
+        paper, by a mean that learned attention weights, or by the largest. See `StudyNetwork`.
+        Attention needs ``criterion__level="study"``.
     module__freeze : int, "backbone" or None, default=None
-        Parts that are not trained: the first so many stages, or all but the last layer.
+        Parts that are not trained: the first so many stages of the backbone, or all of it. See
+        `StudyNetwork.stages`.
     module__augment : callable or None, default=Augment(degrees=10, flip=0.5)
         Varies training views: (N, 1, H, W) float to the same. If it takes an argument
         ``generator``, the fit passes its own. None does nothing.
@@ -88,7 +95,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         labels of the studies and weights no classes; `criterion__level` and `criterion__count` are
         ignored then.
     criterion__level : {"study", "view"}, default="study"
-        Loss of the study's mean probability, or the paper's loss of each view.
+        Loss of the study's probability, or the paper's loss of each view.
     criterion__count : {"views", "studies"}, default="views"
         Unit of the class weights. The default, views in a loss of studies, does not balance the
         classes exactly: on MURA abnormal finger studies get .449 of the total weight, shoulders
@@ -144,13 +151,20 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Batches whose gradients are added before the optimizer steps, for devices whose memory
         holds no larger batch: ``batch_size=2, accumulate=4`` steps after 8 studies.
     fine_tune_after : int, default=0
-        Epochs in which only the last layer is trained, before `module__freeze` holds.
+        Number of first epochs in which only the new layers are trained: the last one, and the
+        attention. After them, everything is that `module__freeze` does not freeze.
+    flip_average : bool, default=False
+        Average the logit of each view with that of its mirror image, wherever the network predicts:
+        in predictions, maps, and the validation of each epoch. Training steps stay as they are,
+        predictions take twice the time. The study's probability is the mean over its views as ever;
+        a network with another pooling averages the study's logit, too. It may be set on a fitted
+        model; a threshold or a calibration that was fitted without it should be fitted again.
     on_bad_view : {"raise", "skip"}, default="raise"
         How to handle unreadable images. "raise": an error names them. A file without header or end
         is found before training, other damage when an epoch reads it. "skip": every view is decoded
         before training. Unreadable views are left out, and studies without a readable view. A
         warning reports them; `bad_views_` and the run's ``bad_views.csv`` list them. A prediction
-        is the mean of the readable views; a study without any raises an error.
+        pools the readable views; a study without any raises an error.
     max_bad_share : float, default=0.01
         Largest share of views, of the training or the validation table, that `fit` may leave out.
     random_state : int, RandomState or None, default=None
@@ -170,8 +184,9 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     **kwargs
         All other parameters of `skorch.NeuralNetBinaryClassifier`, such as ``callbacks``,
         ``verbose``, ``iterator_train__num_workers``, ``callbacks__mlflow=None``,
-        ``callbacks__mlflow__run_id``, ``callbacks__plateau__patience`` or
-        ``callbacks__best__dirname``.
+        ``callbacks__mlflow__run_id``, ``callbacks__plateau__patience``,
+        ``callbacks__best__dirname`` or ``callbacks__ema__decay``, which validates and saves an
+        average of the weights, see `mura_skorch.callbacks.WeightAverage`.
 
     Attributes
     ----------
@@ -198,6 +213,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Whether Ctrl-C ended the last fit. The first one waits until a finished epoch is recorded,
         and restores the best weights. A second one stops at once. SIGTERM ends the program with
         code 143 and the MLflow run as KILLED.
+    training_distance_ : TrainingDistance or None
+        What `measure_training` has learnt.
     bad_views_ : DataFrame or None
         The views that the last fit left out, see `mura_skorch.data.drop_unreadable`; None with
         ``on_bad_view="raise"``.
@@ -248,6 +265,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
         fine_tune_after: int = 0,
+        flip_average: bool = False,
         on_bad_view: Literal["raise", "skip"] = "raise",
         max_bad_share: float = 0.01,
         random_state: int | np.random.RandomState | None = None,
@@ -276,6 +294,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             precision=precision,
             accumulate=accumulate,
             fine_tune_after=fine_tune_after,
+            flip_average=flip_average,
             random_state=random_state,
             **kwargs,
         )
@@ -286,6 +305,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     feature_names_in_: np.ndarray
     trained_patients_: set[str]  # keys of this process's calls: a saved model holds no ids
     bad_views_: pd.DataFrame | None
+    training_distance_: TrainingDistance | None = None
     record_: FitRecord
 
     seed_ = recorded("seed", "The seed in use.")
@@ -372,7 +392,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def _train(self, X, y, fit_params):
         """Train on a checked table. A checkpoint of the same fit is continued."""
         self.update_record(interrupted=False)
-        with signals_as_exceptions(), fit_end(self), on_record(self, X):
+        # The MLflow run ends before `fit_end` marks the checkpoint as finished.
+        with signals_as_exceptions(), fit_end(self), tracked_fit(self, X):
             try:
                 data = self._prepare(X, y, fit_params)
             except KeyboardInterrupt:
@@ -384,6 +405,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             n_epochs_before = len(self.history)
             self.notify("on_train_begin", X=X, y=y, data=data, is_comparable=is_comparable)
             try:
+                # skorch hands `data` to `get_split_datasets`, which ignores y.
                 self.fit_loop(data, y, epochs_left(self, n_epochs_before), **fit_params)
             except KeyboardInterrupt:
                 self.update_record(interrupted=not has_stopped_early(self))
@@ -406,7 +428,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         )
 
     def _begin(self, X: pd.DataFrame, data: FitData) -> bool:
-        """Fit the loss to the training part, and record what the data decide.
+        """Fit the loss to the training part, and record study types, note and digests.
 
         Returns
         -------
@@ -414,8 +436,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             Whether validation losses compare with those of earlier calls: they are of the same
             studies under the same class weights.
         """
+        # The loss keeps the weights of earlier types, which `study_types_` still names here.
         if hasattr(self.criterion_, "take_study_types"):
             self.criterion_.take_study_types(self.study_types_, data.study_types)
+        self.training_distance_ = None  # other weights give other features
         earlier = self.record_.digests
         digests = {"validation": data.valid_digest}
         if self.checkpoint_path is not None:
@@ -444,8 +468,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Returns
         -------
         ndarray of shape (n_studies, 2), float32
-            The second column is the mean over the study's views. After `recalibrate` float64 and
-            calibrated.
+            The second column is the mean over the study's views, or what another
+            `module__pooling` makes of them. After `recalibrate` float64 and calibrated.
         """
         return self.predict_with_views(X)[0] if self.is_recalibrated_ else super().predict_proba(X)
 
@@ -461,9 +485,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         -------
         list of ndarray of shape (n_views,), float32
             One array per study, in the order of the table and of its ``views``; NaN for skipped
-            views. The mean of the others is the study's probability. After `recalibrate` float64:
-            the logits of the study and of each view are calibrated by the same line, so that the
-            mean over the views is no longer the study's probability.
+            views. With mean pooling, the mean of the others is the study's probability; with
+            attention, the mean weighted by `predict_view_weights`; with "max", the largest. After
+            `recalibrate` float64: the logits of the study and of each view are calibrated by the
+            same line, so that a mean of probabilities is no longer the study's.
         """
         return self.predict_with_views(X)[1]
 
@@ -565,26 +590,50 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         -------
         list of ndarray of shape (n_views,), float32
             One array per study, in the order of the table and of its ``views``. It sums to 1; NaN
-            for skipped views. The weighted mean of the view probabilities is the study's with
-            pooling "mean" and "attention"; with "attention_additive" that of the logits.
-        """
-        return self._of_views("view_weights", X)
+            for skipped views. With the poolings "mean" and "attention", the weighted mean of the
+            views' probabilities is the study's, before `recalibrate`. With "attention_additive"
+            the weighted mean of their logits is the study's, also after it. With "max" the view
+            with the largest probability counts alone. With ``flip_average=True`` the weights are
+            the mean of those of the views and of their mirror images, and these laws hold for
+            the pooling "mean" only.
 
-    def embed_views(self, X: pd.DataFrame) -> list[np.ndarray]:
+        Raises
+        ------
+        TypeError
+            The network has no method ``view_weights``.
+        """
+        self.check_is_fitted()
+        return self._of_views("view_weights", X, self.get_dataset(X))
+
+    def embed_views(self, X: pd.DataFrame, *, bar: Any = None) -> list[np.ndarray]:
         """Return the features of every view: what the network's last layer reads.
 
         Parameters
         ----------
         X : DataFrame of n_studies rows
-            A study table; ``study_type`` and ``views`` are read.
+            A study table; ``study_type`` and ``views`` are read. Study types that training never
+            saw are no reason for a warning here.
+        bar : tqdm, optional
+            A progress bar, advanced by the number of views of each batch.
 
         Returns
         -------
         list of ndarray of shape (n_views, n_features), float32
             One array per study, in the order of the table and of its ``views``; NaN for skipped
             views. The last layer, ``module_.head``, makes the views' logits of them.
+
+        Raises
+        ------
+        TypeError
+            The network has no method ``view_features``.
+
+        See Also
+        --------
+        mura_skorch.features.StudyEmbedder : The same in a pipeline of scikit-learn, with a cache.
         """
-        return self._of_views("view_features", X)
+        self.check_is_fitted()
+        dataset = self.get_dataset(X) if is_dataset(X) else self._dataset_of(*check_studies(X))
+        return self._of_views("view_features", X, dataset, bar)
 
     def embed(self, X: pd.DataFrame) -> np.ndarray:
         """Return the features of every study: the mean over its readable views.
@@ -600,12 +649,70 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         """
         return np.stack([np.nanmean(part, axis=0) for part in self.embed_views(X)])
 
-    def _of_views(self, method, X):
-        """Return what a method of the network computes of every view, one array per study."""
+    def measure_training(self, X: pd.DataFrame) -> Self:
+        """Learn how the features of training studies spread, to notice studies unlike them.
+
+        The result is saved with the model. It holds no study and no patient. A later `fit` or
+        `partial_fit` forgets it.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            The study table that the model was fitted on, with ``patient``.
+
+        Returns
+        -------
+        self
+
+        See Also
+        --------
+        mura_skorch.inspection.TrainingDistance : What is measured and stored.
+        """
+        self.training_distance_ = TrainingDistance.fit(self.embed(X), X["patient"])
+        return self
+
+    def training_percentile(self, X: pd.DataFrame) -> np.ndarray:
+        """Return how unlike the training studies each study is.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            A study table; ``study_type`` and ``views`` are read.
+
+        Returns
+        -------
+        ndarray of shape (n_studies,), float64
+            Percent of the training studies that are nearer to the others than this study is. Above
+            99 a study is unlike them: another kind of image, or another body part.
+
+        Raises
+        ------
+        ValueError
+            `measure_training` was not called.
+        """
         self.check_is_fitted()
-        module = deepcopy(self.module_).eval()  # other threads may use the network
-        dataset = self.get_dataset(X)
-        parts = [part.cpu().numpy() for part in self.pass_through(getattr(module, method), dataset)]
+        if self.training_distance_ is None:
+            raise ValueError(
+                "expected a model that has measured its training studies, got one that has not; "
+                "call measure_training(train) before you save it"
+            )
+        return self.training_distance_.percentile(self.embed(X))
+
+    def _of_views(self, method, X, dataset, bar=None):
+        """Return what a method of the network computes of every view, one array per study."""
+        if not hasattr(self.module_, method):
+            raise TypeError(
+                f"expected a network with a method {method}, such as StudyNetwork, got "
+                f"{type(self.module_).__name__}; give it {method}(views, view_mask, study_type)"
+            )
+        compute = getattr(deepcopy(self.module_).eval(), method)  # other threads use the network
+        if self.flip_average:
+            compute = partial(_flip_averaged, compute)
+        parts = []
+        for part in self.pass_through(compute, dataset):
+            parts.append(part.cpu().numpy())
+            if bar is not None:
+                bar.update(len(part))
         return self._by_study(np.concatenate(parts), dataset, X)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
@@ -671,6 +778,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     def load_weights(self, folder: str | os.PathLike[str]) -> None:
         """Take the weights of a model that `save` wrote; all must fit."""
+        self.training_distance_ = None
         persistence.load_weights(self, folder)
 
     # --- hooks of skorch and scikit-learn --------------------------------------------------
@@ -737,6 +845,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         self.reset_operating_point()
         self.record_ = FitRecord(note=note_of(self.get_params_for("module").get("weights")))
         self.trained_patients_ = set()
+        self.training_distance_ = None
         super().initialize()
         self.update_record(seed=self.random_.seed)
         self._replace_default_schedule()
@@ -768,6 +877,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
                 "known of its quality: evaluate it on labelled studies of that type",
                 stacklevel=2,
             )
+        return self._dataset_of(X, y)
+
+    def _dataset_of(self, X, y=None):
+        """Return the dataset of a checked table; every study has a readable view."""
         dataset = self._make_dataset(X, y, self.study_types_)
         if self.on_bad_view != "raise":
             check_none_lost(dataset.bad_views)
@@ -835,6 +948,11 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             f"{name}={getattr(value, '__name__', repr(value))}" for name, value in given.items()
         )
         return f"{type(self).__name__}({', '.join(texts)})"
+
+
+def _flip_averaged(compute, views, **others):
+    """Return the mean of what is computed of views and of their mirror images."""
+    return (compute(views=views, **others) + compute(views=views.flip(-1), **others)) / 2
 
 
 def _recorder_rank(pair):

@@ -82,5 +82,5 @@ def _types_seen(estimator):
     inside = [getattr(estimator, name) for name in single if hasattr(estimator, name)]
     for several in ("estimators_", "calibrated_classifiers_"):
         inside += getattr(estimator, several, [])
-    inside += [step for _, step in getattr(estimator, "steps", [])[-1:]]
+    inside += [step for _, step in getattr(estimator, "steps", [])]
     return set().union(*map(_types_seen, inside))

@@ -12,6 +12,7 @@ from mura_skorch.callbacks.logging import (
 )
 from mura_skorch.callbacks.scoring import EpochLoss, LevelScoring, StudyScores, has_stopped_early
 from mura_skorch.callbacks.threshold import OperatingPoint
+from mura_skorch.callbacks.weight_average import WeightAverage
 
 __all__ = [
     "BestWeights",
@@ -24,6 +25,7 @@ __all__ = [
     "StatelessCallback",
     "StudyScores",
     "ViewsPerSecond",
+    "WeightAverage",
     "format_seconds",
     "has_stopped_early",
     "training_callbacks",

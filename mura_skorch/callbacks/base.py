@@ -8,7 +8,7 @@ __all__ = ["StatelessCallback"]
 
 
 class StatelessCallback(Callback):
-    """A callback that does in an epoch what does not depend on earlier epochs.
+    """A callback that remembers nothing from one epoch to the next.
 
     With `checkpoint_path`, a fit takes callbacks that have ``state_dict`` and ``load_state_dict``,
     as these do. Subclasses that carry something from one epoch to the next override both.

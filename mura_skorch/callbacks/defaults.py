@@ -11,6 +11,7 @@ from mura_skorch.callbacks.best_weights import BestWeights
 from mura_skorch.callbacks.logging import CpuUtilisation, EpochProgress, EpochTable, ViewsPerSecond
 from mura_skorch.callbacks.scoring import EpochLoss, LevelScoring, StudyScores, watched_loss
 from mura_skorch.callbacks.threshold import OperatingPoint
+from mura_skorch.callbacks.weight_average import WeightAverage
 
 __all__ = ["training_callbacks"]
 
@@ -20,6 +21,7 @@ def training_callbacks() -> list[tuple[str, Callback]]:
     return [
         ("epoch_timer", EpochTimer()),
         ("train_loss", EpochLoss("train_loss", on_train=True)),
+        ("ema", WeightAverage()),  # all that follows sees the average
         ("valid_loss", EpochLoss("valid_loss")),
         (
             "train_acc",

@@ -14,9 +14,8 @@ __all__ = ["OperatingPoint"]
 class OperatingPoint(StatelessCallback):
     """Choose the threshold by its rule on the validation part, once the best weights are back.
 
-    Inactive where the threshold is a number. While it trains, a rule stands for 0.5, which the
-    scores of the epochs are made with; so it does after the fit, with a warning, where the rule
-    cannot be applied.
+    Does nothing if the threshold is a number. With a rule, the scores of the epochs use 0.5. If
+    the rule cannot be applied after the fit, the threshold stays 0.5, with a warning.
     """
 
     def on_train_begin(self, net: Any, data: Any = None, **kwargs: Any) -> None:
@@ -35,7 +34,7 @@ class OperatingPoint(StatelessCallback):
         try:
             studies, y_score = studies_of(dataset), net.predict_proba(dataset)[:, 1]
             net.apply_rule(studies["label"], y_score, studies, in_fit=True)
-        except ValueError as error:  # a training of a night does not end with nothing
+        except ValueError as error:  # the trained weights must not be lost
             net.rule_failed_ = True
             warnings.warn(
                 f"expected a validation part to choose the threshold by {net.threshold!r} on, got: "

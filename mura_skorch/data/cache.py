@@ -1,7 +1,8 @@
 """Store prepared views on disk, so that no image is decoded twice.
 
 A cache is a NumPy file, ``224px-<hash>.npy``, and a JSON file of the same name that describes it.
-The hash stands for the paths, the transform and the rules by which files are read.
+The hash stands for the paths, the transform and the rules by which files are read. Features of
+`mura_skorch.features` are stored in the same manner, and are listed and removed here.
 """
 
 import errno
@@ -29,14 +30,31 @@ from mura_skorch.utils.atomic import write_text
 from mura_skorch.utils.intensity import ViewNotes
 from mura_skorch.utils.progress import map_in_threads
 
-__all__ = ["CacheFile", "cached_unreadable", "fill_cache", "list_caches", "remove_caches"]
+__all__ = [
+    "CacheFile",
+    "cached_unreadable",
+    "description_of",
+    "fill_cache",
+    "fingerprint_of",
+    "list_caches",
+    "lock_of",
+    "make_cache_folder",
+    "no_room",
+    "read_description",
+    "remove_caches",
+    "stamp_of",
+]
 
 FORMAT = 1  # raise it when the description or the checksum changes
 UNREADABLE = "unreadable-"  # first part of the names of the lists of unreadable views
+FEATURES = "features-"  # first part of the names of parts of features
 UNFINISHED = ".unfinished"
 LOCK = ".lock"
 # Names of the files that are listed, so that no other file of the folder is ever removed.
-OWN_NAME = re.compile(r"(\d+px-[0-9a-f]{24}\.npy(\.unfinished)?|unreadable-[0-9a-f]{24}\.json)")
+OWN_NAME = re.compile(
+    r"((\d+px|features-[0-9a-f]{24})-[0-9a-f]{24}\.npy(\.unfinished)?"
+    r"|unreadable-[0-9a-f]{24}\.json)"
+)
 
 
 def fill_cache(folder: str | os.PathLike[str], paths: Iterable[str], transform: Any) -> Path:
@@ -76,15 +94,15 @@ def fill_cache(folder: str | os.PathLike[str], paths: Iterable[str], transform: 
     """
     paths = list(paths)
     settings = {"format": FORMAT, "reading_rules": READING, "transform": repr(transform)}
-    folder = _make_folder(folder)
+    folder = make_cache_folder(folder)
     file = folder / f"{transform.image_size}px-{_hash_of(paths, settings)}.npy"
     shape = (len(paths), transform.image_size, transform.image_size)
-    with FileLock(f"{file}{LOCK}"):
+    with FileLock(lock_of(file)):
         fingerprint = _fingerprint(paths)
         if file.is_file():
             problem = _problem(file, shape, fingerprint)
             if problem is None:
-                os.utime(_description_of(file))  # when it was last used
+                os.utime(description_of(file))  # when it was last used
                 return file
             warnings.warn(f"{file} {problem}; it is filled again", stacklevel=2)
         checksum = _write_views(file, paths, transform, shape)
@@ -95,7 +113,7 @@ def fill_cache(folder: str | os.PathLike[str], paths: Iterable[str], transform: 
             "checksum": checksum,
             "paths": [os.fspath(path) for path in paths],
         }
-        write_text(_description_of(file), json.dumps(description, indent=1))
+        write_text(description_of(file), json.dumps(description, indent=1))
     return file
 
 
@@ -116,10 +134,10 @@ def cached_unreadable(folder: str | os.PathLike[str], paths: Iterable[str]) -> d
     """
     paths = list(paths)
     name = _hash_of(paths, {"format": FORMAT, "reading_rules": READING})
-    file = _make_folder(folder) / f"{UNREADABLE}{name}.json"
-    with FileLock(f"{file}{LOCK}"):
+    file = make_cache_folder(folder) / f"{UNREADABLE}{name}.json"
+    with FileLock(lock_of(file)):
         fingerprint = _fingerprint(paths)
-        known = _read_json(file)
+        known = read_description(file)
         if known.get("fingerprint") == fingerprint and isinstance(known.get("reasons"), dict):
             os.utime(file)
             return known["reasons"]
@@ -217,7 +235,7 @@ def remove_caches(
         with _lock_if_free(cache.file) as is_free:
             if is_free:
                 cache.file.unlink(missing_ok=True)
-                _description_of(cache.file).unlink(missing_ok=True)
+                description_of(cache.file).unlink(missing_ok=True)
                 removed.append(cache)
     return removed
 
@@ -225,7 +243,7 @@ def remove_caches(
 @contextmanager
 def _lock_if_free(file: Path) -> Iterator[bool]:
     """Give whether no other process holds a cache, and hold it."""
-    lock = FileLock(f"{str(file).removesuffix(UNFINISHED)}{LOCK}")
+    lock = FileLock(lock_of(file))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -238,8 +256,8 @@ def _lock_if_free(file: Path) -> Iterator[bool]:
 
 
 def _describe(file: Path) -> CacheFile:
-    description = _description_of(file)
-    about = _read_json(description)
+    description = description_of(file)
+    about = read_description(description)
     paths = about.get("paths")
     used = description if description.is_file() else file
     n_bytes = sum(part.stat().st_size for part in {file, description} if part.is_file())
@@ -262,13 +280,23 @@ def _why_unused(file: Path, about: dict[str, Any], paths: Any) -> str | None:
 # ------------------------------------------------------------------- the files
 
 
-def _make_folder(folder: str | os.PathLike[str]) -> Path:
+def make_cache_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a folder of caches, made if it is missing."""
     folder = Path(folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _description_of(file: Path) -> Path:
+def lock_of(file: Path) -> str:
+    """Return the lock of a cache, or the one of all features of a network."""
+    name = file.name.removesuffix(UNFINISHED)
+    if name.startswith(FEATURES):
+        name = "-".join(name.split("-")[:2])
+    return f"{file.with_name(name)}{LOCK}"
+
+
+def description_of(file: Path) -> Path:
+    """Return the JSON file that describes a cache."""
     return file if file.suffix == UNFINISHED else file.with_suffix(".json")
 
 
@@ -277,19 +305,28 @@ def _hash_of(paths: list[str], settings: dict[str, Any]) -> str:
     return hashlib.sha256(text + b"\0".join(map(os.fsencode, paths))).hexdigest()[:24]
 
 
-def _fingerprint(paths: Iterable[str]) -> str:
+def stamp_of(path: str) -> tuple[int, int]:
+    """Return size and time of change of a file, in bytes and ns; (-1, -1) if it is missing."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return -1, -1  # reading it raises the error that names it
+    return found.st_size, found.st_mtime_ns
+
+
+def fingerprint_of(views: Iterable[tuple[str, int, int]]) -> str:
     """Return a digest of the sizes and times of change of images."""
     digest = hashlib.sha256()
-    for path in paths:
-        try:
-            found = os.stat(path)
-            digest.update(f"{found.st_size},{found.st_mtime_ns};".encode())
-        except FileNotFoundError:
-            digest.update(b"missing;")  # reading it raises the error that names it
+    for _, size, changed in views:
+        digest.update(b"missing;" if size < 0 else f"{size},{changed};".encode())
     return digest.hexdigest()
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _fingerprint(paths: Iterable[str]) -> str:
+    return fingerprint_of((path, *stamp_of(path)) for path in paths)
+
+
+def read_description(file: Path) -> dict[str, Any]:
     """Return what a JSON file holds, or nothing if it is missing or damaged."""
     try:
         found = json.loads(file.read_text("utf-8"))
@@ -300,7 +337,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _problem(file: Path, shape: tuple[int, ...], fingerprint: str) -> str | None:
     """Return why a cache file cannot be used, or None."""
-    about = _read_json(_description_of(file))
+    about = read_description(description_of(file))
     try:
         views = npy.open_memmap(file, mode="r")
     except (OSError, ValueError):
@@ -320,7 +357,7 @@ def _write_views(file: Path, paths: list[str], transform: Any, shape: tuple[int,
     n_bytes = shape[1] * shape[2]
     needed = len(paths) * n_bytes
     if needed > shutil.disk_usage(file.parent).free:
-        raise _no_room(file, needed)
+        raise no_room(file, needed)
     notes = ViewNotes()
     try:
         with unfinished.open("wb") as opened:
@@ -342,7 +379,7 @@ def _write_views(file: Path, paths: list[str], transform: Any, shape: tuple[int,
         unfinished.replace(file)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise _no_room(file, needed) from error
+            raise no_room(file, needed) from error
         raise
     finally:
         unfinished.unlink(missing_ok=True)
@@ -354,11 +391,22 @@ def _join_checksums(checksums: Iterable[int]) -> int:
     return zlib.crc32(np.fromiter(checksums, dtype="<u4").tobytes())
 
 
-def _no_room(file: Path, needed: int) -> OSError:
+def no_room(file: Path, needed: int, parameter: str = "dataset__cache") -> OSError:
+    """Return the error for a disk with too little room.
+
+    Parameters
+    ----------
+    file : Path
+        File to write.
+    needed : int
+        Its size in bytes.
+    parameter : str, default="dataset__cache"
+        The parameter that names the folder.
+    """
     free = shutil.disk_usage(file.parent).free
     return OSError(
         errno.ENOSPC,
-        f"expected {needed / 1e9:.2f} GB of free disk for the cache of prepared views, got "
-        f"{free / 1e9:.2f} GB; free some, or pass another folder as dataset__cache",
+        f"expected {needed / 1e9:.2f} GB of free disk for the cache, got "
+        f"{free / 1e9:.2f} GB; free some, or pass another folder as {parameter}",
         str(file),
     )

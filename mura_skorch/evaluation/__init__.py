@@ -11,6 +11,7 @@ from mura_skorch.evaluation.predictions import (
     write_competition,
 )
 from mura_skorch.evaluation.reader_study import reader_kappas, wide_kappas
+from mura_skorch.evaluation.seeds import compare_seeds
 from mura_skorch.evaluation.shortcuts import SHORTCUTS, is_constant, shortcut_alert, shortcut_scores
 from mura_skorch.evaluation.subgroups import subgroup_scores
 from mura_skorch.studies.columns import check_extra_columns, join_notes
@@ -22,6 +23,7 @@ __all__ = [
     "check_columns",
     "check_extra_columns",
     "compare_models",
+    "compare_seeds",
     "evaluate",
     "final_metrics",
     "holm",

@@ -23,6 +23,8 @@ from mura_skorch.utils.text import some_names
 
 __all__ = ["compare_models", "holm", "match_predictions"]
 
+# Why a figure is undefined.
+REASONS = {"kappa": "labels and decisions all of one class", "auroc": "only one class"}
 STUDY_COLUMNS = ["study", "study_type", "patient", "label"]
 
 
@@ -233,10 +235,16 @@ def match_predictions(
     return both.assign(note=note) if note else both
 
 
-def _row(part, n_resamples, random_state, unit):
-    """Compare the models on one study type."""
-    y_true, score_a, score_b, decision_a, decision_b, codes = part
-    scores, decisions = (score_a, score_b), (decision_a, decision_b)
+def model_figures(y_true, scores, decisions, codes, n_resamples, random_state):
+    """Return kappa and AUROC of several models, on the studies and on resamples of the patients.
+
+    Returns
+    -------
+    points : dict of "kappa" and "auroc" to list of n_models float
+        NaN where undefined.
+    drawn : dict of "kappa" and "auroc" to ndarray of shape (n_models, n_resamples)
+        All models on the same resamples. No resamples of fewer than two patients.
+    """
     n_patients = int(codes.max(initial=-1)) + 1
     counts = [confusion_counts(y_true, decision, codes) for decision in decisions]
     both = 0 < y_true.sum() < len(y_true)
@@ -244,21 +252,27 @@ def _row(part, n_resamples, random_state, unit):
         "kappa": [float(kappa_of(count.sum(axis=0))) for count in counts],
         "auroc": [float(roc_auc_score(y_true, s)) if both else np.nan for s in scores],
     }
-    values = {"kappa": np.empty(0), "auroc": np.empty(0)}
+    kappas, areas = [np.empty((len(counts), 0))], [np.empty((len(counts), 0))]
     if n_patients > 1:
         ranked = [RankedScores(y_true, score, codes) for score in scores]
-        chunks = []
         for weights in draw_groups(n_patients, n_resamples, random_state, n_rows=len(y_true)):
-            kappas = [kappa_of(weights @ count) for count in counts]
-            areas = [of.areas(weights)[0] for of in ranked]
-            chunks.append((kappas[1] - kappas[0], areas[1] - areas[0]))
-        drawn = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
-        values = dict(zip(values, drawn, strict=True))
+            kappas.append(np.stack([kappa_of(weights @ count) for count in counts]))
+            areas.append(np.stack([of.areas(weights)[0] for of in ranked]))
+    return points, {"kappa": np.hstack(kappas), "auroc": np.hstack(areas)}
+
+
+def _row(part, n_resamples, random_state, unit):
+    """Compare the models on one study type."""
+    y_true, score_a, score_b, decision_a, decision_b, codes = part
+    decisions = (decision_a, decision_b)
+    points, drawn = model_figures(
+        y_true, (score_a, score_b), decisions, codes, n_resamples, random_state
+    )
+    n_patients = int(codes.max(initial=-1)) + 1
     row: dict[str, Any] = {"n": len(y_true), "n_patients": n_patients}
     undefined = []
-    reasons = {"kappa": "labels and decisions all of one class", "auroc": "only one class"}
     for name, (a, b) in points.items():
-        low, high = percentiles(values[name], n_resamples)
+        low, high = percentiles(drawn[name][1] - drawn[name][0], n_resamples)
         if np.isnan(b - a):
             low, high = np.nan, np.nan
         row |= {f"{name}_a": a, f"{name}_b": b, f"{name}_difference": b - a}
@@ -266,7 +280,7 @@ def _row(part, n_resamples, random_state, unit):
         if not len(y_true):
             continue
         if np.isnan(b - a):
-            undefined.append(f"{name}: {reasons[name]}")
+            undefined.append(f"{name}: {REASONS[name]}")
         elif np.isnan(low):
             why = "only one patient" if n_patients < 2 else "too few resamples have one"
             undefined.append(f"interval of the difference in {name}: {why}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,9 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
     in the network's precision. Studies are computed in the estimator's own batches, one at a time
     in memory. Several threads may call this, and predict, with one estimator.
 
+    With ``flip_average=True`` a map is the mean of the view's and of its mirror image's, mirrored
+    back. Mean and bias still add up to the view's logit, which is then a mean, too.
+
     Examples
     --------
     >>> maps = clf.localize(studies)  # doctest: +SKIP
@@ -63,10 +67,18 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
             "expected a network with activation maps, such as StudyNetwork, got "
             f"{type(module).__name__}; give it a method activation_maps(views, view_mask)"
         )
+    if clf.flip_average:
+        compute = partial(_flip_averaged, compute)
     dataset = clf.get_dataset(studies)
     maps = [batch.cpu().numpy() for batch in clf.pass_through(compute, dataset)]
     parts = np.split(np.concatenate(maps), np.cumsum(dataset.n_views)[:-1])
     return insert_nan(parts, None if dataset is studies else getattr(dataset, "bad_views", None))
+
+
+def _flip_averaged(compute, views, **others):
+    """Return the mean of the maps of views and of their mirror images, mirrored back."""
+    of_mirrored = compute(views=views.flip(-1), **others)
+    return (compute(views=views, **others) + of_mirrored.flip(-1)) / 2
 
 
 def resize_map(cam: np.ndarray, size: Sequence[int]) -> np.ndarray:

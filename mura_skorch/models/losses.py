@@ -18,7 +18,7 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
     Parameters
     ----------
     level : {"study", "view"}, default="study"
-        "study": the loss of the study's mean probability, averaged over the B studies of the
+        "study": the loss of the study's probability, averaged over the B studies of the
         batch. "view": the paper's loss of each view with its study's label, summed over views and
         divided by B, so that an epoch's average does not depend on the batches.
     count : {"views", "studies"}, default="views"

@@ -4,6 +4,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from inspect import signature
+from itertools import chain
 from numbers import Integral
 from typing import Any, Literal, Self
 
@@ -28,6 +29,7 @@ from mura_skorch.models.pretrained import load_weights
 __all__ = ["StudyNetwork", "subsample_views"]
 
 WHOLE = 0.9  # share of the parameters of a part that is divided further
+CONTAINERS = ("features", "blocks", "stages", "layers")  # names of parts that always are
 
 
 class StudyNetwork(nn.Module):
@@ -53,10 +55,12 @@ class StudyNetwork(nn.Module):
         How the views of a study become one logit. "mean" averages their probabilities, as the
         paper does. "attention" weights them by gated attention [2]_, and starts as the mean.
         "attention_additive" weights their logits, so that activation maps add up to the study's
-        logit. "max" takes the largest, which grows with the number of views.
+        logit. "max" takes the largest, which grows with the number of views. Attention can learn to
+        act like it: ``docs/change_a_part.md`` has an experiment.
     freeze : int or "backbone", optional
-        Parts that are not trained: the first so many of `stages`, or "backbone" for all but the
-        last layer. Their batch norms stay in eval mode. None trains everything.
+        Parts that are not trained: the first so many of `stages`, or "backbone" for all of
+        `network`. They stay in eval mode: batch norm keeps its statistics, dropout is off. No
+        gradient of them is computed or stored. None trains everything.
     augment : callable, optional
         Augments training views, float of shape (N, 1, H, W). Not applied in eval mode.
     max_views : int or None, default=64
@@ -121,9 +125,9 @@ class StudyNetwork(nn.Module):
         mean, std = statistics_of(self.network, backbone, weights)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
-        self.loaded = load_weights(self, weights)
         self._frozen: list[nn.Module] = []
         self.freeze(freeze)
+        self.loaded = load_weights(self, weights)
 
     @classmethod
     def check_image_size(
@@ -148,37 +152,40 @@ class StudyNetwork(nn.Module):
     def stages(self) -> list[str]:
         """Names of the backbone's parts, in the order in which a view passes them.
 
-        Layers without parts of their own, such as a norm, count to the part before them.
+        A part without matrices, such as a norm, belongs to the part before it. Tokens and position
+        embeddings of transformers belong to the first.
         """
         return [name for name, _ in self._stages()]
 
     def _stages(self) -> list[tuple[str, list[nn.Module]]]:
-        children = _with_parameters(self.network)
+        """Return the names of the stages and the modules of each."""
         n_all = _size(self.network)
-        # A container that holds nearly everything stands for its parts.
-        while any(_size(part) > WHOLE * n_all and _with_parameters(part) for _, part in children):
-            children = [
-                (f"{name}.{inner}" if inner else name, child)
-                for name, part in children
-                for inner, child in (
-                    _with_parameters(part) if _size(part) > WHOLE * n_all else [("", part)]
-                )
+
+        def parts_of(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+            is_container = name.rpartition(".")[2] in CONTAINERS or _size(module) > WHOLE * n_all
+            children = _with_tensors(module)
+            if not is_container or not children:
+                return [(name, module)]
+            return [
+                part for child, inner in children for part in parts_of(f"{name}.{child}", inner)
             ]
+
         stages: list[tuple[str, list[nn.Module]]] = []
-        for name, part in children:
-            if stages and not any(part.children()):
-                stages[-1][1].append(part)
-            else:
-                stages.append((name, [part]))
+        for child, module in _with_tensors(self.network):
+            for name, part in parts_of(child, module):
+                if stages and all(parameter.ndim < 2 for parameter in part.parameters()):
+                    stages[-1][1].append(part)
+                else:
+                    stages.append((name, [part]))
         return stages
 
     def freeze(self, freeze: int | Literal["backbone"] | None) -> None:
-        """Freeze the first stages, or all but the head, and let everything else be trained.
+        """Freeze the first stages, or the backbone, and let everything else be trained.
 
         Parameters
         ----------
         freeze : int, "backbone" or None
-            Number of `stages`.
+            Number of `stages`; "backbone" freezes all of `network`, None nothing.
 
         Raises
         ------
@@ -199,6 +206,15 @@ class StudyNetwork(nn.Module):
         self.requires_grad_(True)
         for part in frozen:
             part.requires_grad_(False)
+        if frozen:
+            in_stages = {
+                parameter
+                for _, parts in stages
+                for part in parts
+                for parameter in part.parameters()
+            }
+            for parameter in set(self.network.parameters()) - in_stages:
+                parameter.requires_grad_(False)  # tokens, which the first stage reads
         self._frozen = frozen
         self.train(self.training)
 
@@ -237,7 +253,7 @@ class StudyNetwork(nn.Module):
         Returns
         -------
         study_logit : Tensor of shape (B,), float32
-            Logit of each study. With mean pooling that of the mean probability of its views.
+            Logit of each study, pooled over its views.
         view_logit : Tensor of shape (N,), float32
             One logit per real view of the batch, in order.
         """
@@ -400,12 +416,12 @@ def subsample_views(
     return {**batch, **kept}
 
 
-def _with_parameters(module):
-    """Return the named children of a module that have parameters."""
+def _with_tensors(module):
+    """Return the named children of a module that have parameters or buffers."""
     return [
         (name, part)
         for name, part in module.named_children()
-        if next(part.parameters(), None) is not None
+        if any(True for _ in chain(part.parameters(), part.buffers()))
     ]
 
 

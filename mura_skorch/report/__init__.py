@@ -1,6 +1,6 @@
 """Evaluation report: figures, case review and model card on one HTML page."""
 
-from mura_skorch.report.case_review import Case, CaseView, review_cases
+from mura_skorch.report.case_review import Case, CaseView, SimilarStudy, review_cases
 from mura_skorch.report.inputs import ReportInputs, collect_predictions
 from mura_skorch.report.report import read_report, write_report
 
@@ -8,6 +8,7 @@ __all__ = [
     "Case",
     "CaseView",
     "ReportInputs",
+    "SimilarStudy",
     "collect_predictions",
     "read_report",
     "review_cases",

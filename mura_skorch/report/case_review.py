@@ -2,7 +2,8 @@
 
 import io
 import warnings
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from PIL import Image
 
 from mura_skorch.data.images import read_view
 from mura_skorch.evaluation.predictions import scored_rows
+from mura_skorch.inspection.neighbours import nearest_studies
 from mura_skorch.inspection.overlay import map_limit, overlay_map
 from mura_skorch.report.html import bytes_uri
 from mura_skorch.utils.text import printable
 
-__all__ = ["Case", "CaseView", "review_cases"]
+__all__ = ["Case", "CaseView", "SimilarStudy", "review_cases"]
 
 FALSE_NEGATIVE, FALSE_POSITIVE = "false negative", "false positive"
 MIME = "image/jpeg"
@@ -61,6 +63,37 @@ class CaseView:
 
 
 @dataclass(frozen=True)
+class SimilarStudy:
+    """A training study whose features are near those of a case.
+
+    Attributes
+    ----------
+    study, study_type : str
+        Key and type of the training study. It is never of the case's patient.
+    label : int or None
+        1 abnormal, 0 normal; None if it is not known.
+    distance : float
+        Cosine distance of the features, from 0 to 2.
+    radiograph : bytes or None
+        Its first view, encoded as `mime`; None if it cannot be read.
+    mime : str
+        MIME type of the image.
+    """
+
+    study: str
+    study_type: str
+    label: int | None
+    distance: float
+    radiograph: bytes | None = None
+    mime: str = MIME
+
+    @property
+    def radiograph_uri(self) -> str | None:
+        """The radiograph as a data URI, None without a picture."""
+        return bytes_uri(self.radiograph, self.mime) if self.radiograph else None
+
+
+@dataclass(frozen=True)
 class Case:
     """A study that the model got wrong.
 
@@ -86,6 +119,8 @@ class Case:
         Upper end of the overlays' colour scale in logits, shared by all views of the case.
     problem : str or None
         Reason for a case without views.
+    similar : tuple of SimilarStudy
+        The most similar training studies, the nearest first.
     """
 
     kind: str
@@ -100,6 +135,7 @@ class Case:
     views: tuple[CaseView, ...] = ()
     limit: float | None = None
     problem: str | None = None
+    similar: tuple[SimilarStudy, ...] = ()
 
 
 def review_cases(
@@ -110,6 +146,9 @@ def review_cases(
     n_cases: int = 4,
     max_views: int = 6,
     longest_side: int = 384,
+    train: pd.DataFrame | None = None,
+    train_features: np.ndarray | None = None,
+    n_similar: int = 3,
 ) -> list[Case]:
     """Return the most confident false negatives, then the most confident false positives.
 
@@ -130,6 +169,12 @@ def review_cases(
         Maximum number of views per case.
     longest_side : int, default=384
         Longer side of the pictures, in pixels. Smaller views are enlarged.
+    train : DataFrame of n_train rows, optional
+        Training studies, of which the most similar ones are shown with each case.
+    train_features : ndarray of shape (n_train, n_features), float32, optional
+        What ``clf.embed`` returns for them.
+    n_similar : int, default=3
+        Number of training studies shown with a case.
 
     Returns
     -------
@@ -154,10 +199,37 @@ def review_cases(
     paths = [known.get(row["study"], ()) for _, row in chosen]
     views = [[_read(path) for path in own[:max_views]] for own in paths]
     found = _maps_and_scores(clf, chosen, paths, views)
-    return [
+    cases = [
         _case(kind, row, len(own), own_views, own_found, longest_side)
         for (kind, row), own, own_views, own_found in zip(chosen, paths, views, found, strict=True)
     ]
+    if train is None or train_features is None:
+        return cases
+    own = studies[np.isin(keys, [case.study for case in cases])]
+    similar = _similar_studies(clf, own, train, train_features, n_similar, longest_side // 2)
+    return [replace(case, similar=tuple(similar.get(case.study, ()))) for case in cases]
+
+
+def _similar_studies(clf, studies, train, train_features, n_similar, longest_side):
+    """Return the most similar training studies by the key of the study."""
+    similar = defaultdict(list)
+    if len(studies):
+        nearest = nearest_studies(
+            studies, clf.embed(studies), train, train_features, n_nearest=n_similar
+        )
+        for row in nearest.to_dict("records"):
+            view = _read(row["views"][0])
+            label = row.get("label")
+            similar[str(row["study"])].append(
+                SimilarStudy(
+                    study=str(row["nearest"]),
+                    study_type=str(row["study_type"]),
+                    label=None if pd.isna(label) else int(label),
+                    distance=row["distance"],
+                    radiograph=None if _is_error(view) else _jpeg(_resized(view, longest_side)),
+                )
+            )
+    return similar
 
 
 def _read(path):
@@ -228,11 +300,16 @@ def _case_view(number, view, cam, score, limit, longest_side):
     """Return one view with its pictures, or with the reason why they are missing."""
     if _is_error(view):
         return CaseView(number, problem=view)
-    scale = longest_side / max(view.shape)
-    height, width = (max(1, round(scale * side)) for side in view.shape)
-    small = np.asarray(Image.fromarray(view).resize((width, height), Image.Resampling.LANCZOS))
+    small = _resized(view, longest_side)
     overlay = None if cam is None else _jpeg(overlay_map(small, cam, limit))
     return CaseView(number, score, _jpeg(small), overlay)
+
+
+def _resized(view, longest_side):
+    """Return a view whose longer side has a number of pixels."""
+    scale = longest_side / max(view.shape)
+    height, width = (max(1, round(scale * side)) for side in view.shape)
+    return np.asarray(Image.fromarray(view).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _is_error(view):

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from mura_skorch.data.view_statistics import view_statistics
@@ -41,7 +42,13 @@ class ReportInputs(NamedTuple):
 
 
 def collect_predictions(
-    clf: Any, studies: pd.DataFrame, *, keep: Sequence[str] = (), n_cases: int = 4
+    clf: Any,
+    studies: pd.DataFrame,
+    *,
+    keep: Sequence[str] = (),
+    n_cases: int = 4,
+    train: pd.DataFrame | None = None,
+    train_features: np.ndarray | None = None,
 ) -> ReportInputs:
     """Predict studies and collect everything a report shows.
 
@@ -56,6 +63,11 @@ def collect_predictions(
     n_cases : int, default=4
         Number of false negatives, and of false positives, in the case review. 0 leaves out the
         pictures.
+    train : DataFrame of n_train rows, optional
+        Training studies, of which the most similar ones are shown in the case review. They are
+        never of the case's patient.
+    train_features : ndarray of shape (n_train, n_features), float32, optional
+        What ``clf.embed`` returns for them.
 
     Returns
     -------
@@ -94,7 +106,14 @@ def collect_predictions(
         predictions[name] = statistics[name]
     cases: list[Case] = []
     if n_cases > 0 and "label" in predictions:
-        cases = review_cases(clf, studies, predictions, n_cases=n_cases)
+        cases = review_cases(
+            clf,
+            studies,
+            predictions,
+            n_cases=n_cases,
+            train=train,
+            train_features=train_features,
+        )
     return ReportInputs(
         predictions=predictions,
         view_predictions=view_prediction_table(studies, view_scores, threshold=clf.threshold_),

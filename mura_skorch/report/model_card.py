@@ -54,11 +54,20 @@ PHANTOMS = (
     "Trained or scored on phantoms, which are drawings. The figures show that the software works; "
     "they say nothing about radiographs."
 )
+POOLED = {
+    "mean": "A study's probability is the mean of its views' probabilities.",
+    "attention": "A study's probability is the mean of its views' probabilities, weighted by "
+    "learned attention.",
+    "attention_additive": "A study's logit is the mean of its views' logits, weighted by learned "
+    "attention.",
+    "max": "A study's probability is the largest of its views' probabilities, which grows with "
+    "their number.",
+}
 RECALIBRATED = "Recalibrated after training: "
 
 
 def describe_model(clf: Any) -> list[str]:
-    """Describe a model for the card: network, loss, study types and recalibration.
+    """Describe a model for the card: network, pooling, loss, study types and recalibration.
 
     Parameters
     ----------
@@ -75,7 +84,6 @@ def describe_model(clf: Any) -> list[str]:
     found = [f"The mean probability of {len(members)} models."] if len(members) > 1 else []
     for net in members:
         module, loss = net.module_, net.criterion_
-        network = getattr(module, "network", module)
         n_parameters = sum(parameter.numel() for parameter in module.parameters())
         settings = [
             f"{name.removeprefix('criterion__')} {value}"
@@ -84,8 +92,9 @@ def describe_model(clf: Any) -> list[str]:
         ]
         found += [
             f"Network: {_describe_class(module)}",
-            f"Its backbone is a {type(network).__name__}; {n_parameters:,} parameters, training "
+            f"Its backbone is {_backbone_text(module)}; {n_parameters:,} parameters, training "
             f"began with {_weights_text(net)}.",
+            *_describe_pooling(module),
             f"Loss: {_describe_class(loss)}"
             + (f" Settings: {', '.join(settings)}." if settings else ""),
             f"Trained on the study types {', '.join(map(str, net.study_types_))}.",
@@ -94,6 +103,14 @@ def describe_model(clf: Any) -> list[str]:
     if clf is not members[0]:  # an ensemble, which has a calibration of its own
         found += _describe_calibration(clf)
     return list(dict.fromkeys(found))
+
+
+def _backbone_text(module):
+    """Return the name of a backbone."""
+    name = getattr(module, "backbone", None)
+    return (
+        name if isinstance(name, str) else f"a {type(getattr(module, 'network', module)).__name__}"
+    )
 
 
 def members_of(clf: Any) -> list[Any]:
@@ -105,6 +122,12 @@ def members_of(clf: Any) -> list[Any]:
 def recalibration(model):
     """Return the sentences of `describe_model` about recalibration."""
     return [sentence for sentence in model if sentence.startswith(RECALIBRATED)]
+
+
+def _describe_pooling(module):
+    """Return a sentence on how views are pooled, if the network is one of ours."""
+    pooling = getattr(module, "pooling", None)
+    return [POOLED[pooling]] if isinstance(pooling, str) and pooling in POOLED else []
 
 
 def _describe_calibration(clf):

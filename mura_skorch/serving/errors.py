@@ -12,7 +12,7 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
 )
 
-from mura_skorch.serving.body_limits import ServerBusyError
+from mura_skorch.serving.body_reader import ServerBusyError
 from mura_skorch.serving.deadlines import DeadlineError
 from mura_skorch.serving.requests import BadRequestError
 

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from mura_skorch.serving.body_limits import BodyReader
+from mura_skorch.serving.body_reader import BodyReader
 from mura_skorch.serving.deadlines import DEADLINE, Deadline, DeadlineError, check_deadline
 from mura_skorch.serving.errors import raise_mlflow_errors
 from mura_skorch.serving.requests import JSON, BadRequestError, check_body

@@ -51,6 +51,9 @@ def compute(model, studies, *, activation_maps=False):
         One array per study, of the same type.
     cams : list of ndarray of shape (n_views, h, w), float32, or None
         Activation maps in logits; None if not asked for.
+    percentiles : ndarray of shape (n_studies,), float64, or None
+        How unlike the training studies each study is, in percent; None if the model has not
+        measured them.
 
     Raises
     ------
@@ -61,10 +64,13 @@ def compute(model, studies, *, activation_maps=False):
     if not np.isfinite(proba).all():  # NaN is not above the threshold: it would be called normal
         raise FloatingPointError(f"expected finite probabilities, got {proba[:, 1].tolist()}")
     cams = model.localize(studies) if activation_maps else None
-    return proba[:, 1], view_proba, cams
+    percentiles = None
+    if getattr(model, "training_distance_", None) is not None:
+        percentiles = model.training_percentile(studies)
+    return proba[:, 1], view_proba, cams, percentiles
 
 
-def answer(model, studies, proba, view_proba, cams=None):
+def answer(model, studies, proba, view_proba, cams=None, percentiles=None):
     """Return the answer for each study.
 
     Parameters
@@ -72,7 +78,7 @@ def answer(model, studies, proba, view_proba, cams=None):
     model : MuraClassifier or MuraEnsemble
         Fitted.
     studies : DecodedStudies
-    proba, view_proba, cams
+    proba, view_proba, cams, percentiles
         As `compute` returns them.
 
     Returns
@@ -92,7 +98,9 @@ def answer(model, studies, proba, view_proba, cams=None):
             "view_probabilities": views.tolist(),
             "note": note,
         }
-        for p, views, note in zip(proba, view_proba, _notes(model, studies), strict=True)
+        for p, views, note in zip(
+            proba, view_proba, _notes(model, studies, percentiles), strict=True
+        )
     ]
     if cams is not None:
         shapes = iter(studies.shapes)
@@ -157,14 +165,26 @@ def _members(model):
     return getattr(model, "estimators_", None) or [model]
 
 
-def _notes(model, studies):
-    """Yield the note of each study: caveats of the model, the study type and the images."""
+def _notes(model, studies, percentiles):
+    """Yield the note of each study: caveats of the model, the study and the images."""
+    from mura_skorch.inspection import UNLIKE_PERCENTILE
+
     seen = {name for net in _members(model) for name in net.study_types_}
-    for study_type, image_notes in zip(studies.studies["study_type"], studies.notes, strict=True):
+    is_unlike = [False] * len(studies.notes)
+    if percentiles is not None:
+        is_unlike = (percentiles > UNLIKE_PERCENTILE).tolist()
+    for study_type, image_notes, unlike in zip(
+        studies.studies["study_type"], studies.notes, is_unlike, strict=True
+    ):
         notes = []
         if model.note_:
             notes.append(model.note_)
         if study_type and study_type not in seen:
             notes.append(f"training never saw {study_type[:60]}: the quality is unknown")
+        if unlike:
+            notes.append(
+                f"unlike the training studies: beyond the {UNLIKE_PERCENTILE:.0f}th percentile of "
+                "their distance"
+            )
         notes.extend(image_notes)
         yield "; ".join(notes) if notes else None

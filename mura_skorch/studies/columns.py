@@ -69,6 +69,7 @@ RESERVED = {
     "height",
     "width",
     "scored_by",
+    "training_percentile",
     *SCORED,
     *(f"pooled_{name}" for name in SCORED),
 }

@@ -1,7 +1,7 @@
 """MLflow: one run per fit, its parameters, metrics, data and logged model."""
 
 from mura_skorch.tracking.artifacts import fetch_model, fetch_predictions
-from mura_skorch.tracking.callback import MlflowTracker, log_fitted_model, on_record
+from mura_skorch.tracking.callback import MlflowTracker, log_fitted_model, tracked_fit
 from mura_skorch.tracking.experiment import (
     active_run_id,
     end_children,
@@ -9,6 +9,7 @@ from mura_skorch.tracking.experiment import (
     use_experiment,
 )
 from mura_skorch.tracking.final_scores import log_scores, log_test_scores
+from mura_skorch.tracking.pipelines import log_fitted_pipeline
 from mura_skorch.tracking.run import TrackedRun, status_of
 
 __all__ = [
@@ -19,10 +20,11 @@ __all__ = [
     "fetch_model",
     "fetch_predictions",
     "log_fitted_model",
+    "log_fitted_pipeline",
     "log_scores",
     "log_test_scores",
-    "on_record",
     "runs_link",
     "status_of",
+    "tracked_fit",
     "use_experiment",
 ]

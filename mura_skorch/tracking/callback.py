@@ -16,10 +16,17 @@ from mura_skorch.tracking.clones import forget_origin, is_clone, origin_of, runn
 from mura_skorch.tracking.mlflow_model import save_mlmodel
 from mura_skorch.tracking.params import settings_of
 from mura_skorch.tracking.run import TrackedRun, status_of
-from mura_skorch.tracking.values import is_finite
+from mura_skorch.tracking.values import is_finite, metric_name
 from mura_skorch.utils.provenance import data_digest, git_commit, package_versions
 
-__all__ = ["MlflowTracker", "dataset_name", "log_fitted_model", "on_record", "run_of"]
+__all__ = [
+    "MlflowTracker",
+    "dataset_name",
+    "log_fitted_model",
+    "run_of",
+    "study_tags",
+    "tracked_fit",
+]
 
 MOST_NAMES = 3  # study types in the name of a run
 
@@ -76,7 +83,7 @@ class MlflowTracker(Callback):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue in the run of a fit that was killed: a checkpoint is loaded, which names it."""
+        """Note that a checkpoint was loaded, which names the run to continue."""
         self.is_resumed_ = True
 
     def send_missing(self, net: Any) -> None:
@@ -88,7 +95,8 @@ class MlflowTracker(Callback):
             self._log_metrics(_metrics(row), step=row["epoch"])
 
     def _log_metrics(self, metrics, step=0):
-        missing = {key: v for key, v in metrics.items() if (key, step) not in self._logged}
+        named = {metric_name(key): value for key, value in metrics.items()}  # as in the run
+        missing = {key: value for key, value in named.items() if (key, step) not in self._logged}
         self.run_.log_metrics(missing, step=step)
 
     def on_train_begin(self, net: Any, X: Any = None, data: Any = None, **kwargs: Any) -> None:
@@ -112,7 +120,7 @@ class MlflowTracker(Callback):
                 experiment_id=origin.experiment_id,
             ).open()
         net.run_id_ = self.run_.run_id
-        self.run_.set_tags(_tags(X) | ({"clone": "true"} if is_clone(net) else {}))
+        self.run_.set_tags(study_tags(X) | ({"clone": "true"} if is_clone(net) else {}))
         self._log_settings(net)
         if self.is_resumed_ and data is not None:
             self.on_epoch_begin(net, dataset_train=data.train, dataset_valid=data.valid)
@@ -194,7 +202,7 @@ class MlflowTracker(Callback):
 
 
 @contextmanager
-def on_record(net: Any, X: Any) -> Iterator[None]:
+def tracked_fit(net: Any, X: Any) -> Iterator[None]:
     """End the run of a fit as it ends: FINISHED, FAILED when it raises, KILLED when interrupted.
 
     A fit that raises before its training begins has a run, too.
@@ -287,7 +295,8 @@ def _log_model(net, run, data_valid):
         run.log_model(folder, data_valid)
 
 
-def _tags(studies):
+def study_tags(studies: Any) -> dict[str, str]:
+    """Return the tags of a run on a study table: its types, its level, versions and commit."""
     commit = git_commit()
     level = "view" if is_exploded(studies) else "study"
     tags = {"study_type": dataset_name(studies), "level": level} | package_versions()

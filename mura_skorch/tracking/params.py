@@ -102,7 +102,7 @@ def _parameters(net: Any) -> dict[str, Any]:
 
 
 def _default_of(net: Any) -> Any:
-    """Return a net of this class as nobody has set it, or None where there is no such thing."""
+    """Return a net with the defaults of this class, or None if these do not suffice."""
     try:
         return type(net)()
     except Exception:  # a subclass may have arguments without defaults

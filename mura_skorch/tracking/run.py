@@ -205,7 +205,8 @@ class TrackedRun:
     def logged_metrics(self) -> set[tuple[str, int]] | None:
         """Return names and steps of the metrics of a run; None if the server does not answer.
 
-        A metric with steps is expected in each epoch for which ``train_loss`` was logged.
+        All metrics of an epoch are logged in one call: a run that has an epoch's ``train_loss``
+        has them all.
         """
         names, steps = set(), {0}
         for queue in self._queues:

@@ -160,7 +160,7 @@ def epochs_left(net: Any, n_before: int) -> int:
     Parameters
     ----------
     net : MuraClassifier
-        Its callbacks know that training begins.
+        Its callbacks' `on_train_begin` was called.
     n_before : int
         Length of its history before; a checkpoint may have brought epochs.
     """
@@ -182,8 +182,9 @@ def _is_active(net):
 def _check_fingerprint(net, info, fingerprint):
     if different := differences(info["fingerprint"], fingerprint):
         raise ValueError(
-            f"expected to continue the fit that {net.checkpoint_path} is of, got another one: "
-            f"{different}. Pass what it was begun with, or another checkpoint_path to train anew"
+            f"expected the fit that wrote the checkpoint {net.checkpoint_path}, got another one: "
+            f"{different}. Pass the same data and parameters, or another checkpoint_path to train "
+            "anew"
         )
 
 

@@ -22,7 +22,7 @@ FULL_CPU = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory"
 
 
 class _BadLossError(FloatingPointError):
-    """A loss that is not finite, before anybody has looked up whose it is."""
+    """A loss that is not finite, with the rows of its batch in the study table."""
 
     def __init__(self, loss, rows):
         super().__init__(f"expected a finite loss, got {loss}")
@@ -50,7 +50,7 @@ def check_loss(loss: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
 def explained_faults(
     net: Any, keys_of: Callable[[Sequence[int]], Sequence[Any]] | None = None
 ) -> Iterator[None]:
-    """Say of a fault in an epoch what happened and which setting to change.
+    """Explain an error in an epoch: what happened, and which setting to change.
 
     Parameters
     ----------

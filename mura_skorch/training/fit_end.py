@@ -34,7 +34,7 @@ def fit_end(net: Any) -> Iterator[None]:
         if net.interrupted_:
             _report_interruption(net)
         with ExitStack() as hooks:  # an error in one of them does not stop the others
-            for _, callback in reversed(net.callbacks_):
+            for _, callback in reversed(net.callbacks_):  # the last one pushed is called first
                 if hasattr(callback, "on_fit_end"):
                     hooks.callback(callback.on_fit_end, net, error=failure)
 

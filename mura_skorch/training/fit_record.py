@@ -9,7 +9,7 @@ __all__ = ["FitRecord", "recorded"]
 
 @dataclass(frozen=True)
 class FitRecord:
-    """Facts about the last fit. An estimator replaces it as a whole, in one place.
+    """Facts about the last fit; only `MuraClassifier.update_record` replaces it.
 
     Attributes
     ----------

@@ -1,8 +1,9 @@
 """A skorch net for studies: device, precision, loaders, loss and accumulation of gradients."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
+from fnmatch import fnmatch
 from inspect import signature
 from secrets import randbits
 from typing import Any, Literal, Self
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
+from mura_skorch.models.pooling import pool_views
 from mura_skorch.models.study_network import subsample_views
 from mura_skorch.training.device import (
     keep_compiled_kernels,
@@ -54,6 +56,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         Batches whose gradients are added before the optimizer steps.
     fine_tune_after : int, default=0
         Epochs in which only the last layer is trained.
+    flip_average : bool, default=False
+        Average each view's logit with that of its mirror image outside of training.
     random_state : int, RandomState or None, default=None
         Seed of initial weights, shuffling and augmentation. None draws a fresh seed.
     **kwargs
@@ -68,6 +72,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         accumulate: int = 1,
         fine_tune_after: int = 0,
+        flip_average: bool = False,
         random_state: int | np.random.RandomState | None = None,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +80,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.precision = precision
         self.accumulate = accumulate
         self.fine_tune_after = fine_tune_after
+        self.flip_average = flip_average
         self.random_state = random_state
 
     random_: FitRandomness
@@ -164,6 +170,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         self, prefix: str, named_parameters: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Return the optimizer's arguments, with its fused kernel where it has one."""
+        named_parameters = list(named_parameters)
+        _check_patterns(self.get_params_for(prefix), [name for name, _ in named_parameters])
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         if isinstance(kwargs["lr"], np.generic):
             kwargs["lr"] = kwargs["lr"].item()
@@ -184,10 +192,25 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.device = given
 
     def infer(self, x, **fit_params):
-        """Run the network in the chosen arithmetic."""
+        """Run the network in the chosen arithmetic; average over flips if that is asked for."""
         inputs = {name: value for name, value in x.items() if name != "row"}
         with self._arithmetic():
-            return super().infer(inputs, **fit_params)
+            output = super().infer(inputs, **fit_params)
+            output = _checked_logits(self.module_, output)
+            if not self.flip_average or self.module_.training:
+                return output
+            mirrored = super().infer({**inputs, "views": inputs["views"].flip(-1)}, **fit_params)
+            mirrored = _checked_logits(self.module_, mirrored)
+        return self._mean_logits(output, mirrored, inputs["view_mask"])
+
+    def _mean_logits(self, output, mirrored, view_mask):
+        """Return the mean of the logits of views and of their mirror images, pooled by study."""
+        study_logit, view_logit = (
+            (own + other) / 2 for own, other in zip(output, mirrored, strict=True)
+        )
+        if getattr(self.module_, "pooling", None) == "mean":
+            study_logit = pool_views(view_logit, to_tensor(view_mask, device=self.device))
+        return study_logit, view_logit
 
     def _arithmetic(self):
         """Return the context in which the network computes."""
@@ -198,7 +221,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         )
 
     def pass_through(self, module: Callable[..., Any], X: Any) -> Iterator[Any]:
-        """Yield the output of a module for each batch, loaded and computed as in a prediction.
+        """Yield the output of a module for each batch in float32, computed as in a prediction.
 
         Parameters
         ----------
@@ -207,13 +230,13 @@ class StudyNet(NeuralNetBinaryClassifier):
         X : DataFrame or dataset
             Studies.
         """
-        with explained_faults(self), torch.no_grad():
+        with explained_faults(self), threads_within_quota():
             for batch in self.get_iterator(self.get_dataset(X), training=False):
                 inputs, _ = unpack_data(batch)
                 inputs = {name: value for name, value in inputs.items() if name != "row"}
-                with self._arithmetic():
+                with torch.no_grad(), self._arithmetic():
                     output = module(**to_tensor(inputs, device=self.device))
-                yield output
+                yield output.float()  # of networks that do not leave bfloat16 themselves
 
     def get_loss(self, y_pred, y_true, X, training=False):
         """Return the loss; ours needs the batch's study types and mask, torch's does not."""
@@ -251,17 +274,28 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.n_batches_added_ = self.n_studies_added_ = 0
         if training and len(self.history) > 1:
             self.history[-2]["batches"] = []  # 3 MB an epoch of 100,000 studies
-        if training and self.fine_tune_after:
-            is_head_only = len(self.history) <= self.fine_tune_after
-            own = self.get_params_for("module").get("freeze")
-            self.module_.freeze("backbone" if is_head_only else own)
+        is_head_only = training and len(self.history) <= self.fine_tune_after
 
         def keys_of(rows):
             studies = base_of(iterator.dataset).studies.iloc[rows]
             return studies.get("study", studies.index)
 
-        with explained_faults(self, keys_of), threads_within_quota(), self._randomness(training):
+        with (
+            explained_faults(self, keys_of),
+            threads_within_quota(),
+            self._randomness(training),
+            self._frozen_backbone() if is_head_only else nullcontext(),
+        ):
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    @contextmanager
+    def _frozen_backbone(self) -> Iterator[None]:
+        """Train only the head in a block; afterwards the module's own `freeze` holds again."""
+        self.module_.freeze("backbone")
+        try:
+            yield
+        finally:
+            self.module_.freeze(self.get_params_for("module").get("freeze"))
 
     def _randomness(self, training: bool) -> AbstractContextManager[None]:
         """Return the context for the random numbers of an epoch.
@@ -299,9 +333,9 @@ class StudyNet(NeuralNetBinaryClassifier):
     def train_step(self, batch, **fit_params):
         """Add a batch's gradients, and step after `accumulate` batches or the last of the epoch.
 
-        Gradients are added with the weight of the batch's studies and divided by all of them, so
-        that they are those of one large batch, whatever is left over at the end; batch norm still
-        sees each batch alone.
+        Each batch's gradients are multiplied by its number of studies; their sum is divided by the
+        number of studies of all added batches. The step is therefore that of one large batch,
+        also for the remainder of an epoch. Batch norm still sees each batch alone.
         """
         if self.accumulate == 1:
             return super().train_step(batch, **fit_params)
@@ -352,6 +386,31 @@ def check_loader_keeps_order(given: dict[str, Any]) -> None:
                 "expected predictions in the order of the studies, every one, got "
                 f"iterator_valid__{name}={short_repr(given[name])}; leave it out"
             )
+
+
+def _check_patterns(given, names):
+    """Raise ValueError where a group of parameters has none; skorch would leave it out."""
+    for pattern, _ in given.get("param_groups", ()):
+        if not any(fnmatch(name, pattern) for name in names):
+            begins = dict.fromkeys(f"{name.partition('.')[0]}.*" for name in names)
+            raise ValueError(
+                "expected optimizer__param_groups with patterns of parameters' names, such as "
+                f"{', '.join(map(repr, list(begins)[:3]))}, got {short_repr(pattern)}, which "
+                "matches none; correct it"
+            )
+
+
+def _checked_logits(module, logits):
+    """Return the logits of studies and of views in float32, whatever a network's own code does."""
+    parts = list(logits) if isinstance(logits, tuple | list) else [logits]
+    shapes = [tuple(part.shape) if torch.is_tensor(part) else None for part in parts]
+    if len(parts) != 2 or any(shape is not None and len(shape) != 1 for shape in shapes):
+        raise ValueError(
+            f"expected forward of {type(module).__name__} to return a pair, the logits of the "
+            "studies, of shape (n_studies,), and of the views, of shape (n_views,), got shapes "
+            f"{', '.join(map(str, shapes))}; see docs/change_a_part.md"
+        )
+    return tuple(part.float() if torch.is_tensor(part) else part for part in parts)
 
 
 def _with_sampler(given, n_studies):

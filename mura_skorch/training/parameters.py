@@ -36,7 +36,7 @@ from mura_skorch.utils.arguments import (
 
 __all__ = ["check_names", "check_parameters"]
 
-# Parts of the net that are made with arguments, and how many of these the net gives in order.
+# Parts of the net, and how many arguments the net passes to each by position.
 PARTS = {
     **{"module": 0, "criterion": 0, "optimizer": 1, "dataset": 2},
     **{"iterator_train": 1, "iterator_valid": 1, "compile": 1},
@@ -227,6 +227,10 @@ def _check_numbers(values):
     check_whole("max_epochs", values["max_epochs"], 1, "epochs")
     check_whole("accumulate", values["accumulate"], 1, "batches")
     check_whole("fine_tune_after", values["fine_tune_after"], 0, "epochs")
+    if not isinstance(values["flip_average"], bool | np.bool_):
+        raise TypeError(
+            f"expected flip_average to be True or False, got {short_repr(values['flip_average'])}"
+        )
     for loader in ("iterator_train", "iterator_valid"):
         check_whole(f"{loader}__num_workers", values.get(f"{loader}__num_workers", 0), 0, "workers")
     for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
@@ -356,19 +360,41 @@ def _check_optimizer(net, values):
     """Make the optimizer on trial, which checks its arguments."""
     optimizer = find_optimizer(values["optimizer"])
     arguments = {"lr": values["lr"], **net.get_params_for("optimizer")}
-    arguments.pop("param_groups", None)
+    groups = arguments.pop("param_groups", [])
     arguments = {
         name: value.item() if isinstance(value, np.generic) else value
         for name, value in arguments.items()
         if not name.startswith("param_groups__")
     }
     try:
-        optimizer([{"params": [torch.zeros(2, 2, requires_grad=True)]}], **arguments)
+        made = optimizer([{"params": [torch.zeros(2, 2, requires_grad=True)]}], **arguments)
     except (TypeError, ValueError) as error:
         given = ", ".join(f"optimizer__{k}={short_repr(v)}" for k, v in arguments.items())
         raise ValueError(
             f"expected arguments that {_called(optimizer)} takes, got {given}: {error}"
         ) from error
+    _check_groups(groups, made)
+
+
+def _check_groups(groups, optimizer):
+    """Check groups of parameters, of which torch would store any setting."""
+
+    def is_pair(group):
+        is_two = isinstance(group, list | tuple) and len(group) == 2
+        return is_two and isinstance(group[0], str) and isinstance(group[1], Mapping)
+
+    if not isinstance(groups, list | tuple) or not all(map(is_pair, groups)):
+        raise TypeError(
+            "expected optimizer__param_groups to be a list of pairs of a pattern and settings, "
+            f'such as [("network.*", {{"lr": 1e-5}})], got {short_repr(groups)}'
+        )
+    known = [name for name in optimizer.defaults if name != "params"]
+    for pattern, settings in groups:
+        if unknown := [name for name in settings if name not in known]:
+            raise ValueError(
+                f"expected settings of {_called(optimizer)} for {pattern!r} in "
+                f"optimizer__param_groups ({', '.join(known)}), got {', '.join(unknown)}"
+            )
 
 
 def _check_callbacks(net, values):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from skorch.history import History
 
+from mura_skorch.inspection.training_distance import TrainingDistance
 from mura_skorch.models.pretrained import check_fit
 from mura_skorch.models.serialization import (
     CONFIG_FILE,
@@ -18,11 +19,13 @@ from mura_skorch.models.serialization import (
 )
 from mura_skorch.tracking.artifacts import ModelSource, fetch_model
 from mura_skorch.training.fit_record import FitRecord
+from mura_skorch.utils.arguments import names_taken
 from mura_skorch.utils.text import printable
 
 __all__ = ["load_classifier", "load_weights", "save_classifier", "write_classifier"]
 
 PARTS = ("module", "criterion")
+DISTANCE = "training_distance."  # first part of the names of its tensors
 
 
 def save_classifier(net: Any, folder: str | os.PathLike[str]) -> None:
@@ -48,6 +51,9 @@ def write_classifier(net: Any, folder: str | os.PathLike[str]) -> None:
         for part in PARTS
         for key, value in getattr(net, part + "_").state_dict().items()
     }
+    if net.training_distance_ is not None:
+        own = net.training_distance_.to_tensors()
+        tensors |= {f"{DISTANCE}{name}": value for name, value in own.items()}
     params = {
         key: _plain(value)
         for key, value in net.get_params(deep=False).items()
@@ -109,7 +115,7 @@ def load_weights(net: Any, folder: str | os.PathLike[str]) -> None:
 
 
 def _load(cls, folder, params):
-    _, config = read_model(folder)
+    tensors, config = read_model(folder)
     saved = {k: v for k, v in config["params"].items() if k not in OF_A_MACHINE}
     criterion = getattr(torch.nn, config["classes"]["criterion"], None)
     if isinstance(criterion, type) and issubclass(criterion, torch.nn.BCEWithLogitsLoss):
@@ -125,7 +131,10 @@ def _load(cls, folder, params):
                 f"expected {part} {printable(name)}, with which the model in {printable(folder)} "
                 f"was saved, got {names.get(part, 'none')}; pass {part}=THAT_ONE to load"
             )
-    start, net.module__weights = net.module__weights, None
+    start = net.module__weights
+    taken = names_taken(net.module)
+    if taken is None or "weights" in taken:
+        net.module__weights = None  # those of the folder replace them
     try:
         net.initialize()
     except (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:
@@ -137,6 +146,12 @@ def _load(cls, folder, params):
     net.history = History({**row, "batches": []} for row in config["history"])
     net.feature_names_in_ = np.array(["study_type", "views"], dtype=object)
     net.set_operating_point(config.get("operating_point"), config["params"].get("threshold"))
+    own = {k.removeprefix(DISTANCE): v for k, v in tensors.items() if k.startswith(DISTANCE)}
+    if own:
+        try:
+            net.training_distance_ = TrainingDistance.from_tensors(own)
+        except ValueError as error:
+            raise _unfit(folder, error) from error
     return net
 
 

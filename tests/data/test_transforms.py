@@ -73,3 +73,49 @@ def test_same_random_state_gives_the_same_views():
     first = Augment()(views)
     torch.manual_seed(3)
     assert torch.equal(Augment()(views), first)
+
+
+def disk(radius, size=101):
+    """Return a view of a white disk in the middle."""
+    middle = torch.arange(size) - size // 2
+    return (middle[:, None] ** 2 + middle**2 <= radius**2).float()[None, None]
+
+
+def radii(views):
+    return (views.sum(dim=(1, 2, 3)) / torch.pi).sqrt()
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.6])
+def test_scale_magnifies_about_the_centre(factor):
+    scaled = Augment(degrees=0, flip=0, scale=(factor, factor))(disk(20))
+    assert radii(scaled).item() == pytest.approx(20 * factor, rel=0.02)
+    torch.testing.assert_close(scaled, scaled.flip(2, 3), atol=1e-4, rtol=0)
+
+
+def test_scales_stay_in_their_range_and_enlarge_as_often_as_they_reduce():
+    views = disk(20).expand(400, 1, 101, 101)
+    generator = torch.Generator().manual_seed(0)
+    found = radii(Augment(scale=(0.5, 2))(views, generator=generator)) / 20
+    assert 0.48 < found.min() < 0.53
+    assert 1.9 < found.max() < 2.05
+    assert (found > 1).float().mean().item() == pytest.approx(0.5, abs=0.06)
+
+
+def test_scale_leaves_angles_and_flips_as_they_were():
+    views = torch.rand(6, 1, 32, 32)
+    without, by_one = (
+        Augment(scale=scale)(views, generator=torch.Generator().manual_seed(1))
+        for scale in (None, (1.0, 1.0))
+    )
+    assert torch.equal(without, by_one)
+
+
+def test_scale_is_in_the_repr_only_where_it_is_set():
+    assert repr(Augment()) == "Augment(degrees=10, flip=0.5)"
+    assert repr(Augment(scale=(0.8, 1.25))) == "Augment(degrees=10, flip=0.5, scale=(0.8, 1.25))"
+
+
+@pytest.mark.parametrize("scale", [0.8, (1.25, 0.8), (0, 1), (0.8,), (0.8, np.inf), ("a", "b")])
+def test_wrong_scale_is_refused_with_what_it_should_be(scale):
+    with pytest.raises(ValueError, match=r"expected scale as two numbers above 0.*such as \(0\.8"):
+        Augment(scale=scale)

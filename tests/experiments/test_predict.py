@@ -85,6 +85,37 @@ def test_studies_without_labels_are_predicted(main, model, data, capsys):
     assert not Path("out/report.html").exists()
 
 
+@pytest.fixture(scope="module")
+def measured(model, data, tmp_path_factory):
+    """The folder of a classifier that finds all studies unlike its training studies."""
+    clf = MuraClassifier.load(model / "member_0").measure_training(read_studies(data))
+    clf.training_distance_.quantiles *= 1e-9
+    folder = tmp_path_factory.mktemp("measured")
+    clf.save(folder)
+    return folder
+
+
+def test_studies_unlike_the_training_studies_are_listed(main, measured, data, capsys):
+    assert call(main, measured, data, "--split", "test") == 0
+    assert "Caution: 3 of 3 studies are unlike the training studies" in capsys.readouterr().out
+    assert (pd.read_csv("out/predictions.csv")["training_percentile"] == 100).all()
+
+
+@pytest.mark.slow
+def test_report_shows_unlike_studies_and_similar_training_studies(main, measured, data):
+    extra = ["--similar-from", str(data), "--cache", "cache"]
+    assert call(main, measured, data, "--split", "valid", *extra) == 0
+    page = Path("out/report.html").read_text()
+    assert "8 of 8 studies are unlike the training studies" in page
+    assert "Most similar training studies, of other patients" in page
+    assert list(Path("cache").glob("features-*.npy"))
+
+
+def test_similar_studies_of_an_ensemble_are_refused(main, model, data):
+    with pytest.raises(SystemExit, match="expected a single classifier for --similar-from"):
+        call(main, model, data, "--split", "valid", "--similar-from", str(data))
+
+
 @pytest.mark.slow
 def test_train_split_is_excluded_by_default(main, model, data):
     call(main, model, data, "--cases", "0")

@@ -11,7 +11,7 @@ from PIL import Image
 from mura_skorch import StudyNetwork
 from mura_skorch.data import read_view
 from mura_skorch.evaluation import prediction_table
-from mura_skorch.report import review_cases
+from mura_skorch.report import collect_predictions, review_cases, write_report
 
 
 class Scorer:
@@ -186,3 +186,34 @@ def test_extreme_aspect_ratios_have_pictures(fitted, tmp_path, shape):
     study = pd.DataFrame({"study_type": ["XR_HAND"], "views": [(str(path),)], "label": [1]})
     case = review_cases(fitted, study, prediction_table(study, [0.1]))[0]
     assert max(picture(case.views[0].overlay).size) == 384
+
+
+def test_most_similar_training_studies_are_of_other_patients(fitted, train, valid, predictions):
+    both = pd.concat([train, valid])  # the nearest of each case is itself
+    cases = review_cases(
+        fitted,
+        valid,
+        predictions,
+        n_cases=2,
+        train=both,
+        train_features=fitted.embed(both),
+        n_similar=2,
+    )
+    patient_of = dict(zip(both["study"], both["patient"], strict=True))
+    assert all(len(case.similar) == 2 for case in cases)
+    for case in cases:
+        assert case.patient not in {patient_of[study.study] for study in case.similar}
+        first, second = case.similar
+        assert first.distance <= second.distance
+        assert picture(first.radiograph).size[0] <= 192
+        assert first.label == both.set_index("study").loc[first.study, "label"]
+
+
+def test_report_shows_similar_training_studies(fitted, train, valid, tmp_path):
+    inputs = collect_predictions(
+        fitted, valid, n_cases=1, train=train, train_features=fitted.embed(train)
+    )
+    write_report(tmp_path, inputs)
+    page = (tmp_path / "report.html").read_text()
+    assert "Most similar training studies, of other patients" in page
+    assert all(study.study in page for case in inputs.cases for study in case.similar)

@@ -3,6 +3,7 @@ import io
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
 import mlflow
@@ -80,6 +81,20 @@ def test_model_of_a_fit_is_served_unchanged(clf, table, tmp_path):
     answers = mlflow.pyfunc.load_model(address).predict(pd.DataFrame(requested(table)))
     assert np.array_equal(np.float32(answers["probability"]), clf.predict_proba(table)[:, 1])
     assert mlflow.register_model(address, "from-a-fit").version == 1
+
+
+def test_study_unlike_the_training_studies_is_answered_with_a_note(clf, studies, table, tmp_path):
+    save_mlmodel(deepcopy(clf).measure_training(studies), tmp_path)
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(file, "PNG")
+    rows = [{"images": [base64.b64encode(file.getvalue()).decode()], "study_type": "XR_HAND"}]
+    answers = mlflow.pyfunc.load_model(tmp_path).predict(pd.DataFrame(rows + requested(table)))
+    is_noted = answers["note"].str.contains("beyond the 99th percentile of their distance")
+    assert is_noted[0]
+    assert not is_noted[1:].all()
+    expected = clf.predict_proba(table)[:, 1]
+    np.testing.assert_allclose(np.float32(answers["probability"][1:]), expected, atol=1e-6)
 
 
 def test_calibrated_model_answers_in_double_precision(clf, table, tmp_path):

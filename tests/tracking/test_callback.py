@@ -14,6 +14,7 @@ from servers import free_port
 from skorch.callbacks import Callback
 
 from mura_skorch import MuraClassifier, ValidStudies
+from mura_skorch.callbacks import StatelessCallback
 from mura_skorch.studies import explode_views
 from mura_skorch.tracking import TrackedRun, fetch_predictions
 from mura_skorch.tracking.mlflow_model import example_request
@@ -402,6 +403,30 @@ def test_run_stays_with_its_server_and_is_forgotten_when_it_ends(experiment, mlf
     assert mlflow.get_run(parent.run_id).info.status == "FINISHED"
     found = mlflow.get_run(child.run_id)
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"a": 1.0})
+
+
+class Fault(StatelessCallback):
+    """Fail in the second epoch as long as there is a file."""
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == 2 and Path("fault").exists():
+            raise RuntimeError("a fault")
+
+
+def test_resumed_fit_has_each_epoch_once_also_under_names_that_mlflow_changes(experiment, train):
+    names = {"XR_HAND": "Hand (left)", "XR_WRIST": "Wrist"}
+    table = train.assign(study_type=train["study_type"].map(names))
+    Path("fault").touch()
+    net = tracked(callbacks=[Fault()], checkpoint_path="checkpoint", max_epochs=3)
+    with pytest.raises(RuntimeError, match="a fault"):
+        net.fit(table)
+    Path("fault").unlink()
+    tracked(callbacks=[Fault()], checkpoint_path="checkpoint", max_epochs=3).fit(table)
+    (run,) = runs_of(experiment)
+    of_type = [name for name in run.data.metrics if "Hand _left_" in name and "valid_" in name]
+    assert of_type
+    for name in (*of_type, "train_loss", "valid_loss"):
+        assert [step for step, _ in metric(run, name)] == [1, 2, 3], name
 
 
 def test_rejected_value_is_set_aside_and_the_rest_is_sent(experiment):

@@ -76,7 +76,8 @@ def table(*labels):
 CHOICES = {
     "module": [lambda: SmallerNet],
     "module__augment": [
-        lambda: None, lambda: Augment(degrees=30), lambda: Augment(flip=0.4), lambda: Noise(0.1),
+        lambda: None, lambda: Augment(degrees=30), lambda: Augment(flip=0.4),
+        lambda: Augment(scale=(0.8, 1.25)), lambda: Augment(scale=(0.5, 2)), lambda: Noise(0.1),
         lambda: Noise(0.2), lambda: RandomRotation(5), lambda: RandomRotation(6),
         lambda: (lambda views: views), lambda: (lambda views: views + 1),
         lambda: partial(torch.clamp, min=0.1), lambda: partial(torch.clamp, min=0.2),
@@ -105,6 +106,7 @@ CHOICES = {
     "threshold": [lambda: 0.4, lambda: "youden"],
     "precision": [lambda: "auto", lambda: "bfloat16"],
     "accumulate": [lambda: 2, lambda: 4],
+    "flip_average": [lambda: True],
     "on_bad_view": [lambda: "skip"],
     "max_bad_share": [lambda: 0.1],
     "random_state": [lambda: 1, lambda: 2],
@@ -121,6 +123,7 @@ CHOICES = {
         lambda: [Counts(every=2)],
     ],
     "callbacks__plateau": [lambda: None, lambda: LRScheduler(StepLR, step_size=2)],
+    "callbacks__ema__decay": [lambda: 0.9, lambda: 0.999],
     "callbacks__best__monitor": [lambda: "valid_kappa_best"],
     "callbacks__print_log": [lambda: EpochLine("a"), lambda: None],
     "callbacks__mlflow__log_model": [lambda: False],

@@ -55,6 +55,16 @@ def test_rejected_record_does_not_hold_up_the_others(queue):
     assert not queue.spool.is_finished
 
 
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname"])
+def test_files_outside_the_folder_of_a_run_are_never_sent(queue, name):
+    queue.put({"files": [name], "artifact_path": "", "time": 1})
+    queue.put({"metrics": {"a": 1.0}, "time": 1})
+    assert queue.flush(30)
+    assert "expected files in the folder of the run" in str(queue.rejection)
+    assert not mlflow.MlflowClient().list_artifacts(queue.run_id)
+    assert mlflow.get_run(queue.run_id).data.metrics == {"a": 1.0}
+
+
 def test_child_waits_for_its_parent(mlflow_store):
     parent = header()
     child = SendQueue(Spool.create(header(parent_key=parent["key"])), mlflow_store)

@@ -17,7 +17,14 @@ from nets import tiny_classifier
 from safetensors.torch import save_file
 from skorch.callbacks import LRScheduler
 from torch import ones
-from torch.optim.lr_scheduler import StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
 
 from mura_skorch import MuraClassifier
 from tests.callbacks.test_callbacks import CtrlC
@@ -337,3 +344,63 @@ def test_schedule_of_ones_own_goes_on_where_it_was(train, tmp_path):
     gone_on = fit(99, checkpoint_path=tmp_path / "fit.state")
     assert gone_on.history[:, "event_lr"] == pytest.approx([1e-3, 5e-4, 2.5e-4])
     assert gone_on.history[:, "train_loss"] == fit(99).history[:, "train_loss"]
+
+
+def warmup_then_cosine(optimizer, n_warmup, n_steps, last_epoch=-1):
+    warmup = LinearLR(optimizer, start_factor=0.25, total_iters=n_warmup)
+    cosine = CosineAnnealingLR(optimizer, T_max=n_steps - n_warmup)
+    return SequentialLR(optimizer, [warmup, cosine], milestones=[n_warmup], last_epoch=last_epoch)
+
+
+def rises_and_falls(step):
+    return min(step + 1, 12 - step) / 6
+
+
+@pytest.mark.parametrize("name", ["OneCycleLR", "SequentialLR", "LambdaLR"])
+@pytest.mark.parametrize("step_every", ["epoch", "batch"])
+def test_warmup_and_cosine_resume_with_the_same_bits(train, tmp_path, name, step_every):
+    n_steps = 3 if step_every == "epoch" else 12  # 4 minibatches in an epoch
+
+    def schedule():
+        if name == "OneCycleLR":
+            settings = {"max_lr": 1e-2, "total_steps": n_steps, "pct_start": 0.3}
+            return LRScheduler(OneCycleLR, step_every=step_every, **settings)
+        if name == "SequentialLR":
+            settings = {"n_warmup": n_steps // 3, "n_steps": n_steps}
+            return LRScheduler(warmup_then_cosine, step_every=step_every, **settings)
+        return LRScheduler(LambdaLR, step_every=step_every, lr_lambda=rises_and_falls)
+
+    def fit(stop_at, **params):
+        own = [("stop", CtrlC(stop_at))]
+        settings = {"max_epochs": 3, "optimizer": "AdamW", "optimizer__weight_decay": 0.05}
+        return tiny_classifier(
+            **settings, callbacks=own, callbacks__plateau=schedule(), **params
+        ).fit(train)
+
+    path = tmp_path / "fit.checkpoint"
+    assert fit(2, checkpoint_path=path).interrupted_
+    resumed, whole = fit(99, checkpoint_path=path), fit(99)
+    assert len(resumed.history) == 3
+    assert resumed.history[:, "train_loss"] == whole.history[:, "train_loss"]
+    if step_every == "batch":
+        rates = [net.history[-1, "batches", :, "event_lr"] for net in (resumed, whole)]
+    else:
+        rates = [net.history[:, "event_lr"] for net in (resumed, whole)]
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 2
+
+
+@pytest.mark.faults
+def test_killed_fit_with_an_average_of_weights_ends_bit_equal(fits, tmp_path):
+    settings = {"callbacks__ema__decay": 0.9, "flip_average": True}
+    fits.start(checkpoint_path=None, **settings)
+    code, expected = fits.end()
+    assert code == 0
+    path = tmp_path / "fit.checkpoint"
+    for strike_at in (1, 2, 3):  # before the first epoch's checkpoint is there, and after
+        fits.start(checkpoint_path=path, strike_at=strike_at, **settings)
+        assert fits.end()[0] == -signal.SIGKILL
+    fits.start(checkpoint_path=path, **settings)
+    code, result = fits.end()
+    assert code == 0
+    assert result["digest"] == expected["digest"]

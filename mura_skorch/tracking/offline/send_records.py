@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mura_skorch.tracking.offline.spool import Record
+from mura_skorch.utils.paths import is_unsafe_path
 
 __all__ = ["batch", "find_or_create_run", "send_records"]
 
@@ -85,8 +86,10 @@ def send_records(
     elif "context" in record:
         _send_dataset(client, run_id, record)
     elif "model" in record:
+        _check_inside(record)
         _send_model(client, run_id, record, folder)
     elif "files" in record:
+        _check_inside(record)
         for name in record["files"]:
             path = Path(record["artifact_path"], name)
             client.log_artifact(run_id, str(Path(folder or ".", name)), _parent(path))
@@ -191,6 +194,17 @@ def _experiment_id(client, header):
             if found is None:
                 raise
     return found.experiment_id
+
+
+def _check_inside(record):
+    """Reject a record with a file outside its run's folder: somebody may have edited it."""
+    from mlflow.exceptions import MlflowException
+
+    for name in (*record["files"], record["artifact_path"]):
+        if is_unsafe_path(name):
+            raise MlflowException.invalid_parameter_value(
+                f"expected files in the folder of the run, got {name!r}"
+            )
 
 
 def _parent(path):

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from mura_skorch.serving.body_limits import BodyReader, ServerBusyError
+from mura_skorch.serving.body_reader import BodyReader, ServerBusyError
 from mura_skorch.serving.requests import BadRequestError
 
 

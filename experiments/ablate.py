@@ -1,0 +1,361 @@
+"""Does a change help? Train two settings with several seeds and compare them by patient.
+
+python experiments/ablate.py defaults callbacks__ema__decay=0.999          # phantoms, minutes
+python experiments/ablate.py defaults "module__augment=Augment(scale=(0.8, 1.25))" --data MURA-v1.1
+python experiments/ablate.py defaults beyond_paper --seeds 5 --data MURA-v1.1   # a preset
+python experiments/ablate.py small.txt large.txt --jobs 2 --threads 1      # a key=value a line
+python experiments/ablate.py --resume results/20261129-101500              # after a crash
+
+A and B are parameters of MuraClassifier: "defaults" for none, the name of a preset, a file, or
+key=value,key=value. All else is the same: data, seeds, validation patients, and the options below,
+unless a setting replaces them. Each model is trained on the train split and tested on the valid
+split, which no choice sees. Differences, B minus A, are means over the seeds, with 95 % intervals
+of a bootstrap over the test patients.
+"""
+
+import runpy
+import sys
+import time
+from argparse import Namespace
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from mura_skorch import MuraClassifier, PatientSplit
+from mura_skorch.callbacks import EpochLine, format_seconds
+from mura_skorch.cli.options import (
+    add_option,
+    find_data,
+    log_progress,
+    make_parser,
+    read_train_valid,
+    weights_or_none,
+)
+from mura_skorch.cli.script_state import (
+    STATE_FILES,
+    check_new,
+    checkpoint_path,
+    clear,
+    load_args,
+    lock_folder,
+    save_args,
+)
+from mura_skorch.cli.settings import read_settings
+from mura_skorch.evaluation import compare_seeds, join_notes, prediction_table
+from mura_skorch.tracking import (
+    TrackedRun,
+    end_children,
+    log_test_scores,
+    runs_link,
+    use_experiment,
+)
+from mura_skorch.training.checkpoint_file import run_id_of
+from mura_skorch.training.device import count_cores
+from mura_skorch.training.parameters import check_parameters
+from mura_skorch.training.signals import signals_as_exceptions
+from mura_skorch.utils.text import printable
+
+PHANTOMS = Path("phantoms_ablate")
+# Many test studies: they cost little time, and decide how narrow the intervals are.
+N_DRAWN = {"n_train": 100, "n_valid": 200, "n_test": 0}  # studies
+# Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
+DEFAULTS = {
+    "weights": ("IMAGENET1K_V1", "none"),
+    "image_size": (224, 64),  # pixels
+    "max_epochs": (10, 4),
+    "batch_size": (8, 8),  # studies
+    "lr": (1e-4, 5e-4),
+    "valid_share": (0.1, 0.2),
+    "jobs": (1, min(4, count_cores())),
+    "threads": (count_cores(), 1),
+}
+# What the script itself sets.
+OWN = ("random_state", "checkpoint_path", "device", "callbacks__mlflow", "callbacks__print_log")
+OF_THIS_CALL = ("resume", "parent_run_id")
+
+
+def main(argv=None):
+    """Train, compare and report; return 0, 1 if a fit failed, 130 or 143 if interrupted."""
+    args = parse(argv)
+    is_resumed = args.resume is not None
+    with ExitStack() as stack:
+        try:
+            args = load_args(args.resume) if is_resumed else args
+            studies = read(args)
+            for text in (args.a, args.b):
+                check_parameters(MuraClassifier(**parameters(text, args)))
+            stack.enter_context(lock_folder(args.out))
+            if not is_resumed:
+                check_new(args.out)
+            experiment_id = use_experiment(args.experiment, note=join_notes(studies))
+        except (OSError, TypeError, ValueError) as error:
+            sys.exit(f"ablate: {error}")
+        stack.enter_context(signals_as_exceptions())
+        return run(args, studies, experiment_id, is_resumed)
+
+
+def run(args, studies, experiment_id, is_resumed):
+    """Train each setting with each seed, and compare the seeds that both have finished."""
+    note = join_notes(studies)
+    options = {name: value for name, value in vars(args).items() if name not in OF_THIS_CALL}
+    print(note or "", *(f"{name}={value}" for name, value in options.items()), flush=True)
+    seeds = range(args.random_state, args.random_state + args.seeds)
+    tasks = [(name, seed) for seed in seeds for name in "AB"]
+    done, failed, code, begin = {}, {}, 0, time.time()
+    with TrackedRun(args.parent_run_id, name="ablate", note=note) as parent:
+        if is_resumed:
+            end_children(parent, "KILLED")  # resumed runs are opened again
+        else:
+            args.parent_run_id = parent.run_id
+            save_args(args.out, args)
+        parent.log_params(options)
+        try:
+            pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
+            for task, found, why in pool(delayed(train)(t, studies, args, parent) for t in tasks):
+                if why:
+                    failed[task] = why
+                else:
+                    done[task] = found
+                n_done = len(done) + len(failed)
+                rounds, past = (-(-n // args.jobs) for n in (len(tasks) - n_done, n_done))
+                left = format_seconds((time.time() - begin) / past * rounds)
+                state = f"{n_done} of {len(tasks)} models, about {left} left"
+                print(f"{label(*task)} {why or 'done'}; {state}", flush=True)
+        except (KeyboardInterrupt, SystemExit, TerminatedWorkerError) as error:
+            code, parent.status, why = {
+                KeyboardInterrupt: (130, "KILLED", "stopped by Ctrl-C"),
+                SystemExit: (143, "KILLED", "stopped by SIGTERM"),
+            }.get(type(error), (1, "FAILED", "FAILED: a worker was killed; lower --jobs"))
+            end_children(parent, parent.status)
+            failed |= {task: why for task in tasks if task not in {**done, **failed}}
+        if failed and not code:
+            code, parent.status = 1, "FAILED"
+        both = [seed for seed in seeds if {("A", seed), ("B", seed)} <= set(done)]
+        text = report(both, done, args, note, parent) if both else "no seed finished in A and B"
+        if not failed:
+            clear(args.out)
+        with TemporaryDirectory() as folder:
+            copytree(args.out, folder, dirs_exist_ok=True, ignore=ignore_patterns(*STATE_FILES))
+            parent.log_folder(folder)
+    print(f"\n{text}\n{note or ''}\n\nTables: {args.out}/")
+    if experiment_id is None:
+        print("Runs: MLflow did not answer; send what it did not get with mura-skorch sync")
+    else:
+        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    if failed:
+        print(f"Resume with: {sys.argv[0]} --resume {args.out}")
+    return code
+
+
+def train(task, studies, args, parent):
+    """Train on the train split and predict the valid split; return the error, if any, too."""
+    name, seed = task
+    train, test = studies[studies.split == "train"], studies[studies.split == "valid"]
+    state = checkpoint_path(args.out, label(*task))
+    try:
+        torch.set_num_threads(args.threads)
+        with TrackedRun(
+            run_id_of(state), name=label(*task), parent=parent, note=parent.note
+        ) as own_run:
+            own_run.set_tags({"setting": name})
+            settings = parameters(args.a if name == "A" else args.b, args)
+            clf = MuraClassifier(
+                **settings,
+                device=args.device,
+                random_state=seed,
+                callbacks__mlflow__run_id=own_run,
+                callbacks__mlflow__log_model=False,
+                callbacks__print_log=EpochLine(label(*task)),
+                checkpoint_path=state,
+            ).fit(train)
+            if clf.interrupted_:
+                raise KeyboardInterrupt
+            y_score = clf.predict_proba(test)[:, 1]
+            found = prediction_table(test, y_score, threshold=clf.threshold_)
+            if ("test/kappa", 0) not in (own_run.logged_metrics() or ()):
+                log_test_scores(own_run, found)
+    except Exception as error:
+        return task, None, f"FAILED: {error}"
+    return task, found, None
+
+
+def label(name, seed):
+    """Return the name of a model."""
+    return f"{name}_seed_{seed}"
+
+
+def parameters(text, args):
+    """Return the parameters of a setting, on top of those that both share."""
+    common = {name: getattr(args, name) for name in ("image_size", "max_epochs", "lr")}
+    settings = read_settings(text, **common)
+    if own := [name for name in settings if name.startswith(OWN)]:
+        raise ValueError(
+            f"expected settings without {', '.join(own)}, which the script sets, got {text}; use "
+            "its options, see --help"
+        )
+    shared = {
+        "dataset__image_size": args.image_size,
+        "dataset__cache": args.cache,
+        "max_epochs": args.max_epochs,
+        "batch_size": args.batch_size,
+        "lr": args.lr,
+        "train_split": PatientSplit(args.valid_share),
+    }
+    if args.module is None:
+        shared["module__weights"] = weights_or_none(args.weights)
+    else:
+        shared["module"] = network(args.module)
+    return shared | settings
+
+
+def network(text):
+    """Return the class that a text such as ``nets.py:Small`` names."""
+    file, _, name = text.rpartition(":")
+    try:
+        return runpy.run_path(file)[name]
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"expected --module FILE:CLASS with a file that holds the class, got {text}: {error!r}"
+        ) from error
+
+
+def report(seeds, done, args, note, parent):
+    """Compare the settings, write and log the tables; return them as a text."""
+    tables = {name: [done[name, seed] for seed in seeds] for name in "AB"}
+    test = tables["A"][0]
+    scores = [np.stack([table["score"] for table in tables[name]]) for name in "AB"]
+    limits = [[table["threshold"].iloc[0] for table in tables[name]] for name in "AB"]
+    found = compare_seeds(
+        test["label"],
+        *scores,
+        study_type=test["study_type"] if len(args.study_types) > 1 else None,
+        groups=test["patient"],
+        threshold=limits,
+        n_resamples=args.n_resamples,
+    )
+    single = [
+        compare_seeds(
+            test["label"],
+            *(own[[k]] for own in scores),
+            groups=test["patient"],
+            threshold=[own[k] for own in limits],
+            n_resamples=1,
+        ).assign(seed=seed)
+        for k, seed in enumerate(seeds)
+    ]
+    of_seeds = pd.concat(single, ignore_index=True)
+    of_seeds = of_seeds[["seed", "kappa_a", "kappa_b", "auroc_a", "auroc_b"]]
+    predictions = pd.concat(
+        [done[name, seed].assign(setting=name, seed=seed) for name in "AB" for seed in seeds]
+    )
+    noted = {"note": note} if note else {}
+    for table, name in ((found, "results"), (of_seeds, "seeds"), (predictions, "predictions")):
+        table.assign(**noted).to_csv(args.out / f"{name}.csv", index=False)
+    overall = found.iloc[-1]
+    figures = overall.drop(["study_type", "caution", "undefined"])
+    parent.log_metrics({f"test/{name}": value for name, value in figures.items()})
+    lines = [
+        f"A: {printable(args.a)}",
+        f"B: {printable(args.b)}",
+        f"{len(seeds)} seeds each, tested on {len(test)} studies of "
+        f"{test['patient'].nunique()} patients",
+        "",
+        as_text(found),
+        "",
+        "By seed, over all studies:",
+        of_seeds.round(3).to_string(index=False),
+        "",
+        "B - A: positive if B is better; in brackets the 95 % interval over patients. SD: standard",
+        "deviation of B - A over seeds, which the interval does not hold.",
+    ]
+    if (few := found.loc[found["caution"] != "", "caution"]).any():
+        lines.append(f"{few.iloc[0].capitalize()}: intervals are likely too narrow.")
+    for name, why in zip(found["study_type"], found["undefined"], strict=True):
+        if why:
+            lines.append(f"{printable(name)}: {why}")
+    return "\n".join(lines)
+
+
+def as_text(found):
+    """Format the comparison as aligned text."""
+    table = found[["study_type", "n"]].rename(columns={"study_type": "study type", "n": "studies"})
+    table["study type"] = table["study type"].map(printable)
+    for name, title in (("kappa", "kappa"), ("auroc", "AUROC")):
+        table[f"{title} A"] = found[f"{name}_a"].map("{:.3f}".format)
+        table[f"{title} B"] = found[f"{name}_b"].map("{:.3f}".format)
+        ends = [f"{name}_difference{end}" for end in ("", "_low", "_high")]
+        table[f"{title} B - A"] = [
+            "{:+.3f} ({:+.3f}, {:+.3f})".format(*row) for row in found[ends].to_numpy(float)
+        ]
+        table[f"SD {title}"] = found[f"{name}_difference_sd"].map("{:.3f}".format)
+    return table.to_string(index=False).replace("+nan", "n/a").replace("nan", "n/a")
+
+
+def read(args):
+    """Return the studies, and fill in the arguments that depend on them."""
+    if args.seeds < 1:
+        raise ValueError(f"expected --seeds of 1 or more, got {args.seeds}")
+    for name in ("a", "b"):
+        if Path(getattr(args, name)).is_file():  # found from elsewhere, when the call is resumed
+            setattr(args, name, str(Path(getattr(args, name)).absolute()))
+    if args.module is not None:
+        file, _, name = args.module.rpartition(":")
+        args.module = f"{Path(file).absolute()}:{name}"
+    args.data = find_data(args.data, PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
+    studies = read_train_valid(args.data)
+    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
+    for name, choices in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, choices[are_phantoms])
+    present = sorted(studies.study_type.unique())
+    args.study_types = sorted(set(args.study_types or present))
+    if unknown := sorted(set(args.study_types) - set(present)):
+        raise ValueError(f"expected --study-types among {present}, got {unknown}")
+    return studies[studies.study_type.isin(args.study_types)]
+
+
+def parse(argv):
+    """Return the arguments; None for defaults that depend on the data."""
+    parser = make_parser(__doc__)
+    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add("a", metavar="A", nargs="?", help="defaults, a preset, a file, or key=value,key=value")
+    add("b", metavar="B", nargs="?", help="the same")
+    add("--seeds", type=int, default=5, help="models of each setting")
+    add_shared("--data", help="MURA's folder or one like it (default: phantom wrists are drawn)")
+    add_shared("--study-types")
+    add_shared("--weights")
+    add("--module", metavar="FILE:CLASS", help="a network of your own (default: DenseNet-169)")
+    add_shared("--image-size")
+    add_shared("--max-epochs")
+    add("--batch-size", type=int, metavar="STUDIES")
+    add_shared("--lr")
+    add_shared("--device")
+    add("--valid-share", type=float, help="share of the train split's patients for validation")
+    add("--jobs", type=int, help="models trained at a time; does not change the results")
+    add_shared("--threads", help="CPU threads per training; changes the rounding")
+    add_shared("--cache")
+    add_shared("--random-state", help="the first seed")
+    add("--n-resamples", type=int, default=2000)
+    add_shared("--experiment", default="ablate")
+    add("--resume", type=Path, metavar="OUT", help="resume the call with that --out; nothing else")
+    add_shared("--out", help="folder of the tables")
+    args = parser.parse_args(argv, Namespace(parent_run_id=None))
+    given = len(sys.argv[1:] if argv is None else argv)
+    if args.resume is not None and given > 2:
+        parser.error("expected --resume OUT alone: it uses the arguments of the resumed call")
+    if args.resume is None and args.b is None:
+        parser.error("expected two settings, A and B; see --help")
+    return args
+
+
+if __name__ == "__main__":
+    log_progress()
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""How far do frozen features come? A learning curve over patients with labels.
+
+python experiments/features.py                                   # phantoms, random weights
+python experiments/features.py --data MURA-v1.1 --cache cache    # ImageNet's weights
+python experiments/features.py --data MURA-v1.1 --cache cache --run RUN   # beside a trained model
+python experiments/features.py --data clinic --model RUN         # features of a trained network
+
+A logistic regression is fitted on the features of growing numbers of patients of the train split,
+its penalty chosen by folds of these patients. It is scored on the valid split, which no choice
+sees. Intervals are of a bootstrap over the patients of the valid split; the range over draws shows
+how much it matters which patients were labelled.
+"""
+
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mura_skorch.cli.options import (
+    add_option,
+    find_data,
+    log_progress,
+    make_parser,
+    read_train_valid,
+    weights_or_none,
+)
+from mura_skorch.ensemble import load_model
+from mura_skorch.evaluation import compare_models, join_notes, prediction_table, score_predictions
+from mura_skorch.evaluation.formatting import format_scores
+from mura_skorch.evaluation.published import is_mura
+from mura_skorch.features import StudyEmbedder
+from mura_skorch.metrics import OVERALL
+from mura_skorch.report import ReportInputs, write_report
+from mura_skorch.tracking import TrackedRun, log_test_scores, runs_link, use_experiment
+from mura_skorch.training.device import count_cores
+from mura_skorch.utils.atomic import check_writable
+from mura_skorch.utils.identity import patient_codes
+
+SMALLEST = 25  # patients
+PENALTIES = {"logisticregression__C": [1e-4, 1e-3, 1e-2, 1e-1]}
+N_FOLDS = 4  # of patients, to choose the penalty
+# Default of an argument: for radiographs, and for phantoms, small enough for a minute or two.
+DEFAULTS = {"weights": ("IMAGENET1K_V1", "none"), "image_size": (224, 64)}
+SHOWN = ["kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high"]
+
+
+def main(argv=None):
+    """Embed, fit, score and report; return 0."""
+    args = parse(argv)
+    torch.set_num_threads(args.threads)
+    try:
+        check_writable(args.out)
+        studies = read(args)
+        train, valid = (studies[studies.split == name] for name in ("train", "valid"))
+        embedder = make_embedder(args).fit(train)
+        trained = load_model(args.run, device=args.device) if args.run else None
+        experiment_id = use_experiment(args.experiment, note=join_notes(studies))
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        sys.exit(f"features: {error}")
+    note = join_notes(studies)
+    print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
+    with TrackedRun(name="features", note=note) as run:
+        run.log_params(vars(args) | embedder.network_)
+        features = embedder.transform(train), embedder.transform(valid)
+        curve, y_score = learning_curve(train, valid, *features, args, run)
+        predictions = prediction_table(valid, y_score)
+        comparison = None if trained is None else compare(trained, valid, predictions)
+        scores = write_report(
+            args.out,
+            ReportInputs(predictions, model=[describe(embedder)]),
+            about=about(args, run),
+            published=is_mura(studies),
+            title="Frozen features",
+        )
+        curve.assign(note=note).to_csv(args.out / "learning_curve.csv", index=False)
+        if comparison is not None:
+            comparison.assign(note=note).to_csv(args.out / "comparison.csv", index=False)
+        draw(curve, comparison, note).savefig(args.out / "learning_curve.png", dpi=150)
+        log_test_scores(run, predictions, report=args.out)
+    print(f"\nAll patients of the train split:\n{format_scores(scores)}")
+    print(f"\nFewer of them (range: over {args.draws} draws):\n{as_text(curve)}")
+    if comparison is not None:
+        print(f"\nTrained network minus frozen features:\n{as_difference(comparison)}")
+    print(f"\n{note or ''}\n\nReport: {args.out}/report.html, {args.out}/learning_curve.png")
+    if experiment_id is not None:
+        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    return 0
+
+
+def make_embedder(args):
+    """Return the embedder of the chosen network."""
+    return StudyEmbedder(
+        args.model,
+        backbone=args.backbone,
+        weights=weights_or_none(args.weights),
+        image_size=args.image_size,
+        cache=args.cache,
+        device=args.device,
+        random_state=args.random_state,
+    )
+
+
+def learning_curve(train, valid, features, valid_features, args, run):
+    """Return a row per number of patients and draw, and the scores of the head on all patients."""
+    patient = patient_codes(train["patient"])
+    n_patients = patient.max() + 1
+    label = train["label"].to_numpy(dtype=int)
+    rows, y_score = [], None
+    for n in sizes(n_patients):
+        for number in range(args.draws if n < n_patients else 1):
+            # One order of the patients per draw: smaller tables are parts of larger ones.
+            order = np.random.default_rng([args.random_state, number]).permutation(n_patients)
+            own = np.isin(patient, order[:n])
+            if not has_both_classes(label[own], patient[own]):
+                print(f"{n} patients, draw {number + 1}: left out, too few of one class")
+                continue
+            head = fit_head(features[own], label[own], patient[own])
+            y_score = head.predict_proba(valid_features)[:, 1]
+            found = score_predictions(prediction_table(valid, y_score))
+            row = found[found["study_type"] == OVERALL].iloc[0]
+            rows.append(
+                {"n_patients": n, "n_studies": int(own.sum()), "draw": number + 1}
+                | {"C": head.best_params_["logisticregression__C"]}
+                | {name: row[name] for name in SHOWN}
+            )
+            print(
+                f"{n:,} patients, {own.sum():,} studies, draw {number + 1}: kappa "
+                f"{row['kappa']:.3f}, AUROC {row['auroc']:.3f}",
+                flush=True,
+            )
+            if number == 0:
+                metrics = {f"curve/{name}": row[name] for name in ("kappa", "auroc")}
+                run.log_metrics(metrics, step=n)
+    if y_score is None:
+        raise ValueError(
+            "expected several patients of each class in the train split, got too few; pass more"
+        )
+    return pd.DataFrame(rows), y_score
+
+
+def sizes(n_patients):
+    """Return numbers of patients that double, up to all."""
+    found = [n for n in SMALLEST * 2 ** np.arange(20) if n < n_patients]
+    return [*found, n_patients]
+
+
+def has_both_classes(label, patient):
+    """Return whether each fold of patients can hold both classes."""
+    counts = [len(set(patient[label == value])) for value in (0, 1)]
+    return min(counts) >= N_FOLDS
+
+
+def fit_head(features, label, patient):
+    """Return a logistic regression whose penalty is chosen by folds of patients."""
+    head = make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
+    )
+    search = GridSearchCV(
+        head, PENALTIES, scoring="roc_auc", cv=StratifiedGroupKFold(N_FOLDS), error_score=0.5
+    )
+    with warnings.catch_warnings():
+        # A fold of few patients may hold one class; its AUROC is then that of chance.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        return search.fit(features, label, groups=patient)
+
+
+def compare(model, valid, predictions):
+    """Return the paired differences, trained network minus frozen features."""
+    trained = model.predict_proba(valid)[:, 1]
+    return compare_models(
+        valid["label"],
+        predictions["score"],
+        trained,
+        study_type=valid["study_type"],
+        groups=valid["patient"],
+        threshold=(0.5, model.threshold_),
+    )
+
+
+def draw(curve, comparison, note):
+    """Return the figure of the learning curve."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    first = curve[curve["draw"] == 1]
+    for ax, name, title in zip(
+        figure.subplots(1, 2), ("kappa", "auroc"), ("Cohen's kappa", "AUROC"), strict=True
+    ):
+        ends = np.abs(first[[f"{name}_low", f"{name}_high"]].to_numpy() - first[[name]].to_numpy())
+        ax.scatter(curve["n_patients"], curve[name], s=12, color="0.6", label="draws")
+        ax.errorbar(
+            first["n_patients"], first[name], yerr=ends.T, marker="o", capsize=3, label="95 % CI"
+        )
+        if comparison is not None:
+            level = comparison[f"{name}_b"].iloc[-1]
+            ax.axhline(level, color="#d55e00", linestyle="--", label="trained network")
+        ax.set(xscale="log", xlabel="patients with labels", ylabel=title)
+        ax.legend()
+    if note:
+        figure.suptitle(note, fontsize="small")
+    return figure
+
+
+def as_text(curve):
+    """Format the learning curve: the first draw with its interval, and the range over draws."""
+    rows = []
+    for n, own in curve.groupby("n_patients"):
+        row = own.iloc[0]
+        texts = {"patients": f"{n:,}", "studies": f"{row['n_studies']:,}"}
+        for name, title in (("kappa", "kappa"), ("auroc", "AUROC")):
+            texts[f"{title} (95 % CI)"] = (
+                f"{row[name]:.3f} ({row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f})"
+            )
+            texts[f"{title} range"] = f"{own[name].min():.3f} to {own[name].max():.3f}"
+        rows.append(texts)
+    return pd.DataFrame(rows).to_string(index=False)
+
+
+def as_difference(comparison):
+    """Format the difference over all studies."""
+    row = comparison.iloc[-1]
+    return "\n".join(
+        f"{title}: {row[f'{name}_difference']:+.3f} "
+        f"({row[f'{name}_difference_low']:+.3f}, {row[f'{name}_difference_high']:+.3f})"
+        for name, title in (("kappa", "kappa"), ("auroc", "AUROC"))
+    )
+
+
+def describe(embedder):
+    """Return a sentence on the model for its card."""
+    network = embedder.network_
+    return (
+        f"A logistic regression on frozen features of {network['backbone']} at "
+        f"{network['image_size']} px. The network itself is not trained on these studies."
+    )
+
+
+def about(args, run):
+    """Describe model and data for the report."""
+    network = f"model {Path(str(args.model)).name}" if args.model else args.backbone
+    return {
+        "Question": __doc__.splitlines()[0],
+        "Data": f"{args.data.name}: heads fitted on the train split, scored on the valid split",
+        "Features": f"{network}, weights {Path(str(args.weights)).name}, {args.image_size} px",
+        "Selection": f"penalty by {N_FOLDS} folds of the train split's patients",
+        "MLflow run": str(run.run_id),
+    }
+
+
+def read(args):
+    """Return the studies, and fill in the arguments that depend on them."""
+    args.data = find_data(args.data)
+    studies = read_train_valid(args.data)
+    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
+    for name, choices in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, choices[are_phantoms])
+    present = sorted(studies.study_type.unique())
+    args.study_types = sorted(set(args.study_types or present))
+    if unknown := sorted(set(args.study_types) - set(present)):
+        raise ValueError(f"expected --study-types among {present}, got {unknown}")
+    studies = studies[studies.study_type.isin(args.study_types)]
+    return studies[studies["label"].notna()]
+
+
+def parse(argv):
+    """Return the arguments; None for defaults that depend on the data."""
+    parser = make_parser(__doc__)
+    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add_shared("--data")
+    add_shared("--study-types")
+    add("--backbone", default="densenet169", help="torchvision name, or timm: and a name of timm")
+    add_shared("--weights")
+    add_shared("--image-size")
+    add("--model", help="folder or MLflow run of a trained network, instead of a backbone")
+    add("--run", help="folder or MLflow run of a trained model to compare with")
+    add("--draws", type=int, default=3, help="draws of the patients for each size")
+    add_shared("--device")
+    add_shared("--threads", default=count_cores())
+    add_shared("--cache", help="folder for features, so that each view is computed once")
+    add_shared("--random-state")
+    add_shared("--experiment", default="features")
+    add_shared("--out")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    log_progress()
+    sys.exit(main())

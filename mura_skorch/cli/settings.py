@@ -1,0 +1,102 @@
+"""Read the parameters of an estimator from the command line or a file."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import torch
+from skorch.callbacks import LRScheduler
+
+from mura_skorch.data import Augment, PatientSplit
+from mura_skorch.presets import beyond_paper
+from mura_skorch.utils.text import printable
+
+__all__ = ["DEFAULTS", "read_settings"]
+
+DEFAULTS = "defaults"
+PRESETS = {"beyond_paper": beyond_paper}
+# What a setting may be made of, beside numbers, texts, tuples, True, False and None.
+CLASSES = {"Augment": Augment, "LRScheduler": LRScheduler, "PatientSplit": PatientSplit}
+EXAMPLE = "lr=1e-3,optimizer=AdamW,module__augment=Augment(scale=(0.8,1.25))"
+
+
+def read_settings(text: str, **common: Any) -> dict[str, Any]:
+    """Return the parameters that a text stands for.
+
+    Parameters
+    ----------
+    text : str
+        ``defaults``, for none; the name of a preset; the path of a file with one ``key=value`` a
+        line, where # begins a comment; or ``key=value,key=value``. Values are written as in Python;
+        names such as AdamW are texts. ``Augment(...)``, ``PatientSplit(...)`` and
+        ``LRScheduler(CosineAnnealingLR, T_max=10)`` make objects. Nothing else is called.
+    **common
+        Arguments of a preset.
+
+    Returns
+    -------
+    dict of str to object
+
+    Raises
+    ------
+    ValueError
+        The text cannot be read.
+
+    Examples
+    --------
+    >>> read_settings("lr=1e-3,optimizer=AdamW,module__augment=Augment(scale=(0.8, 1.25))")
+    {'lr': 0.001, 'optimizer': 'AdamW', 'module__augment': Augment(degrees=10, flip=0.5, scale=(0.8, 1.25))}
+    """  # noqa: E501, the output of a doctest
+    if text == DEFAULTS:
+        return {}
+    if text in PRESETS:
+        return PRESETS[text](**common)
+    source = text
+    if "=" not in text:
+        source = _pairs_of_file(text)
+    try:
+        call = ast.parse(f"dict({source})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("a value without a key")
+        names = [pair.arg for pair in call.keywords]
+        if len(set(names)) < len(names):
+            raise ValueError("a key is repeated")
+        return {_name(pair): _value(pair.value) for pair in call.keywords}
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected settings such as {EXAMPLE}, the path of a file of such lines, {DEFAULTS} or "
+            f"{', '.join(PRESETS)}, got {printable(text)}: {printable(error)}"
+        ) from error
+
+
+def _pairs_of_file(path):
+    """Return the lines of a file, joined by commas."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(
+            f"expected settings such as {EXAMPLE}, a file of such lines, {DEFAULTS} or "
+            f"{', '.join(PRESETS)}, got {printable(path)}, which is none; check the name"
+        ) from error
+    kept = (line.partition("#")[0].strip().rstrip(",") for line in lines)
+    return ",".join(line for line in kept if line)
+
+
+def _name(pair):
+    if pair.arg is None:
+        raise ValueError("** where a key was expected")
+    return pair.arg
+
+
+def _value(node):
+    """Return the value of an expression of literals, names and known classes."""
+    if isinstance(node, ast.Name):
+        schedules = vars(torch.optim.lr_scheduler)
+        return schedules.get(node.id, node.id) if node.id[:1].isupper() else node.id
+    if isinstance(node, ast.Call):
+        called = node.func.id if isinstance(node.func, ast.Name) else ""
+        if called not in CLASSES:
+            raise ValueError(f"calls of {', '.join(CLASSES)} alone are known")
+        arguments = {_name(pair): _value(pair.value) for pair in node.keywords}
+        return CLASSES[called](*map(_value, node.args), **arguments)
+    return ast.literal_eval(node)
