@@ -1,10 +1,13 @@
+import os
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from nets import TinyNet, tiny_classifier
 
@@ -33,16 +36,28 @@ def test_made_up_studies_have_the_numbers_of_views_of_mura(made_up):
     assert made_up["views"].explode().is_unique
 
 
-def test_many_fits_in_one_process_leave_no_memory_threads_or_files(load, made_up):
-    fits = load.over_fits(made_up[:16], 50).set_index("fit")
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Tables of memory, threads and files; of a process of its own, which holds nothing else."""
+    out = tmp_path_factory.mktemp("measured")
+    sizes = ["--n-studies", "2000", "--n-epochs", "4", "--n-fits", "50"]
+    environment = {key: text for key, text in os.environ.items() if "MLFLOW" not in key}
+    subprocess.run(
+        [sys.executable, SCRIPT, *sizes, "--out", out], env=environment, cwd=out, check=True
+    )
+    return {name: pd.read_csv(out / f"{name}.csv") for name in ("epochs", "fits")}
+
+
+def test_many_fits_in_one_process_leave_no_memory_threads_or_files(measured):
+    fits = measured["fits"].set_index("fit")
     early, late = fits.loc[10], fits.loc[50]
     assert late["threads"] <= early["threads"]
     assert late["files"] <= early["files"]
     assert late["private_mb"] - early["private_mb"] < 4  # 0.1 MB a fit
 
 
-def test_memory_stays_flat_over_epochs_in_the_main_process_and_in_each_worker(load, made_up):
-    samples = load.over_epochs(made_up, 4)
+def test_memory_stays_flat_over_epochs_in_the_main_process_and_in_each_worker(load, measured):
+    samples = measured["epochs"]
     assert set(samples["process"]) == {"main", "worker 1", "worker 2"}
     assert set(samples["epoch"]) == {1, 2, 3, 4}
     found = load.growth(samples)
