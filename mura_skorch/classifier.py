@@ -42,7 +42,7 @@ from mura_skorch.training.fit_data import FitData, prepare_fit
 from mura_skorch.training.fit_end import fit_end
 from mura_skorch.training.fit_record import FitRecord, recorded
 from mura_skorch.training.net import StudyNet
-from mura_skorch.training.parameters import check_names, check_parameters
+from mura_skorch.training.parameters import check_names, check_parameters, warn_of_maximum
 from mura_skorch.training.signals import signals_as_exceptions
 from mura_skorch.utils.arguments import is_default
 from mura_skorch.utils.identity import patient_keys
@@ -384,6 +384,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def _check_input(self, X, y, fit_params):
         """Return the checked table and labels; everything is checked before weights are fetched."""
         check_parameters(self)
+        warn_of_maximum(self)
         _refuse(fit_params)
         table, labels = check_studies(X, y, for_fit=True)
         _refuse_opposite(X, y)

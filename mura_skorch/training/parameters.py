@@ -34,7 +34,7 @@ from mura_skorch.utils.arguments import (
     short_repr,
 )
 
-__all__ = ["check_names", "check_parameters"]
+__all__ = ["check_names", "check_parameters", "warn_of_maximum"]
 
 # Parts of the net, and how many arguments the net passes to each by position.
 PARTS = {
@@ -219,6 +219,16 @@ def _called(item):
     return getattr(item, "__name__", type(item).__name__)
 
 
+def warn_of_maximum(net: Any) -> None:
+    """Warn before a fit that pools views by their maximum."""
+    if net.get_params_for("module").get("pooling") == "max":
+        warnings.warn(
+            "the maximum over views grows with their number, which then decides the study's "
+            "class in part; compare with module__pooling='mean'",
+            stacklevel=2,
+        )
+
+
 # --- values ----------------------------------------------------------------------------------
 
 
@@ -341,18 +351,12 @@ def _check_criterion(values):
 
 
 def _check_pooling(values):
-    """Check that the loss trains how views are pooled, and warn about the maximum."""
+    """Check that the loss trains how views are pooled."""
     pooling = values.get("module__pooling", "mean")
     if str(pooling).startswith("attention") and values.get("criterion__level") == "view":
         raise ValueError(
             "expected criterion__level='study' with attention over views, got 'view', whose loss "
             "does not reach the attention; change one of them"
-        )
-    if pooling == "max":
-        warnings.warn(
-            "the maximum over views grows with their number, which then decides the study's "
-            "class in part; compare with module__pooling='mean'",
-            stacklevel=2,
         )
 
 

@@ -246,9 +246,13 @@ def test_loss_of_views_does_not_train_attention(pooling):
         clf.initialize()
 
 
-def test_maximum_warns(train):
+def test_maximum_warns_when_it_is_trained_and_not_when_it_is_loaded(train, tmp_path):
     with pytest.warns(UserWarning, match="maximum over views grows with their number.*'mean'"):
-        tiny_classifier(module__pooling="max", max_epochs=1).fit(train)
+        clf = tiny_classifier(module__pooling="max", max_epochs=1).fit(train)
+    clf.save(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MuraClassifier.load(tmp_path, module=TinyNet)
 
 
 @pytest.mark.parametrize("pooling", ATTENTION)
