@@ -320,9 +320,14 @@ class StudyNet(NeuralNetBinaryClassifier):
         return self.random_.forked(self.where_)
 
     def forward_iter(self, X, training=False, device="cpu"):
-        """Yield what the network makes of each batch."""
+        """Yield what the network makes of each batch, after all are computed.
+
+        Torch reports a killed worker by an error wherever the program is at that moment: it must
+        not be in the code of whoever reads this.
+        """
         with explained_faults(self), threads_within_quota():
-            yield from super().forward_iter(X, training=training, device=device)
+            outputs = list(super().forward_iter(X, training=training, device=device))
+        yield from outputs
 
     def validation_step(self, batch, **fit_params):
         """Compute a batch without gradients."""
