@@ -15,7 +15,6 @@ of a bootstrap over the test patients.
 
 import runpy
 import sys
-import time
 from argparse import Namespace
 from contextlib import ExitStack
 from functools import partial
@@ -26,13 +25,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch import MuraClassifier, PatientSplit
-from mura_skorch.callbacks import EpochLine, format_seconds
+from mura_skorch.callbacks import EpochLine
+from mura_skorch.cli.jobs import run_tasks, runs_sentence
 from mura_skorch.cli.options import (
     add_option,
+    choose_studies,
     find_data,
     log_progress,
     make_parser,
@@ -54,7 +53,6 @@ from mura_skorch.tracking import (
     TrackedRun,
     end_children,
     log_test_scores,
-    runs_link,
     use_experiment,
 )
 from mura_skorch.training.checkpoint_file import run_id_of
@@ -109,7 +107,6 @@ def run(args, studies, experiment_id, is_resumed):
     print(note or "", *(f"{name}={value}" for name, value in options.items()), flush=True)
     seeds = range(args.random_state, args.random_state + args.seeds)
     tasks = [(name, seed) for seed in seeds for name in "AB"]
-    done, failed, code, begin = {}, {}, 0, time.time()
     with TrackedRun(args.parent_run_id, name="ablate", note=note) as parent:
         if is_resumed:
             end_children(parent, "KILLED")  # resumed runs are opened again
@@ -117,27 +114,9 @@ def run(args, studies, experiment_id, is_resumed):
             args.parent_run_id = parent.run_id
             save_args(args.out, args)
         parent.log_params(options)
-        try:
-            pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
-            for task, found, why in pool(delayed(train)(t, studies, args, parent) for t in tasks):
-                if why:
-                    failed[task] = why
-                else:
-                    done[task] = found
-                n_done = len(done) + len(failed)
-                rounds, past = (-(-n // args.jobs) for n in (len(tasks) - n_done, n_done))
-                left = format_seconds((time.time() - begin) / past * rounds)
-                state = f"{n_done} of {len(tasks)} models, about {left} left"
-                print(f"{label(*task)} {why or 'done'}; {state}", flush=True)
-        except (KeyboardInterrupt, SystemExit, TerminatedWorkerError) as error:
-            code, parent.status, why = {
-                KeyboardInterrupt: (130, "KILLED", "stopped by Ctrl-C"),
-                SystemExit: (143, "KILLED", "stopped by SIGTERM"),
-            }.get(type(error), (1, "FAILED", "FAILED: a worker was killed; lower --jobs"))
-            end_children(parent, parent.status)
-            failed |= {task: why for task in tasks if task not in {**done, **failed}}
-        if failed and not code:
-            code, parent.status = 1, "FAILED"
+        done, failed, code = run_tasks(
+            train, tasks, studies, args, parent=parent, jobs=args.jobs, label=lambda t: label(*t)
+        )
         both = [seed for seed in seeds if {("A", seed), ("B", seed)} <= set(done)]
         text = report(both, done, args, note, parent) if both else "no seed finished in A and B"
         if not failed:
@@ -146,10 +125,7 @@ def run(args, studies, experiment_id, is_resumed):
             copytree(args.out, folder, dirs_exist_ok=True, ignore=ignore_patterns(*STATE_FILES))
             parent.log_folder(folder)
     print(f"\n{text}\n{note or ''}\n\nTables: {args.out}/")
-    if experiment_id is None:
-        print("Runs: MLflow did not answer; send what it did not get with mura-skorch sync")
-    else:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     if failed:
         print(f"Resume with: {sys.argv[0]} --resume {args.out}")
     return code
@@ -310,16 +286,7 @@ def read(args):
         file, _, name = args.module.rpartition(":")
         args.module = f"{Path(file).absolute()}:{name}"
     args.data = find_data(args.data, PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
-    studies = read_train_valid(args.data)
-    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
-    for name, choices in DEFAULTS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, choices[are_phantoms])
-    present = sorted(studies.study_type.unique())
-    args.study_types = sorted(set(args.study_types or present))
-    if unknown := sorted(set(args.study_types) - set(present)):
-        raise ValueError(f"expected --study-types among {present}, got {unknown}")
-    return studies[studies.study_type.isin(args.study_types)]
+    return choose_studies(args, read_train_valid(args.data), DEFAULTS)
 
 
 def parse(argv):

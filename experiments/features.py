@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mura_skorch.cli.options import (
     add_option,
+    choose_studies,
     find_data,
     log_progress,
     make_parser,
@@ -263,16 +264,7 @@ def about(args, run):
 def read(args):
     """Return the studies, and fill in the arguments that depend on them."""
     args.data = find_data(args.data)
-    studies = read_train_valid(args.data)
-    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
-    for name, choices in DEFAULTS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, choices[are_phantoms])
-    present = sorted(studies.study_type.unique())
-    args.study_types = sorted(set(args.study_types or present))
-    if unknown := sorted(set(args.study_types) - set(present)):
-        raise ValueError(f"expected --study-types among {present}, got {unknown}")
-    studies = studies[studies.study_type.isin(args.study_types)]
+    studies = choose_studies(args, read_train_valid(args.data), DEFAULTS)
     return studies[studies["label"].notna()]
 
 

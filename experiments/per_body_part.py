@@ -8,7 +8,6 @@ python experiments/per_body_part.py --resume results/20261123-101500   # resume 
 import shutil
 import sys
 import tempfile
-import time
 from argparse import Namespace
 from contextlib import ExitStack
 from functools import partial
@@ -17,13 +16,13 @@ from shutil import ignore_patterns
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch import MuraClassifier, PatientSplit
-from mura_skorch.callbacks import EpochLine, format_seconds
+from mura_skorch.callbacks import EpochLine
+from mura_skorch.cli.jobs import run_tasks, runs_sentence
 from mura_skorch.cli.options import (
     add_option,
+    choose_studies,
     find_data,
     log_progress,
     make_parser,
@@ -50,7 +49,6 @@ from mura_skorch.tracking import (
     end_children,
     log_scores,
     log_test_scores,
-    runs_link,
     use_experiment,
 )
 from mura_skorch.training.checkpoint_file import run_id_of
@@ -98,7 +96,6 @@ def run(args, studies, experiment_id, is_resumed):
     settings = {name: value for name, value in vars(args).items() if name not in OF_THIS_CALL}
     print(note or "", *(f"{name}={value}" for name, value in settings.items()), flush=True)
     names = args.study_types + ([POOLED] if args.pooled else [])
-    done, failed, code, begin = {}, {}, 0, time.time()
     with TrackedRun(args.parent_run_id, name="per_body_part", note=note) as parent:
         if is_resumed:
             end_children(parent, "KILLED")  # resumed runs are opened again
@@ -106,27 +103,15 @@ def run(args, studies, experiment_id, is_resumed):
             args.parent_run_id = parent.run_id
             save_args(args.out, args)
         parent.log_params(settings | {"study_types": ",".join(args.study_types)})
-        try:
-            pool = Parallel(n_jobs=args.jobs, return_as="generator_unordered")
-            for name, found, why in pool(delayed(train)(n, studies, args, parent) for n in names):
-                if why:
-                    failed[name] = why
-                else:
-                    done[name] = found
-                n_done = len(done) + len(failed)
-                rounds, past = (-(-n // args.jobs) for n in (len(names) - n_done, n_done))
-                left = format_seconds((time.time() - begin) / past * rounds)
-                state = f"{n_done} of {len(names)} models, about {left} left"
-                print(f"{printable(name):<12} {why or 'done'}; {state}", flush=True)
-        except (KeyboardInterrupt, SystemExit, TerminatedWorkerError) as error:
-            code, parent.status, why = {
-                KeyboardInterrupt: (130, "KILLED", "stopped by Ctrl-C"),
-                SystemExit: (143, "KILLED", "stopped by SIGTERM"),
-            }.get(type(error), (1, "FAILED", "FAILED: a worker was killed; lower --jobs"))
-            end_children(parent, parent.status)
-            failed |= {name: why for name in names if name not in {**done, **failed}}
-        if failed and not code:
-            code, parent.status = 1, "FAILED"
+        done, failed, code = run_tasks(
+            train,
+            names,
+            studies,
+            args,
+            parent=parent,
+            jobs=args.jobs,
+            label=lambda name: f"{printable(name):<12}",
+        )
         scores = report(done, failed, studies, args, parent)
         if not failed:
             clear(args.out)
@@ -136,10 +121,7 @@ def run(args, studies, experiment_id, is_resumed):
             )
             log_scores(parent, scores, report=folder)
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
-    if experiment_id is None:
-        print("Runs: MLflow did not answer; send what it did not get with mura-skorch sync")
-    else:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     if failed:
         print(f"Resume with: {sys.argv[0]} --resume {args.out}")
     return code
@@ -222,22 +204,15 @@ def read(args):
     """Return the studies, and fill in the arguments that depend on them."""
     args.data = find_data(args.data)
     studies = read_train_valid(args.data)
-    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
-    for name, choices in DEFAULTS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, choices[are_phantoms])
-    present = sorted(studies.study_type.unique())
-    if reserved := {POOLED, OVERALL} & set(present):
+    if reserved := {POOLED, OVERALL} & set(studies.study_type):
         raise ValueError(f"expected study types other than {POOLED} and {OVERALL}, got {reserved}")
-    args.study_types = sorted(set(args.study_types or present))
-    if unknown := sorted(set(args.study_types) - set(present)):
-        raise ValueError(f"expected --study-types among {present}, got {unknown}")
+    studies = choose_studies(args, studies, DEFAULTS)
     if args.jobs * args.threads > count_cores():
         print(
             f"{args.jobs} jobs of {args.threads} threads on {count_cores()} cores slow each other "
             "down: pass a smaller --threads (which changes the rounding of results)"
         )
-    return studies[studies.study_type.isin(args.study_types)]
+    return studies
 
 
 def parse(argv):

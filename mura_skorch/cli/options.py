@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from pandas import DataFrame
 from mura_skorch.data import check_apart
 from mura_skorch.phantoms import write_phantoms
 from mura_skorch.studies import read_studies
+from mura_skorch.studies.columns import join_notes
 
 __all__ = [
     "PHANTOMS",
     "add_option",
+    "choose_studies",
     "find_data",
     "log_progress",
     "make_parser",
@@ -104,6 +107,36 @@ def read_train_valid(folder: Path) -> DataFrame:
         raise ValueError(f"expected a train and a valid split in {folder}, got {found}")
     check_apart(studies[studies["split"] == "train"], studies[studies["split"] == "valid"])
     return studies
+
+
+def choose_studies(
+    args: argparse.Namespace, studies: DataFrame, defaults: Mapping[str, tuple[Any, Any]]
+) -> DataFrame:
+    """Return the studies of ``args.study_types``, and fill in the arguments that were not given.
+
+    Parameters
+    ----------
+    args : Namespace
+        Changed in place. ``study_types`` becomes a sorted list, of all types if none was given.
+    studies : DataFrame
+        A study table.
+    defaults : mapping of str to tuple
+        Default of an argument for radiographs, and for phantoms.
+
+    Raises
+    ------
+    ValueError
+        A study type is not in the table.
+    """
+    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
+    for name, choices in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, choices[are_phantoms])
+    present = sorted(studies.study_type.unique())
+    args.study_types = sorted(set(args.study_types or present))
+    if unknown := sorted(set(args.study_types) - set(present)):
+        raise ValueError(f"expected --study-types among {present}, got {unknown}")
+    return studies[studies.study_type.isin(args.study_types)]
 
 
 def weights_or_none(text: str) -> str | None:
