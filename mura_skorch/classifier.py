@@ -5,9 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,10 +20,10 @@ from mura_skorch.calibration.threshold_mixin import ThresholdMixin, probabilitie
 from mura_skorch.callbacks.defaults import training_callbacks
 from mura_skorch.callbacks.scoring import has_stopped_early
 from mura_skorch.data.collate import StudyCollate
-from mura_skorch.data.dataset import StudyDataset, prepare_views, studies_of
+from mura_skorch.data.dataset import StudyDataset, prepare_views, split_by_study, studies_of
 from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_split
 from mura_skorch.data.transforms import Augment
-from mura_skorch.data.unreadable import check_none_lost, insert_nan, warn_unreadable
+from mura_skorch.data.unreadable import check_none_lost, warn_unreadable
 from mura_skorch.inspection.activation_maps import localize
 from mura_skorch.inspection.training_distance import TrainingDistance
 from mura_skorch.models.losses import StudyTypeBCE
@@ -513,7 +511,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         to_proba = self._get_predict_nonlinearity()
         proba = np.concatenate([to_numpy(to_proba(logit)) for logit in study_logits])
         of_views = torch.sigmoid(torch.cat(view_logits)).numpy()
-        return proba, self._by_study(of_views, dataset, X)
+        return proba, split_by_study(of_views, dataset, X)
 
     def logits_with_views(
         self, X: pd.DataFrame, *, prior_correction: bool = False
@@ -539,7 +537,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             logit = logit - shift
             of_views = of_views - np.repeat(shift, studies_of(dataset)["views"].map(len))
         of_studies, of_views = self.calibrate_logit(logit), self.calibrate_logit(of_views)
-        return of_studies, self._by_study(of_views, dataset, X)
+        return of_studies, split_by_study(of_views, dataset, X)
 
     def prior_shift(self, study_types: Iterable[str] = ()) -> np.ndarray:
         """Return log(w1 / w0) of the class weights of study types, see `recalibrate`.
@@ -572,12 +570,6 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         self.check_is_fitted()
         dataset = self.get_dataset(X)
         return *zip(*self.forward_iter(dataset), strict=True), dataset
-
-    def _by_study(self, of_views, dataset, X):
-        """Return one array per study of the values of all views."""
-        ends = studies_of(dataset)["views"].map(len).cumsum().to_numpy()
-        bad_views = None if dataset is X else getattr(dataset, "bad_views", None)
-        return insert_nan(np.split(of_views, ends[:-1]), bad_views)
 
     def predict_view_weights(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return how much each view counts in its study's probability.
@@ -706,15 +698,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
                 f"expected a network with a method {method}, such as StudyNetwork, got "
                 f"{type(self.module_).__name__}; give it {method}(views, view_mask, study_type)"
             )
-        compute = getattr(deepcopy(self.module_).eval(), method)  # other threads use the network
-        if self.flip_average:
-            compute = partial(_flip_averaged, compute)
-        parts = []
-        for part in self.pass_through(compute, dataset):
-            parts.append(part.cpu().numpy())
-            if bar is not None:
-                bar.update(len(part))
-        return self._by_study(np.concatenate(parts), dataset, X)
+        return split_by_study(self.pass_through(method, dataset, bar), dataset, X)
 
     def localize(self, X: pd.DataFrame) -> list[np.ndarray]:
         """Return class activation maps of every view: which pixels contribute to its logit.
@@ -949,11 +933,6 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             f"{name}={getattr(value, '__name__', repr(value))}" for name, value in given.items()
         )
         return f"{type(self).__name__}({', '.join(texts)})"
-
-
-def _flip_averaged(compute, views, **others):
-    """Return the mean of what is computed of views and of their mirror images."""
-    return (compute(views=views, **others) + compute(views=views.flip(-1), **others)) / 2
 
 
 def _recorder_rank(pair):

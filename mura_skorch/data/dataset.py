@@ -13,10 +13,10 @@ from skorch.dataset import Dataset
 from torch.utils.data import Subset
 
 from mura_skorch.data.cache import cached_unreadable
-from mura_skorch.data.unreadable import drop_unreadable, find_unreadable
+from mura_skorch.data.unreadable import drop_unreadable, find_unreadable, insert_nan
 from mura_skorch.data.views import CachedViews, FileViews, Views
 
-__all__ = ["StudyDataset", "base_of", "is_cached", "prepare_views", "studies_of"]
+__all__ = ["StudyDataset", "base_of", "is_cached", "prepare_views", "split_by_study", "studies_of"]
 
 
 class StudyDataset(Dataset):
@@ -226,6 +226,28 @@ def studies_of(dataset: Any) -> pd.DataFrame:
     if isinstance(dataset, Subset):
         return studies_of(dataset.dataset).iloc[list(dataset.indices)]
     return dataset.studies
+
+
+def split_by_study(values: np.ndarray, dataset: Any, X: Any) -> list[np.ndarray]:
+    """Return the values of all views as one array per study.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_views, ...)
+        One row for each view of the dataset.
+    dataset : Dataset
+        What was computed.
+    X : DataFrame or Dataset
+        What the user passed. If it is the dataset itself, views that it left out stay out.
+
+    Returns
+    -------
+    list of ndarray
+        NaN for views that were left out.
+    """
+    ends = studies_of(dataset)["views"].map(len).cumsum().to_numpy()
+    bad_views = None if dataset is X else getattr(dataset, "bad_views", None)
+    return insert_nan(np.split(values, ends[:-1]), bad_views)
 
 
 def base_of(dataset: Any) -> Any:

@@ -1,15 +1,13 @@
 """Class activation maps: where a network looks in each view."""
 
 from collections.abc import Sequence
-from copy import deepcopy
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mura_skorch.data.unreadable import insert_nan
+from mura_skorch.data.dataset import split_by_study
 
 __all__ = ["localize", "peak_in_box", "peak_of", "resize_map"]
 
@@ -59,26 +57,13 @@ def localize(clf: Any, studies: pd.DataFrame) -> list[np.ndarray]:
     >>> maps[0].mean(axis=(1, 2))  # doctest: +SKIP
     """
     clf.check_is_fitted()
-    # A copy in eval mode: the network may be in training mode, and other threads may use it.
-    module = deepcopy(clf.module_).eval()
-    compute = getattr(module, "activation_maps", None)
-    if compute is None:
+    if not hasattr(clf.module_, "activation_maps"):
         raise TypeError(
             "expected a network with activation maps, such as StudyNetwork, got "
-            f"{type(module).__name__}; give it a method activation_maps(views, view_mask)"
+            f"{type(clf.module_).__name__}; give it a method activation_maps(views, view_mask)"
         )
-    if clf.flip_average:
-        compute = partial(_flip_averaged, compute)
     dataset = clf.get_dataset(studies)
-    maps = [batch.cpu().numpy() for batch in clf.pass_through(compute, dataset)]
-    parts = np.split(np.concatenate(maps), np.cumsum(dataset.n_views)[:-1])
-    return insert_nan(parts, None if dataset is studies else getattr(dataset, "bad_views", None))
-
-
-def _flip_averaged(compute, views, **others):
-    """Return the mean of the maps of views and of their mirror images, mirrored back."""
-    of_mirrored = compute(views=views.flip(-1), **others)
-    return (compute(views=views, **others) + of_mirrored.flip(-1)) / 2
+    return split_by_study(clf.pass_through("activation_maps", dataset), dataset, studies)
 
 
 def resize_map(cam: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -220,23 +220,44 @@ class StudyNet(NeuralNetBinaryClassifier):
             enabled=self.precision_ == "bfloat16",
         )
 
-    def pass_through(self, module: Callable[..., Any], X: Any) -> Iterator[Any]:
-        """Yield the output of a module for each batch in float32, computed as in a prediction.
+    def pass_through(self, method: str, X: Any, bar: Any = None) -> np.ndarray:
+        """Return what a method of the network computes of every view, as in a prediction.
+
+        With ``flip_average=True`` it is averaged over the views and their mirror images.
 
         Parameters
         ----------
-        module : Module or callable
-            In eval mode, or a method of one. Threads that need eval mode each use their own copy.
+        method : str
+            Its name: it takes a batch's inputs, and returns one row per real view.
         X : DataFrame or dataset
             Studies.
+        bar : tqdm, optional
+            A progress bar, advanced by the number of views of each batch.
+
+        Returns
+        -------
+        ndarray of shape (n_views, ...), float32
         """
+        compute = getattr(deepcopy(self.module_).eval(), method)  # other threads use the network
+        parts = []
         with explained_faults(self), threads_within_quota():
             for batch in self.get_iterator(self.get_dataset(X), training=False):
                 inputs, _ = unpack_data(batch)
-                inputs = {name: value for name, value in inputs.items() if name != "row"}
+                inputs = to_tensor(
+                    {name: value for name, value in inputs.items() if name != "row"},
+                    device=self.device,
+                )
                 with torch.no_grad(), self._arithmetic():
-                    output = module(**to_tensor(inputs, device=self.device))
-                yield output.float()  # of networks that do not leave bfloat16 themselves
+                    output = compute(**inputs)
+                    if self.flip_average:
+                        mirrored = compute(**{**inputs, "views": inputs["views"].flip(-1)})
+                        is_map = mirrored.ndim == 3
+                        output = (output + (mirrored.flip(-1) if is_map else mirrored)) / 2
+                # Some networks leave bfloat16 to their caller.
+                parts.append(output.float().cpu().numpy())
+                if bar is not None:
+                    bar.update(len(output))
+        return np.concatenate(parts)
 
     def get_loss(self, y_pred, y_true, X, training=False):
         """Return the loss; ours needs the batch's study types and mask, torch's does not."""

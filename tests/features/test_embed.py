@@ -75,7 +75,7 @@ def test_unseen_study_types_are_embedded_without_a_warning(fitted, valid):
 
 
 def test_embedding_leaves_gradients_of_its_reader_on(fitted, valid):
-    for _ in fitted.pass_through(fitted.module_.view_features, valid.head(1)):
+    for _ in fitted.pass_through("view_features", valid.head(1)):
         assert torch.is_grad_enabled()
 
 
