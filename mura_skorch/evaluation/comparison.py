@@ -126,14 +126,9 @@ def compare_models(
         study_type=study_type,
         groups=groups,
     )
-    pair = threshold if isinstance(threshold, (tuple, list)) else (threshold, threshold)
-    if len(pair) != 2:
-        raise ValueError(
-            f"expected one threshold or a pair of them, one for each model, got {len(pair)}"
-        )
     decisions = [
         (score > check_threshold(limit, len(y_true))).astype(np.int64)
-        for score, limit in zip(scores, pair, strict=True)
+        for score, limit in zip(scores, threshold_pair(threshold), strict=True)
     ]
     columns = (y_true, *scores, *decisions)
     unit = "studies" if groups is None else "patients"
@@ -261,6 +256,31 @@ def model_figures(y_true, scores, decisions, codes, n_resamples, random_state):
     return points, {"kappa": np.hstack(kappas), "auroc": np.hstack(areas)}
 
 
+def threshold_pair(threshold):
+    """Return the thresholds of A and B, of a pair or of one for both."""
+    pair = threshold if isinstance(threshold, (tuple, list)) else (threshold, threshold)
+    if len(pair) != 2:
+        raise ValueError(
+            f"expected one threshold or a pair of them, one for each model, got {len(pair)}"
+        )
+    return pair
+
+
+def why_undefined(name, difference, low, n_patients):
+    """Return the reason why a difference or its interval is NaN, in a list; else none."""
+    if np.isnan(difference):
+        return [f"{name}: {REASONS[name]}"]
+    if np.isnan(low):
+        why = "only one patient" if n_patients < 2 else "too few resamples have one"
+        return [f"interval of the difference in {name}: {why}"]
+    return []
+
+
+def caution_of(n_patients, unit):
+    """Return what to know of a row of few patients, or an empty text."""
+    return f"fewer than {FEW_PATIENTS} {unit}" if 0 < n_patients < FEW_PATIENTS else ""
+
+
 def _row(part, n_resamples, random_state, unit):
     """Compare the models on one study type."""
     y_true, score_a, score_b, decision_a, decision_b, codes = part
@@ -279,11 +299,7 @@ def _row(part, n_resamples, random_state, unit):
         row |= {f"{name}_difference_low": low, f"{name}_difference_high": high}
         if not len(y_true):
             continue
-        if np.isnan(b - a):
-            undefined.append(f"{name}: {REASONS[name]}")
-        elif np.isnan(low):
-            why = "only one patient" if n_patients < 2 else "too few resamples have one"
-            undefined.append(f"interval of the difference in {name}: {why}")
+        undefined += why_undefined(name, b - a, low, n_patients)
     right = [decision == y_true for decision in decisions]
     only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     row |= {"only_a_right": only_a, "only_b_right": only_b}
@@ -293,10 +309,9 @@ def _row(part, n_resamples, random_state, unit):
         row["mcnemar_p"] = float(binomtest(only_a, differ).pvalue) if differ else 1.0
     else:
         undefined = ["every figure: no studies"]
-    few = 0 < n_patients < FEW_PATIENTS
     return row | {
         "p_holm": row["mcnemar_p"],
-        "caution": f"fewer than {FEW_PATIENTS} {unit}" if few else "",
+        "caution": caution_of(n_patients, unit),
         "undefined": "; ".join(undefined),
     }
 

@@ -6,10 +6,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mura_skorch.evaluation.comparison import REASONS, model_figures
+from mura_skorch.evaluation.comparison import (
+    caution_of,
+    model_figures,
+    threshold_pair,
+    why_undefined,
+)
 from mura_skorch.metrics.checks import check_binary, check_lengths, check_scores, check_threshold
 from mura_skorch.metrics.intervals import percentiles
-from mura_skorch.metrics.tables import FEW_PATIENTS, ordered_parts
+from mura_skorch.metrics.tables import ordered_parts
 
 __all__ = ["compare_seeds"]
 
@@ -99,11 +104,9 @@ def compare_seeds(
         study_type=study_type,
         groups=groups,
     )
-    limits = threshold if isinstance(threshold, tuple | list) else (threshold, threshold)
-    if len(limits) != 2:
-        raise ValueError(f"expected one threshold or a pair of them, got {len(limits)}")
     models = [row for own in scores for row in own]
-    thresholds = np.concatenate([check_threshold(own, n_seeds) for own in limits])
+    pair = threshold_pair(threshold)
+    thresholds = np.concatenate([check_threshold(own, n_seeds) for own in pair])
     decisions = [
         (score > limit).astype(np.int64) for score, limit in zip(models, thresholds, strict=True)
     ]
@@ -132,7 +135,7 @@ def _row(part, n_seeds, n_resamples, random_state, unit):
     points, drawn = model_figures(y_true, scores, decisions, codes, n_resamples, random_state)
     n_patients = int(codes.max(initial=-1)) + 1
     row: dict[str, Any] = {"n": len(y_true), "n_patients": n_patients, "n_seeds": n_seeds}
-    undefined = []
+    undefined: list[str] = []
     for name, values in points.items():
         a, b = np.split(np.array(values), 2)
         differences = b - a
@@ -140,14 +143,10 @@ def _row(part, n_seeds, n_resamples, random_state, unit):
         low, high = percentiles(resampled, n_resamples)
         if np.isnan(differences).any():
             low, high = np.nan, np.nan
-            undefined.append(f"{name}: {REASONS[name]}")
-        elif np.isnan(low):
-            why = "only one patient" if n_patients < 2 else "too few resamples have one"
-            undefined.append(f"interval of the difference in {name}: {why}")
+        undefined += why_undefined(name, differences.mean(), low, n_patients)
         key = f"{name}_difference"
         row |= {f"{name}_a": a.mean(), f"{name}_b": b.mean(), key: differences.mean()}
         row |= {f"{key}_low": low, f"{key}_high": high}
         row[f"{key}_sd"] = differences.std(ddof=1) if n_seeds > 1 else np.nan
-    few = 0 < n_patients < FEW_PATIENTS
-    row["caution"] = f"fewer than {FEW_PATIENTS} {unit}" if few else ""
+    row["caution"] = caution_of(n_patients, unit)
     return row | {"undefined": "; ".join(undefined)}
