@@ -1,0 +1,117 @@
+"""Export the part of a study network that reads single views as an ONNX graph."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mura_skorch.models.exact_maps import features_with_maps, has_layer_norm
+from mura_skorch.models.study_network import StudyNetwork
+
+__all__ = ["FEATURES", "INPUT", "LOGIT", "MAP", "SCORE", "ViewGraph", "export_graph"]
+
+# Names of the graph's input and of its outputs, one row per view each.
+INPUT, LOGIT, FEATURES, MAP, SCORE = "views", "logit", "features", "map", "score"
+EXTRA = "mura-skorch[fast]"
+
+
+class ViewGraph(nn.Module):
+    """What a study network makes of single views, with normalisation and without pooling.
+
+    Parameters
+    ----------
+    net : StudyNetwork
+        In eval mode.
+    image_size : int
+        Height and width of a view in pixels.
+
+    Attributes
+    ----------
+    outputs : list of str
+        Names of what `forward` returns: "logit" and "features"; "map" if the network has exact
+        activation maps; "score" if it has attention.
+    """
+
+    def __init__(self, net: StudyNetwork, image_size: int) -> None:
+        super().__init__()
+        self.net = net
+        self.has_norm: bool | None = None  # without maps
+        image = torch.zeros(1, 3, image_size, image_size, device=net.mean.device)
+        try:
+            with torch.no_grad():
+                self.has_norm = has_layer_norm(net.network, image)
+        except TypeError:
+            pass
+        self.outputs = [LOGIT, FEATURES]
+        if self.has_norm is not None:
+            self.outputs.append(MAP)
+        if net.attention is not None:
+            self.outputs.append(SCORE)
+
+    def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what is computed of views.
+
+        Parameters
+        ----------
+        views : Tensor of shape (N, 1, H, W), uint8
+
+        Returns
+        -------
+        tuple of Tensor
+            As many as `outputs`: logits (N,), features (N, n_features), maps (N, h, w), scores of
+            the attention (N,), float32.
+        """
+        net = self.net
+        images = (views.float() / 255 - net.mean) / net.std
+        maps = []
+        if self.has_norm is None:
+            features = net.network(images)
+        else:
+            features, cam = features_with_maps(
+                net.network, net.head, images, has_norm=self.has_norm
+            )
+            maps = [cam]
+        scores = [] if net.attention is None else [net.attention(features)]
+        return net.head(features).squeeze(1), features, *maps, *scores
+
+
+def export_graph(graph: ViewGraph, image_size: int) -> Any:
+    """Return the ONNX model of a graph, for any number of views.
+
+    Parameters
+    ----------
+    graph : ViewGraph
+        On the CPU, in eval mode.
+    image_size : int
+        Height and width of a view in pixels.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ImportError
+        The packages of the extra ``[fast]`` are not installed.
+    ValueError
+        The network has an operation that ONNX lacks.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"expected the packages onnx and onnxscript, got neither: pip install '{EXTRA}'"
+        ) from error
+    views = torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8)
+    program = torch.onnx.export(
+        graph,
+        (views,),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("n_views")},),
+        input_names=[INPUT],
+        output_names=graph.outputs,
+        optimize=False,
+        verbose=False,
+    )
+    return program.model_proto
