@@ -340,6 +340,10 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
         of_members = [member.localize(X) for member in self.estimators_]
         return [np.mean(arrays, axis=0) for arrays in zip(*of_members, strict=True)]
 
+    def describe_engine(self) -> str:
+        """Return library and arithmetic of the members' predictions, as `MuraClassifier` does."""
+        return "; ".join(dict.fromkeys(m.describe_engine() for m in self.estimators_))
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the ensemble to a folder, each member as `MuraClassifier.save` does.
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from mura_skorch.models.exact_maps import features_with_maps, has_layer_norm
 from mura_skorch.models.study_network import StudyNetwork
+from mura_skorch.utils.text import short_reason
 
 __all__ = ["FEATURES", "INPUT", "LOGIT", "MAP", "SCORE", "ViewGraph", "export_graph"]
 
@@ -21,7 +22,7 @@ class ViewGraph(nn.Module):
     Parameters
     ----------
     net : StudyNetwork
-        In eval mode.
+        Put in eval mode.
     image_size : int
         Height and width of a view in pixels.
 
@@ -35,6 +36,7 @@ class ViewGraph(nn.Module):
     def __init__(self, net: StudyNetwork, image_size: int) -> None:
         super().__init__()
         self.net = net
+        self.eval()
         self.has_norm: bool | None = None  # without maps
         image = torch.zeros(1, 3, image_size, image_size, device=net.mean.device)
         try:
@@ -104,14 +106,20 @@ def export_graph(graph: ViewGraph, image_size: int) -> Any:
             f"expected the packages onnx and onnxscript, got neither: pip install '{EXTRA}'"
         ) from error
     views = torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8)
-    program = torch.onnx.export(
-        graph,
-        (views,),
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("n_views")},),
-        input_names=[INPUT],
-        output_names=graph.outputs,
-        optimize=False,
-        verbose=False,
-    )
-    return program.model_proto
+    try:
+        program = torch.onnx.export(
+            graph,
+            (views,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("n_views")},),
+            input_names=[INPUT],
+            output_names=graph.outputs,
+            optimize=False,
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ValueError(
+            f"expected a network that torch can export to ONNX, got {graph.net.backbone!r}: "
+            f"{short_reason(error)}; predict with engine='torch'"
+        ) from error
+    return program.model_proto  # type: ignore[union-attr]  # None only with the older exporter

@@ -168,7 +168,7 @@ def _maps_of(seen, head, *, has_norm):
     """Return the maps of what was recorded."""
     maps, average = seen.averages[-1]
     maps = maps.float()
-    weight, offset = head.weight[0].float(), torch.zeros((), device=maps.device)
+    weight, offset = head.weight.flatten().float(), torch.zeros((), device=maps.device)
     if has_norm:
         _, norm, _ = seen.norms[-1]
         centre = average.flatten(1).float()

@@ -47,9 +47,10 @@ LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
     "run_id": (str, type(None)),
     "interrupted": bool,
     "digests": dict,
+    "quantized": (dict, type(None)),
 }
 # Parameters of the machine that a model was saved on, which other machines do not load.
-OF_A_MACHINE = ("device", "dataset__cache", "checkpoint_path")
+OF_A_MACHINE = ("device", "engine", "dataset__cache", "checkpoint_path")
 
 CONFIG_FILE = "model.json"
 # Increase it when the previous version cannot read what this version writes.

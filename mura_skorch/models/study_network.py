@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from itertools import chain
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import nn
@@ -26,10 +26,28 @@ from mura_skorch.models.pooling import (
 )
 from mura_skorch.models.pretrained import load_weights
 
-__all__ = ["StudyNetwork", "subsample_views"]
+__all__ = ["StudyNetwork", "ViewReader", "subsample_views"]
 
 WHOLE = 0.9  # share of the parameters of a part that is divided further
 CONTAINERS = ("features", "blocks", "stages", "layers")  # names of parts that always are
+
+
+class ViewReader(Protocol):
+    """What reads views of shape (N, H, W), uint8, in the place of a network of torch.
+
+    Attributes
+    ----------
+    has_maps : bool
+        Whether it computes activation maps.
+    """
+
+    has_maps: bool
+
+    def features(self, views: torch.Tensor) -> torch.Tensor:
+        """Return what the network's last layer reads, of shape (N, n_features), float32."""
+
+    def maps(self, views: torch.Tensor) -> torch.Tensor:
+        """Return the activation maps of the views, of shape (N, h, w), float32."""
 
 
 class StudyNetwork(nn.Module):
@@ -80,6 +98,8 @@ class StudyNetwork(nn.Module):
         The last layer: one logit per view.
     attention : GatedAttention or None
         Scores of the views, with one of the two attention poolings.
+    before_part : callable or None
+        Called without arguments before each part of a batch is computed. It may raise, to stop.
     loaded : str or None
         How many tensors were loaded, and whether the last layer is a new one.
 
@@ -92,6 +112,7 @@ class StudyNetwork(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    before_part: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -237,7 +258,11 @@ class StudyNetwork(nn.Module):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def forward(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        engine: ViewReader | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of a batch.
 
@@ -249,6 +274,9 @@ class StudyNetwork(nn.Module):
             True for real views, at least one in each row. Padding is not computed.
         study_type : Tensor of shape (B,), int64, optional
             Ignored: only the loss uses the study type.
+        engine : ViewReader, optional
+            Reads the views in the place of `network`, such as
+            `mura_skorch.inference.engines.Engine`. For predictions: it has no gradients.
 
         Returns
         -------
@@ -257,7 +285,7 @@ class StudyNetwork(nn.Module):
         view_logit : Tensor of shape (N,), float32
             One logit per real view of the batch, in order.
         """
-        features = self.view_features(views, view_mask)
+        features = self.view_features(views, view_mask, engine=engine)
         view_logit = self._logits_of(features)
         if self.pooling == "max":
             return max_views_logit(view_logit, view_mask), view_logit
@@ -269,13 +297,17 @@ class StudyNetwork(nn.Module):
         return pool(view_logit, view_mask, log_weight), view_logit
 
     def view_features(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        engine: ViewReader | None = None,
     ) -> torch.Tensor:
         """Return what the last layer reads of each real view.
 
         Parameters
         ----------
-        views, view_mask, study_type
+        views, view_mask, study_type, engine
             As for `forward`.
 
         Returns
@@ -283,16 +315,21 @@ class StudyNetwork(nn.Module):
         Tensor of shape (N, n_features), float32
             `head` makes the views' logits of them.
         """
-        return self._in_parts(self._features, views[view_mask])
+        compute = self._features if engine is None else engine.features
+        return self._in_parts(compute, views[view_mask])
 
     def view_weights(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        engine: ViewReader | None = None,
     ) -> torch.Tensor:
         """Return how much each real view counts in its study.
 
         Parameters
         ----------
-        views, view_mask, study_type
+        views, view_mask, study_type, engine
             As for `forward`.
 
         Returns
@@ -300,12 +337,16 @@ class StudyNetwork(nn.Module):
         Tensor of shape (N,), float32
             The weights of a study sum to 1.
         """
-        features = self.view_features(views, view_mask)
+        features = self.view_features(views, view_mask, engine=engine)
         logit, score = self._logits_of(features), self._scores_of(features)
         return view_weights(self.pooling, logit, score, view_mask)
 
     def activation_maps(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        engine: ViewReader | None = None,
     ) -> torch.Tensor:
         """Return the class activation map of each real view of a batch.
 
@@ -313,7 +354,7 @@ class StudyNetwork(nn.Module):
 
         Parameters
         ----------
-        views, view_mask, study_type
+        views, view_mask, study_type, engine
             As for `forward`.
 
         Returns
@@ -328,13 +369,19 @@ class StudyNetwork(nn.Module):
         TypeError
             The last layer reads something else than an average of feature maps.
         """
-        return self._in_parts(self._maps, views[view_mask])
+        compute = engine.maps if engine is not None and engine.has_maps else self._maps
+        return self._in_parts(compute, views[view_mask])
 
     def _in_parts(self, compute, views):
         """Compute views of shape (N, H, W), at most `max_views` at a time in eval mode."""
         if self.training or self.max_views is None:
-            return compute(views)
-        return torch.cat([compute(part) for part in views.split(self.max_views)])
+            return self._in_one(compute, views)
+        return torch.cat([self._in_one(compute, part) for part in views.split(self.max_views)])
+
+    def _in_one(self, compute, views):
+        if self.before_part is not None:
+            self.before_part()
+        return compute(views)
 
     def _features(self, views):
         """Return the features of views of shape (N, H, W), uint8."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from fnmatch import fnmatch
+from functools import partial
 from inspect import signature
 from secrets import randbits
 from typing import Any, Literal, Self
@@ -12,14 +13,17 @@ import numpy as np
 import torch
 from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import unpack_data
-from skorch.utils import to_tensor
+from skorch.utils import to_device, to_tensor
 from torch.utils.data import DataLoader
 
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
+from mura_skorch.inference.choice import Choice, current_choice
+from mura_skorch.inference.engines import Engine, Quantized
 from mura_skorch.models.pooling import pool_views
 from mura_skorch.models.study_network import subsample_views
 from mura_skorch.training.device import (
+    count_cores,
     keep_compiled_kernels,
     loader_defaults,
     resolve_device,
@@ -52,6 +56,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         is.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Arithmetic of the network; "auto" is bfloat16 if the device has instructions for it.
+    engine : {"torch", "auto", "onnxruntime", "openvino"}, default="torch"
+        What predicts.
     accumulate : int, default=1
         Batches whose gradients are added before the optimizer steps.
     fine_tune_after : int, default=0
@@ -69,7 +75,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         module: Callable[..., torch.nn.Module],
         *,
         device: str | torch.device | None = "auto",
-        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto",
+        engine: Literal["torch", "auto", "onnxruntime", "openvino"] = "torch",
         accumulate: int = 1,
         fine_tune_after: int = 0,
         flip_average: bool = False,
@@ -78,12 +85,15 @@ class StudyNet(NeuralNetBinaryClassifier):
     ) -> None:
         super().__init__(module, device=device, **kwargs)
         self.precision = precision
+        self.engine = engine
         self.accumulate = accumulate
         self.fine_tune_after = fine_tune_after
         self.flip_average = flip_average
         self.random_state = random_state
 
     random_: FitRandomness
+    quantized_: Quantized | None = None
+    choice_: tuple[tuple[Any, ...], Choice] | None = None  # see `current_choice`
 
     @property
     def device(self) -> str | torch.device | None:
@@ -96,8 +106,9 @@ class StudyNet(NeuralNetBinaryClassifier):
 
     @property
     def precision_(self) -> str:
-        """Arithmetic of the network, "auto" resolved."""
-        return resolve_precision(self.precision, self.where_)
+        """Arithmetic of the network in torch, "auto" resolved."""
+        precision = "auto" if self.precision == "int8" else self.precision
+        return resolve_precision(precision, self.where_)
 
     @property
     def where_(self) -> str | torch.device:
@@ -212,6 +223,24 @@ class StudyNet(NeuralNetBinaryClassifier):
             study_logit = pool_views(view_logit, to_tensor(view_mask, device=self.device))
         return study_logit, view_logit
 
+    def prediction_engine(self) -> Engine | None:
+        """Return what predicts in the place of torch, or None.
+
+        It is made at the first prediction, and again after the weights or parameters changed.
+
+        Raises
+        ------
+        ImportError
+            The library of `engine` is not installed.
+        ValueError
+            `engine` or ``precision="int8"`` cannot compute this network.
+        """
+        return current_choice(self, count_cores()).engine
+
+    def describe_engine(self) -> str:
+        """Return library and arithmetic of predictions, such as "openvino, bfloat16"."""
+        return current_choice(self, count_cores()).name
+
     def _arithmetic(self):
         """Return the context in which the network computes."""
         return torch.autocast(
@@ -239,6 +268,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         ndarray of shape (n_views, ...), float32
         """
         compute = getattr(deepcopy(self.module_).eval(), method)  # other threads use the network
+        if (engine := self.prediction_engine()) is not None:
+            compute = partial(compute, engine=engine)
         parts = []
         with explained_faults(self), threads_within_quota():
             for batch in self.get_iterator(self.get_dataset(X), training=False):
@@ -346,9 +377,24 @@ class StudyNet(NeuralNetBinaryClassifier):
         Torch reports a killed worker by an error wherever the program is at that moment: it must
         not be in the code of whoever reads this.
         """
+        engine = None if training else self.prediction_engine()
         with explained_faults(self), threads_within_quota():
-            outputs = list(super().forward_iter(X, training=training, device=device))
+            if engine is None:
+                outputs = list(super().forward_iter(X, training=training, device=device))
+            else:
+                outputs = [
+                    to_device(self._step_by(engine, batch), device=device)
+                    for batch in self.get_iterator(self.get_dataset(X), training=False)
+                ]
         yield from outputs
+
+    def _step_by(self, engine, batch):
+        """Return the logits that an engine computes of a batch, as `evaluation_step` does."""
+        self.check_is_fitted()
+        inputs, _ = unpack_data(batch)
+        with torch.no_grad():
+            self._set_training(False)
+            return self.infer(inputs, engine=engine)
 
     def validation_step(self, batch, **fit_params):
         """Compute a batch without gradients."""

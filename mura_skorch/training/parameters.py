@@ -75,7 +75,8 @@ def check_parameters(net: Any) -> None:
     _check_callbacks(net, values)
     check_rule(net.threshold)
     check_device(net.device)
-    resolve_precision(net.precision, net.device or "cpu")
+    if net.precision != "int8":  # training then uses what "auto" chooses
+        resolve_precision(net.precision, net.device or "cpu")
     as_split(net.train_split)
     check_loader_keeps_order(net.get_params_for("iterator_valid"))
 
