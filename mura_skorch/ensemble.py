@@ -30,6 +30,7 @@ from mura_skorch.studies.columns import join_notes
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.artifacts import ModelSource, fetch_model
 from mura_skorch.utils.atomic import write_text
+from mura_skorch.utils.paths import is_name
 from mura_skorch.utils.text import printable
 
 __all__ = ["MuraEnsemble", "best_valid_loss", "load_model"]
@@ -424,7 +425,7 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
             config = read_json(file)
             names = [row["folder"] for row in config["members"]]
             rule, saved, found = (config[k] for k in ("threshold", "operating_point", "format"))
-            if not names or any(Path(name).name != name or name in ("", "..") for name in names):
+            if not names or not all(map(is_name, names)):
                 raise ValueError(f"its members are {names!r:.200}, not names of folders in it")
             check_operating_point(saved)
             check_rule(rule)
