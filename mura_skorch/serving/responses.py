@@ -90,7 +90,8 @@ def answer(model, studies, proba, view_proba, cams=None, percentiles=None):
         For each study ``probability`` of abnormality; ``decision``, "abnormal" strictly above
         ``threshold`` and else "normal"; ``view_probabilities`` in the order of the images;
         ``engine``, what computed them, such as "torch, float32"; ``note``, a caveat or None. With
-        maps also ``activation_maps``, base64 PNGs as of `map_layer`, and ``activation_map_limit``, the end of their colour scale in logits.
+        maps also ``activation_maps``, base64 PNGs as of `map_layer`, and ``activation_map_limit``,
+        the end of their colour scale in logits.
     """
     threshold, engine = float(model.threshold_), model.describe_engine()
     rows = [
