@@ -237,7 +237,11 @@ class StudyNetwork(nn.Module):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def forward(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        view_index: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of a batch.
 
@@ -249,6 +253,9 @@ class StudyNetwork(nn.Module):
             True for real views, at least one in each row. Padding is not computed.
         study_type : Tensor of shape (B,), int64, optional
             Ignored: only the loss uses the study type.
+        view_index : Tensor of shape (N,), int64, optional
+            Positions of the real views in ``views.flatten(0, 1)``. None finds them in the mask,
+            which makes the host wait for a GPU.
 
         Returns
         -------
@@ -257,7 +264,7 @@ class StudyNetwork(nn.Module):
         view_logit : Tensor of shape (N,), float32
             One logit per real view of the batch, in order.
         """
-        features = self.view_features(views, view_mask)
+        features = self.view_features(views, view_mask, study_type, view_index)
         view_logit = self._logits_of(features)
         if self.pooling == "max":
             return max_views_logit(view_logit, view_mask), view_logit
@@ -269,13 +276,17 @@ class StudyNetwork(nn.Module):
         return pool(view_logit, view_mask, log_weight), view_logit
 
     def view_features(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        view_index: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return what the last layer reads of each real view.
 
         Parameters
         ----------
-        views, view_mask, study_type
+        views, view_mask, study_type, view_index
             As for `forward`.
 
         Returns
@@ -283,7 +294,8 @@ class StudyNetwork(nn.Module):
         Tensor of shape (N, n_features), float32
             `head` makes the views' logits of them.
         """
-        return self._in_parts(self._features, views[view_mask])
+        real = views[view_mask] if view_index is None else views.flatten(0, 1)[view_index]
+        return self._in_parts(self._features, real)
 
     def view_weights(
         self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
