@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 __all__ = ["is_unsafe_path", "paths_outside"]
 
+_ABSOLUTE = re.compile(r"[\\/~]|[A-Za-z]:")
+
 
 def is_unsafe_path(text: str) -> bool:
     r"""Return whether a path is absolute or contains "..", by the rules of Linux or Windows.
@@ -25,7 +27,7 @@ def is_unsafe_path(text: str) -> bool:
     [False, True, True, True]
     """
     text = text.strip()
-    return bool(re.match(r"[\\/~]|[A-Za-z]:", text)) or ".." in re.split(r"[\\/]", text)
+    return bool(_ABSOLUTE.match(text)) or ".." in text.replace("\\", "/").split("/")
 
 
 def paths_outside(
