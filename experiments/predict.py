@@ -23,7 +23,7 @@ import numpy as np
 
 from mura_skorch import read_studies
 from mura_skorch.calibration import check_rule, is_rule
-from mura_skorch.cli.options import add_option, log_progress, make_parser
+from mura_skorch.cli.options import add_option, make_parser, start_script
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, subgroup_scores
@@ -347,5 +347,5 @@ def parse(argv):
 
 
 if __name__ == "__main__":
-    log_progress()
+    start_script()
     sys.exit(main())

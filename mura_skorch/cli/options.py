@@ -1,6 +1,8 @@
 """Options, data and logging that the experiments share."""
 
 import argparse
+import atexit
+import gc
 import logging
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,9 +21,9 @@ __all__ = [
     "add_option",
     "choose_studies",
     "find_data",
-    "log_progress",
     "make_parser",
     "read_train_valid",
+    "start_script",
     "weights_or_none",
 ]
 
@@ -144,7 +146,10 @@ def weights_or_none(text: str) -> str | None:
     return None if text == "none" else text
 
 
-def log_progress() -> None:
-    """Write warnings, and the progress of long work in a log, to stderr."""
+def start_script() -> None:
+    """Log warnings and the progress of long work to stderr, and let the script end at once."""
+    # At its end Python looks for cycles among the half million objects of torch and MLflow, for
+    # seconds. Objects that are frozen are left to the end of the process.
+    atexit.register(gc.freeze)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("mura_skorch").setLevel(logging.INFO)

@@ -262,6 +262,7 @@ class StudyNetwork(nn.Module):
         views: torch.Tensor,
         view_mask: torch.Tensor,
         study_type: torch.Tensor | None = None,
+        view_index: torch.Tensor | None = None,
         engine: ViewReader | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of a batch.
@@ -274,6 +275,9 @@ class StudyNetwork(nn.Module):
             True for real views, at least one in each row. Padding is not computed.
         study_type : Tensor of shape (B,), int64, optional
             Ignored: only the loss uses the study type.
+        view_index : Tensor of shape (N,), int64, optional
+            Positions of the real views in ``views.flatten(0, 1)``. None finds them in the mask,
+            which makes the host wait for a GPU.
         engine : ViewReader, optional
             Reads the views in the place of `network`, such as
             `mura_skorch.inference.engines.Engine`. For predictions: it has no gradients.
@@ -285,7 +289,7 @@ class StudyNetwork(nn.Module):
         view_logit : Tensor of shape (N,), float32
             One logit per real view of the batch, in order.
         """
-        features = self.view_features(views, view_mask, engine=engine)
+        features = self.view_features(views, view_mask, study_type, view_index, engine)
         view_logit = self._logits_of(features)
         if self.pooling == "max":
             return max_views_logit(view_logit, view_mask), view_logit
@@ -301,13 +305,14 @@ class StudyNetwork(nn.Module):
         views: torch.Tensor,
         view_mask: torch.Tensor,
         study_type: torch.Tensor | None = None,
+        view_index: torch.Tensor | None = None,
         engine: ViewReader | None = None,
     ) -> torch.Tensor:
         """Return what the last layer reads of each real view.
 
         Parameters
         ----------
-        views, view_mask, study_type, engine
+        views, view_mask, study_type, view_index, engine
             As for `forward`.
 
         Returns
@@ -316,7 +321,8 @@ class StudyNetwork(nn.Module):
             `head` makes the views' logits of them.
         """
         compute = self._features if engine is None else engine.features
-        return self._in_parts(compute, views[view_mask])
+        real = views[view_mask] if view_index is None else views.flatten(0, 1)[view_index]
+        return self._in_parts(compute, real)
 
     def view_weights(
         self,

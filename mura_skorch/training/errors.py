@@ -30,20 +30,17 @@ class _BadLossError(FloatingPointError):
         self.rows = rows
 
 
-def check_loss(loss: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
-    """Raise FloatingPointError where the loss of a batch is not finite.
+def check_loss(loss: float, rows: torch.Tensor | None) -> None:
+    """Raise FloatingPointError if the loss of a batch is not finite.
 
     Parameters
     ----------
-    loss : Tensor of shape ()
-    batch : dict
-        Where it holds ``row``, the rows of its studies in their table, `explained_faults` names
-        the studies.
+    loss : float
+    rows : Tensor of shape (B,), int64, or None
+        Rows of the batch's studies in their table, by which `explained_faults` names them.
     """
-    value = loss.item()
-    if not math.isfinite(value):
-        rows = batch.get("row") if isinstance(batch, dict) else None
-        raise _BadLossError(value, [] if rows is None else rows.tolist())
+    if not math.isfinite(loss):
+        raise _BadLossError(loss, [] if rows is None else rows.tolist())
 
 
 @contextmanager

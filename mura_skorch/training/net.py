@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from skorch import NeuralNetBinaryClassifier
-from skorch.dataset import unpack_data
+from skorch.dataset import get_len, unpack_data
 from skorch.utils import to_device, to_tensor
 from torch.utils.data import DataLoader
 
@@ -22,6 +22,7 @@ from mura_skorch.inference.choice import Choice, current_choice
 from mura_skorch.inference.engines import Engine, Quantized
 from mura_skorch.models.pooling import pool_views
 from mura_skorch.models.study_network import subsample_views
+from mura_skorch.training.batch_losses import BatchLosses
 from mura_skorch.training.device import (
     count_cores,
     keep_compiled_kernels,
@@ -205,6 +206,10 @@ class StudyNet(NeuralNetBinaryClassifier):
     def infer(self, x, **fit_params):
         """Run the network in the chosen arithmetic; average over flips if that is asked for."""
         inputs = {name: value for name, value in x.items() if name != "row"}
+        if "view_index" in (names_taken(self.module_.forward) or ()):
+            # Found while the mask is on the CPU: the host would have to wait for a GPU.
+            inputs["view_index"] = inputs["view_mask"].flatten().nonzero().squeeze(1)
+        inputs = _sent(inputs, self.device)
         with self._arithmetic():
             output = super().infer(inputs, **fit_params)
             output = _checked_logits(self.module_, output)
@@ -220,7 +225,7 @@ class StudyNet(NeuralNetBinaryClassifier):
             (own + other) / 2 for own, other in zip(output, mirrored, strict=True)
         )
         if getattr(self.module_, "pooling", None) == "mean":
-            study_logit = pool_views(view_logit, to_tensor(view_mask, device=self.device))
+            study_logit = pool_views(view_logit, view_mask)
         return study_logit, view_logit
 
     def prediction_engine(self) -> Engine | None:
@@ -294,11 +299,9 @@ class StudyNet(NeuralNetBinaryClassifier):
         """Return the loss; ours needs the batch's study types and mask, torch's does not."""
         if not hasattr(self.criterion_, "fit_weights"):
             return super().get_loss(y_pred[0], y_true, X=X, training=training)
-        y_true, study_type, view_mask = (
-            to_tensor(value, device=self.device)
-            for value in (y_true, X["study_type"], X["view_mask"])
-        )
-        return self.criterion_(y_pred, y_true, study_type, view_mask)
+        needed = {name: X[name] for name in ("study_type", "view_mask")}
+        sent = _sent({"label": y_true, **needed}, self.device)
+        return self.criterion_(y_pred, sent["label"], sent["study_type"], sent["view_mask"])
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call a hook of all callbacks; a finished epoch is recorded by all before a fit stops.
@@ -338,7 +341,24 @@ class StudyNet(NeuralNetBinaryClassifier):
             self._randomness(training),
             self._frozen_backbone() if is_head_only else nullcontext(),
         ):
-            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            self._run_batches(iterator, training, prefix, step_fn, **fit_params)
+
+    def _run_batches(self, iterator, training, prefix, step_fn, **fit_params):
+        """Compute the batches of an epoch, as skorch does, which waits for the GPU after each."""
+        if iterator is None:
+            return
+        losses, n_batches = BatchLosses(self.history, f"{prefix}_loss"), 0
+        try:
+            for batch in iterator:
+                self.notify("on_batch_begin", batch=batch, training=training)
+                step = step_fn(batch, **fit_params)
+                losses.record(step["loss"], batch[0].get("row"))
+                self.history.record_batch(f"{prefix}_batch_size", get_len(batch[0]))
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+                n_batches += 1
+        finally:
+            losses.finish()
+        self.history.record(f"{prefix}_batch_count", n_batches)
 
     @contextmanager
     def _frozen_backbone(self) -> Iterator[None]:
@@ -396,12 +416,6 @@ class StudyNet(NeuralNetBinaryClassifier):
             self._set_training(False)
             return self.infer(inputs, engine=engine)
 
-    def validation_step(self, batch, **fit_params):
-        """Compute a batch without gradients."""
-        step = super().validation_step(batch, **fit_params)
-        check_loss(step["loss"], batch[0])
-        return step
-
     def train_step(self, batch, **fit_params):
         """Add a batch's gradients, and step after `accumulate` batches or the last of the epoch.
 
@@ -439,9 +453,21 @@ class StudyNet(NeuralNetBinaryClassifier):
         logits = self.infer(X, **fit_params)
         loss = self.get_loss(logits, y, X=X, training=True)
         (loss if self.accumulate == 1 else loss * len(y)).backward()
-        check_loss(loss, X)  # before a step is made of it; a GPU has its gradients to compute
+        if loss.device.type == "cpu":  # before a step is made of it; of a GPU `BatchLosses` looks
+            check_loss(loss.item(), X.get("row"))
         # The scores that keep the logits need no graph.
         return {"loss": loss, "y_pred": tuple(logit.detach() for logit in logits)}
+
+
+def _sent(inputs, device):
+    """Return a batch's tensors on a device; copies to a GPU are not waited for."""
+    if device is None or torch.device(device).type != "cuda":
+        return to_tensor(inputs, device=device)
+    inputs = to_tensor(inputs, device=None)
+    return {
+        name: (value if value.is_cuda else value.pin_memory()).to(device, non_blocking=True)
+        for name, value in inputs.items()
+    }
 
 
 def check_loader_keeps_order(given: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ def is_name(text: str) -> bool:
     """
     return text not in ("", ".", "..") and os.path.basename(text) == text
 
+_ABSOLUTE = re.compile(r"[\\/~]|[A-Za-z]:")
+
 
 def is_unsafe_path(text: str) -> bool:
     r"""Return whether a path is absolute or contains "..", by the rules of Linux or Windows.
@@ -44,7 +46,7 @@ def is_unsafe_path(text: str) -> bool:
     [False, True, True, True]
     """
     text = text.strip()
-    return bool(re.match(r"[\\/~]|[A-Za-z]:", text)) or ".." in re.split(r"[\\/]", text)
+    return bool(_ABSOLUTE.match(text)) or ".." in text.replace("\\", "/").split("/")
 
 
 def paths_outside(
