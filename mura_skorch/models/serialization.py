@@ -47,6 +47,7 @@ LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
     "run_id": (str, type(None)),
     "interrupted": bool,
     "digests": dict,
+    "arithmetic": dict,
 }
 # Parameters of the machine that a model was saved on, which other machines do not load.
 OF_A_MACHINE = ("device", "dataset__cache", "checkpoint_path")

@@ -22,8 +22,9 @@ from mura_skorch.calibration.operating_point import check_rule
 from mura_skorch.data.dataset import StudyDataset
 from mura_skorch.data.splits import as_split
 from mura_skorch.models.study_network import StudyNetwork
+from mura_skorch.training.arithmetic import check_precision
 from mura_skorch.training.callback_state import check_storable
-from mura_skorch.training.device import check_device, resolve_precision
+from mura_skorch.training.device import check_device
 from mura_skorch.training.net import check_loader_keeps_order
 from mura_skorch.utils.arguments import (
     check_whole,
@@ -75,7 +76,7 @@ def check_parameters(net: Any) -> None:
     _check_callbacks(net, values)
     check_rule(net.threshold)
     check_device(net.device)
-    resolve_precision(net.precision, net.device or "cpu")
+    check_precision(net.precision)
     as_split(net.train_split)
     check_loader_keeps_order(net.get_params_for("iterator_valid"))
 
