@@ -88,6 +88,12 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Most views computed at a time in prediction, and most views of one study in training.
     module__memory_efficient : bool, default=False
         Gradient checkpointing: less memory, more time.
+    module__compile : bool, default=False
+        Compile the backbone in the first epoch of each process, for a faster fit. DenseNet-169
+        takes minutes, seconds where torch's cache of compiled code (``TORCHINDUCTOR_CACHE_DIR``)
+        has it. A C++ compiler is needed. It is not saved: a loaded model compiles only with
+        ``load(folder, module__compile=True)``. skorch's own ``compile`` is refused, since it
+        renames all tensors.
     criterion : class, default=StudyTypeBCE
         The loss, its class weights fitted on the training part of each fit. `StudyTypeBCE` or a
         subclass. Or `torch.nn.BCEWithLogitsLoss` or a subclass, which gets only the logits and

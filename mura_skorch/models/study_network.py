@@ -72,6 +72,10 @@ class StudyNetwork(nn.Module):
         Gradient checkpointing: the blocks of the network are computed again for the gradient
         instead of being stored. Slower, with a fraction of the memory; results are equal up to
         rounding.
+    compile : bool, default=False
+        Compile the backbone when it is first used, which takes minutes for DenseNet-169 and needs
+        a C++ compiler. Names of tensors do not change. Copies and unpickled networks are not
+        compiled. Results differ by rounding. It excludes `memory_efficient`.
 
     Attributes
     ----------
@@ -110,6 +114,7 @@ class StudyNetwork(nn.Module):
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
         max_views: int | None = 64,
         memory_efficient: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if max_views is not None and (not isinstance(max_views, Integral) or max_views < 1):
@@ -117,6 +122,11 @@ class StudyNetwork(nn.Module):
         if pooling not in POOLINGS:
             names = ", ".join(map(repr, POOLINGS))
             raise ValueError(f"expected pooling to be one of {names}, got {pooling!r}")
+        if compile and memory_efficient:
+            raise ValueError(
+                "expected compile or memory_efficient, got both: blocks that are computed again "
+                "are not compiled; leave one out"
+            )
         self.augment = augment
         self.max_views = max_views
         self.pooling = pooling
@@ -134,6 +144,10 @@ class StudyNetwork(nn.Module):
         self._frozen: list[nn.Module] = []
         self.freeze(freeze)
         self.loaded = load_weights(self, weights)
+        if compile:
+            # In place: `torch.compile(module)` would put "_orig_mod." before the names of all
+            # tensors. The choice of the real views, whose number no compiler knows, stays outside.
+            self.network.compile(dynamic=True)
 
     @classmethod
     def check_image_size(
@@ -357,7 +371,8 @@ class StudyNetwork(nn.Module):
 
     def _maps(self, views):
         """Return the maps of views of shape (N, H, W), uint8."""
-        return exact_maps(self.network, self.head, self._normalise(views))
+        # `forward` itself: what is compiled cannot be watched.
+        return exact_maps(self.network.forward, self.head, self._normalise(views))
 
     def _logits_of(self, features):
         """Return the logits of features, in float32 whatever the network's precision is."""
