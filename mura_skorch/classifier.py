@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -36,6 +36,7 @@ from mura_skorch.tracking.artifacts import ModelSource
 from mura_skorch.tracking.callback import MlflowTracker, tracked_fit
 from mura_skorch.tracking.clones import remember_origin
 from mura_skorch.training import persistence
+from mura_skorch.training.arithmetic import choose_arithmetic
 from mura_skorch.training.checkpoint import TrainingCheckpoint, epochs_left, load_finished
 from mura_skorch.training.fit_data import FitData, prepare_fit
 from mura_skorch.training.fit_end import fit_end
@@ -88,6 +89,12 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Most views computed at a time in prediction, and most views of one study in training.
     module__memory_efficient : bool, default=False
         Gradient checkpointing: less memory, more time.
+    module__compile : bool, default=False
+        Compile the backbone in the first epoch of each process, for a faster fit. DenseNet-169
+        takes minutes, seconds where torch's cache of compiled code (``TORCHINDUCTOR_CACHE_DIR``)
+        has it. A C++ compiler is needed. It is not saved: a loaded model compiles only with
+        ``load(folder, module__compile=True)``. skorch's own ``compile`` is refused, since it
+        renames all tensors.
     criterion : class, default=StudyTypeBCE
         The loss, its class weights fitted on the training part of each fit. `StudyTypeBCE` or a
         subclass. Or `torch.nn.BCEWithLogitsLoss` or a subclass, which gets only the logits and
@@ -144,8 +151,14 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         "auto" is "cuda" if a GPU is available and "cpu" otherwise. None leaves everything where it
         is, as in skorch.
     precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
-        Arithmetic of the network; "auto" is bfloat16 if the device has instructions for it. The
-        pooling and the loss are always float32. "int8" is for predictions of a model that
+        Arithmetic of the network. "auto" is bfloat16 on a GPU that has instructions for it. On a
+        CPU it is bfloat16 if that trains and predicts at least 1.1 times as fast as float32: this
+        is measured in about a second, once for each machine, number of threads and version of
+        torch. The measurement also chooses the memory format and the number of threads. It is
+        stored in ``~/.cache/mura_skorch/arithmetic`` (or in ``XDG_CACHE_HOME``) and reported at
+        level INFO. The environment variable ``MURA_SKORCH_PRECISION`` replaces "auto" by a
+        precision. Each run, saved model and checkpoint records the choice, and a resumed fit keeps
+        it. The pooling and the loss are always float32. "int8" is for predictions of a model that
         `quantize` has prepared, by OpenVINO; training then uses what "auto" chooses.
     engine : {"torch", "auto", "onnxruntime", "openvino"}, default="torch"
         What reads the views in predictions on a CPU; training always uses torch. "auto" takes the
@@ -175,8 +188,9 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     max_bad_share : float, default=0.01
         Largest share of views, of the training or the validation table, that `fit` may leave out.
     random_state : int, RandomState or None, default=None
-        Seed of initial weights, shuffling and augmentation. On one CPU with the same number of
-        threads, the same seed gives the same bits, with any number of loader workers. None draws a
+        Seed of initial weights, shuffling and augmentation. On one CPU with the same precision,
+        memory format and number of threads, which each run records, the same seed gives the same
+        bits, with any number of loader workers. None draws a
         fresh seed. Torch's global random state is the same after a fit as before. Fits in several
         threads run side by side, unless a network draws by itself, as dropout does: these take
         turns. A network that draws without dropout or stochastic depth needs an attribute
@@ -459,7 +473,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         if self.checkpoint_path is not None:
             digests["training"] = data.train_digest
         self.update_record(
-            study_types=data.study_types, note=join_notes(self.note_, X), digests=digests
+            study_types=data.study_types,
+            note=join_notes(self.note_, X),
+            digests=digests,
+            arithmetic=asdict(self.arithmetic_) | {"threads": self.threads_},
         )
         before = self._class_weights(data.valid)
         if hasattr(self.criterion_, "fit_weights"):  # torch's own criteria have no such weights
@@ -880,6 +897,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             elif key.startswith("callbacks__") and params[key] is vars(self).get(key, self):
                 del params[key]  # skorch fails to remove a callback that is removed already
         super().set_params(**params)
+        if self.initialized_ and not params.keys().isdisjoint(("precision", "device")):
+            self.compute_with(choose_arithmetic(self.precision, self.where_))
         if callbacks := getattr(self, "callbacks_", None):
             # skorch puts None in the place of a callback that is removed, and then calls its hooks.
             self.callbacks_ = [pair for pair in callbacks if pair[1] is not None]

@@ -48,9 +48,10 @@ LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
     "interrupted": bool,
     "digests": dict,
     "quantized": (dict, type(None)),
+    "arithmetic": dict,
 }
 # Parameters of the machine that a model was saved on, which other machines do not load.
-OF_A_MACHINE = ("device", "engine", "dataset__cache", "checkpoint_path")
+OF_A_MACHINE = ("device", "engine", "dataset__cache", "checkpoint_path", "module__compile")
 
 CONFIG_FILE = "model.json"
 # Increase it when the previous version cannot read what this version writes.

@@ -29,6 +29,7 @@ from mura_skorch.models.pretrained import load_weights
 __all__ = ["StudyNetwork", "ViewReader", "subsample_views"]
 
 WHOLE = 0.9  # share of the parameters of a part that is divided further
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 CONTAINERS = ("features", "blocks", "stages", "layers")  # names of parts that always are
 
 
@@ -89,6 +90,10 @@ class StudyNetwork(nn.Module):
         Gradient checkpointing: the blocks of the network are computed again for the gradient
         instead of being stored. Slower, with a fraction of the memory; results are equal up to
         rounding.
+    compile : bool, default=False
+        Compile the backbone when it is first used, which takes minutes for DenseNet-169 and needs
+        a C++ compiler. Names of tensors do not change. Copies and unpickled networks are not
+        compiled. Results differ by rounding. It excludes `memory_efficient`.
 
     Attributes
     ----------
@@ -100,6 +105,9 @@ class StudyNetwork(nn.Module):
         Scores of the views, with one of the two attention poolings.
     before_part : callable or None
         Called without arguments before each part of a batch is computed. It may raise, to stop.
+    training_format, prediction_format : {"contiguous", "channels_last"}
+        Memory format of the backbone's input in training and in eval mode: it changes the speed,
+        and results only by rounding. `MuraClassifier` chooses it for the machine.
     loaded : str or None
         How many tensors were loaded, and whether the last layer is a new one.
 
@@ -113,6 +121,8 @@ class StudyNetwork(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
     before_part: Callable[[], None] | None = None
+    training_format: Literal["contiguous", "channels_last"] = "contiguous"
+    prediction_format: Literal["contiguous", "channels_last"] = "contiguous"
 
     def __init__(
         self,
@@ -125,6 +135,7 @@ class StudyNetwork(nn.Module):
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
         max_views: int | None = 64,
         memory_efficient: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if max_views is not None and (not isinstance(max_views, Integral) or max_views < 1):
@@ -132,6 +143,11 @@ class StudyNetwork(nn.Module):
         if pooling not in POOLINGS:
             names = ", ".join(map(repr, POOLINGS))
             raise ValueError(f"expected pooling to be one of {names}, got {pooling!r}")
+        if compile and memory_efficient:
+            raise ValueError(
+                "expected compile or memory_efficient, got both: blocks that are computed again "
+                "are not compiled; leave one out"
+            )
         self.augment = augment
         self.max_views = max_views
         self.pooling = pooling
@@ -149,6 +165,10 @@ class StudyNetwork(nn.Module):
         self._frozen: list[nn.Module] = []
         self.freeze(freeze)
         self.loaded = load_weights(self, weights)
+        if compile:
+            # In place: `torch.compile(module)` would put "_orig_mod." before the names of all
+            # tensors. The choice of the real views, whose number no compiler knows, stays outside.
+            self.network.compile(dynamic=True)
 
     @classmethod
     def check_image_size(
@@ -404,7 +424,8 @@ class StudyNetwork(nn.Module):
 
     def _maps(self, views):
         """Return the maps of views of shape (N, H, W), uint8."""
-        return exact_maps(self.network, self.head, self._normalise(views))
+        # `forward` itself: what is compiled cannot be watched.
+        return exact_maps(self.network.forward, self.head, self._normalise(views))
 
     def _logits_of(self, features):
         """Return the logits of features, in float32 whatever the network's precision is."""
@@ -424,10 +445,9 @@ class StudyNetwork(nn.Module):
         if self.training and self.augment is not None:
             views = self.augment(views)
         views = (views - self.mean) / self.std
-        if not self.training and views.device.type == "cpu":
-            # A quarter faster in float32; training is not.
-            views = views.contiguous(memory_format=torch.channels_last)
-        return views
+        layout = self.training_format if self.training else self.prediction_format
+        # Convolutions hand the format on. Which is faster depends on the machine.
+        return views.contiguous(memory_format=LAYOUTS[layout])
 
 
 def subsample_views(

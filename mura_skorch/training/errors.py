@@ -18,6 +18,10 @@ N_NAMED = 8
 KILLED = re.compile(r"DataLoader worker \(pid")
 # How it says that pooling or a convolution has no pixel left.
 TOO_SMALL = re.compile(r"Output size is too small|Kernel size can't be greater than actual input")
+# How it says that it cannot compile a network.
+NO_COMPILER = re.compile(
+    r"No working C\+\+ compiler|Failed to find C compiler|Python\.h: No such file"
+)
 FULL_CPU = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")
 
 
@@ -63,7 +67,7 @@ def explained_faults(
     torch.OutOfMemoryError, MemoryError
         The device's memory, or the machine's, ran out.
     RuntimeError
-        A loader's worker was killed.
+        A loader's worker was killed, or the machine has no compiler.
     ValueError
         The views are too small for the network.
     """
@@ -96,6 +100,12 @@ def explained_faults(
             raise ValueError(
                 "expected views that the network can halve as often as it does, got too small "
                 f"ones; raise dataset__image_size: {_reason(error)}"
+            ) from error
+        if found := NO_COMPILER.search(str(error)):
+            raise RuntimeError(
+                "expected a C++ compiler and Python's header files for module__compile=True, got "
+                f"{found.group()!r}; install them (on Debian and Ubuntu: apt-get install g++ "
+                "python3-dev), or leave module__compile out"
             ) from error
         if FULL_CPU.search(str(error)):
             raise MemoryError(_too_large(net, "the machine's memory", error)) from error

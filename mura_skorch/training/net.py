@@ -22,14 +22,15 @@ from mura_skorch.inference.choice import Choice, current_choice
 from mura_skorch.inference.engines import Engine, Quantized
 from mura_skorch.models.pooling import pool_views
 from mura_skorch.models.study_network import subsample_views
+from mura_skorch.training.arithmetic import Arithmetic, choose_arithmetic, is_of_this_machine
 from mura_skorch.training.batch_losses import BatchLosses
 from mura_skorch.training.device import (
     count_cores,
     keep_compiled_kernels,
     loader_defaults,
     resolve_device,
-    resolve_precision,
     threads_within_quota,
+    usable_threads,
 )
 from mura_skorch.training.errors import check_loss, explained_faults
 from mura_skorch.training.random_state import FitRandomness, draws_randomly, give_generator
@@ -44,6 +45,9 @@ from mura_skorch.utils.arguments import (
 
 __all__ = ["StudyNet", "check_loader_keeps_order"]
 
+# Attributes of `Arithmetic` that a network may have, too.
+FORMATS = ("training_format", "prediction_format")
+
 
 class StudyNet(NeuralNetBinaryClassifier):
     """A net that computes batches of studies.
@@ -56,7 +60,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         "auto" is "cuda" if a GPU is available and "cpu" otherwise. None leaves everything where it
         is.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of the network; "auto" is bfloat16 if the device has instructions for it.
+        Arithmetic of the network; "auto" is the faster one, see `MuraClassifier`.
     engine : {"torch", "auto", "onnxruntime", "openvino"}, default="torch"
         What predicts.
     accumulate : int, default=1
@@ -95,6 +99,7 @@ class StudyNet(NeuralNetBinaryClassifier):
     random_: FitRandomness
     quantized_: Quantized | None = None
     choice_: tuple[tuple[Any, ...], Choice] | None = None  # see `current_choice`
+    arithmetic_: Arithmetic  # only `compute_with` replaces it
 
     @property
     def device(self) -> str | torch.device | None:
@@ -108,8 +113,23 @@ class StudyNet(NeuralNetBinaryClassifier):
     @property
     def precision_(self) -> str:
         """Arithmetic of the network in torch, "auto" resolved."""
-        precision = "auto" if self.precision == "int8" else self.precision
-        return resolve_precision(precision, self.where_)
+        return self.arithmetic_.precision
+
+    @property
+    def threads_(self) -> int:
+        """Number of CPU threads that the network computes on."""
+        return usable_threads(self.arithmetic_.threads)
+
+    def compute_with(self, arithmetic: Arithmetic) -> None:
+        """Let the network compute in another precision and other memory formats from now on."""
+        self.arithmetic_ = arithmetic
+        formats = {name: getattr(arithmetic, name) for name in FORMATS}
+        for name, value in formats.items():
+            if hasattr(self.module_, name):
+                setattr(self.module_, name, value)
+        is_last = set(formats.values()) == {"channels_last"}
+        weights_format = torch.channels_last if is_last else torch.contiguous_format
+        self.module_.to(memory_format=weights_format)
 
     @property
     def where_(self) -> str | torch.device:
@@ -138,7 +158,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         return super().initialized_instance(instance_or_cls, kwargs)
 
     def initialize_module(self) -> Self:
-        """Make the network from the seed, in the memory format that suits its precision."""
+        """Make the network from the seed, in the arithmetic that suits the machine."""
         keep_compiled_kernels()
         seed = self.random_state
         if isinstance(seed, np.random.RandomState):
@@ -146,8 +166,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.random_ = FitRandomness(randbits(31) if seed is None else int(seed))
         with self.random_.forked(self.where_):  # layers initialize themselves from global numbers
             super().initialize_module()
-        if self.precision_ == "bfloat16":  # twice as fast in bfloat16, half as fast in float32
-            self.module_.to(memory_format=torch.channels_last)
+        self.compute_with(choose_arithmetic(self.precision, self.where_))
         return self
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
@@ -202,6 +221,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         given = state["device"]
         super().__setstate__({**state, "device": resolve_device(given)})
         self.device = given
+        if self.initialized_ and not is_of_this_machine(self.arithmetic_, self.where_):
+            self.compute_with(choose_arithmetic(self.precision, self.where_))
 
     def infer(self, x, **fit_params):
         """Run the network in the chosen arithmetic; average over flips if that is asked for."""
@@ -276,7 +297,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         if (engine := self.prediction_engine()) is not None:
             compute = partial(compute, engine=engine)
         parts = []
-        with explained_faults(self), threads_within_quota():
+        with explained_faults(self), threads_within_quota(self.arithmetic_.threads):
             for batch in self.get_iterator(self.get_dataset(X), training=False):
                 inputs, _ = unpack_data(batch)
                 inputs = to_tensor(
@@ -337,7 +358,7 @@ class StudyNet(NeuralNetBinaryClassifier):
 
         with (
             explained_faults(self, keys_of),
-            threads_within_quota(),
+            threads_within_quota(self.arithmetic_.threads),
             self._randomness(training),
             self._frozen_backbone() if is_head_only else nullcontext(),
         ):
@@ -398,7 +419,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         not be in the code of whoever reads this.
         """
         engine = None if training else self.prediction_engine()
-        with explained_faults(self), threads_within_quota():
+        with explained_faults(self), threads_within_quota(self.arithmetic_.threads):
             if engine is None:
                 outputs = list(super().forward_iter(X, training=training, device=device))
             else:
