@@ -25,6 +25,7 @@ def is_name(text: str) -> bool:
     """
     return text not in ("", ".", "..") and os.path.basename(text) == text
 
+
 _ABSOLUTE = re.compile(r"[\\/~]|[A-Za-z]:")
 
 
