@@ -70,6 +70,7 @@ def main(folder, study_type=None):
                 studies.setdefault(parent, []).append(name)
     if not studies:
         sys.exit(f"expected a folder of images, got {folder}")
+    onnxruntime.set_default_logger_severity(3)  # errors alone
     session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
     for parent, names in sorted(studies.items()):
         views = []
@@ -85,4 +86,6 @@ def main(folder, study_type=None):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
     main(*sys.argv[1:])

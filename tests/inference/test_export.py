@@ -15,10 +15,11 @@ from nets import TinyNet, tiny_classifier, tiny_densenet
 from packaging.requirements import Requirement
 from torch import nn
 
-from mura_skorch import MuraClassifier, MuraEnsemble
+from mura_skorch import MuraClassifier, MuraEnsemble, StudyNetwork
 from mura_skorch.cli.main import main
 from mura_skorch.data import StudyDataset
 from mura_skorch.inference import export_classifier, program
+from mura_skorch.inference.graph import ViewGraph
 
 FILES = ["README.md", "export.json", "model.onnx", "predict.py"]
 # What a file of this machine would name.
@@ -111,6 +112,15 @@ def test_map_of_the_graph_adds_up_to_the_logit(fitted, folder, about):
     views = np.random.default_rng(0).integers(0, 256, (3, 1, 32, 32), dtype=np.uint8)
     logit, maps = session.run(["logit", "map"], {"views": views})
     np.testing.assert_allclose(maps.mean(axis=(1, 2)) + about["head_bias"], logit, atol=1e-5)
+
+
+def test_layer_norm_before_the_head_is_found_in_a_network_without_biases():
+    net = StudyNetwork(backbone="timm:test_convnext", image_size=64).eval()
+    with torch.no_grad():
+        for name, parameter in net.network.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    assert ViewGraph(net, 64).has_norm
 
 
 def test_graph_names_no_path_of_the_machine(folder):

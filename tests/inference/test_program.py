@@ -3,6 +3,8 @@
 import json
 import re
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -251,6 +253,13 @@ def test_study_is_not_computed_without_a_view_of_another_format(folder, suffix):
     (folder / "in" / f"image2{suffix}").write_bytes(bytes(200))
     with pytest.raises(SystemExit, match=f"image2{suffix}"):
         program.main(str(folder / "in"))
+
+
+def test_program_without_a_folder_says_how_it_is_called():
+    command = [sys.executable, program.__file__]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "python predict.py FOLDER [STUDY_TYPE]" in done.stderr
 
 
 def test_folder_without_images_is_named(folder):
