@@ -24,6 +24,7 @@ from mura_skorch.data.dataset import StudyDataset, prepare_views, split_by_study
 from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_split
 from mura_skorch.data.transforms import Augment
 from mura_skorch.data.unreadable import check_none_lost, warn_unreadable
+from mura_skorch.inference.export import export_classifier
 from mura_skorch.inference.quantization import quantize
 from mura_skorch.inspection.activation_maps import localize
 from mura_skorch.inspection.training_distance import TrainingDistance
@@ -821,6 +822,30 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write the model as `save` does, without a line in the log."""
         persistence.write_classifier(self, folder)
+
+    def export(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model as an ONNX graph, with a program that predicts without torch.
+
+        The program needs onnxruntime, Pillow and NumPy alone.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is missing. Gets ``model.onnx``, ``export.json``, ``predict.py`` and
+            ``README.md``; those of an older export are replaced.
+
+        Raises
+        ------
+        ImportError
+            A package of the extra ``[export]`` is not installed.
+        TypeError, ValueError
+            The network cannot be exported, or not with equal results.
+
+        See Also
+        --------
+        mura_skorch.inference.export_classifier : What is checked and refused.
+        """
+        export_classifier(self, folder)
 
     @classmethod
     def load(cls, source: ModelSource, **params: Any) -> Self:

@@ -19,6 +19,7 @@ from mura_skorch._version import __version__
 from mura_skorch.calibration.operating_point import check_rule
 from mura_skorch.calibration.threshold_mixin import ThresholdMixin, probabilities
 from mura_skorch.classifier import MuraClassifier
+from mura_skorch.inference.export import export_classifier
 from mura_skorch.models.serialization import (
     CONFIG_FILE,
     check_model_folder,
@@ -344,6 +345,20 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
     def describe_engine(self) -> str:
         """Return library and arithmetic of the members' predictions, as `MuraClassifier` does."""
         return "; ".join(dict.fromkeys(m.describe_engine() for m in self.estimators_))
+
+    def export(self, folder: str | os.PathLike[str]) -> None:
+        """Raise TypeError: an ensemble is no single graph; export each member.
+
+        Parameters
+        ----------
+        folder : path
+            Not used.
+
+        See Also
+        --------
+        MuraClassifier.export : Write one member as an ONNX graph.
+        """
+        export_classifier(self, folder)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the ensemble to a folder, each member as `MuraClassifier.save` does.

@@ -38,10 +38,10 @@ class ViewGraph(nn.Module):
         self.net = net
         self.eval()
         self.has_norm: bool | None = None  # without maps
-        image = torch.zeros(1, 3, image_size, image_size, device=net.mean.device)
+        image = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
         try:
             with torch.no_grad():
-                self.has_norm = has_layer_norm(net.network, image)
+                self.has_norm = has_layer_norm(net.network, image.to(net.mean.device))
         except TypeError:
             pass
         self.outputs = [LOGIT, FEATURES]

@@ -15,6 +15,7 @@ from torch import nn
 from mura_skorch import MuraClassifier, MuraEnsemble, StudyNetwork
 from mura_skorch.callbacks import StatelessCallback
 from mura_skorch.ensemble import load_model
+from mura_skorch.inference import export_classifier
 from mura_skorch.models.backbones import check_image_size
 
 AVG = {"module__global_pool": "avg"}
@@ -169,6 +170,13 @@ def test_views_computed_one_at_a_time_give_the_same_logits(fitted_one, few):
     clf, folder, _ = fitted_one
     one_by_one = MuraClassifier.load(folder, module__max_views=1)
     np.testing.assert_allclose(view_logits(one_by_one, few), view_logits(clf, few), atol=1e-4)
+
+
+def test_exported_graph_computes_the_same_logits_and_maps(fitted_one, tmp_path):
+    clf, _, why_no_maps = fitted_one
+    about = export_classifier(clf, tmp_path)
+    assert ("map" in about["outputs"]) == (why_no_maps is None)
+    assert max(about["parity"].values()) < 1e-3  # MobileNetV2's logits nearly cancel
 
 
 def test_bfloat16_predicts_and_trains_and_keeps_the_law_of_views(fitted_one, few):
