@@ -16,7 +16,7 @@ from mura_skorch.data.transforms import Prepare
 from mura_skorch.inference.engines import (
     Engine,
     EngineName,
-    check_installed,
+    check_engine,
     check_quantized,
     installed_engines,
     native_bfloat16,
@@ -190,7 +190,7 @@ def choose_engine(
     torch_name = f"torch, {torch_precision}"
     names: list[Any] = installed_engines() if is_open else [engine]
     if not is_open:
-        check_installed(engine)
+        check_engine(engine)
     if not names:
         _log.info("no faster engine is installed; predicting with torch")
         return Choice(None, torch_name)

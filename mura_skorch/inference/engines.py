@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import torch
 
-from mura_skorch.inference.graph import EXTRA, FEATURES, INPUT, MAP
+from mura_skorch.inference.graph import FEATURES, INPUT, MAP, check_packages
 
 __all__ = [
     "ENGINES",
@@ -16,7 +16,7 @@ __all__ = [
     "EngineName",
     "Precision",
     "Quantized",
-    "check_installed",
+    "check_engine",
     "check_quantized",
     "installed_engines",
     "native_bfloat16",
@@ -111,7 +111,7 @@ class Engine:
         self._compile()
 
     def _compile(self):
-        check_installed(self.name)
+        check_engine(self.name)
         compile_graph = _openvino if self.name == "openvino" else _onnxruntime
         self._run, names = compile_graph(self.graph, self.precision, self.n_threads)
         self.has_maps = MAP in names
@@ -145,18 +145,14 @@ def installed_engines() -> list[str]:
     return [name for name in ENGINES if find_spec(name)]
 
 
-def check_installed(name: str) -> None:
+def check_engine(name: str) -> None:
     """Raise ImportError if an engine's library is not installed.
 
     Parameters
     ----------
     name : {"onnxruntime", "openvino"}
     """
-    if not find_spec(name):
-        raise ImportError(
-            f"expected the package {name} for engine={name!r}, got none: pip install '{EXTRA}', or "
-            "pass engine='torch'"
-        )
+    check_packages(name, extra="fast", otherwise=", or pass engine='torch'")
 
 
 def check_quantized(engine: str, quantized: Quantized | None) -> None:
@@ -181,7 +177,7 @@ def check_quantized(engine: str, quantized: Quantized | None) -> None:
             "expected a quantized model for precision='int8', got one that is not; call "
             "quantize(train) before you save it"
         )
-    check_installed("openvino")
+    check_engine("openvino")
 
 
 def native_bfloat16() -> bool:

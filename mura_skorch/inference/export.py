@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from copy import deepcopy
-from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -23,13 +22,15 @@ from mura_skorch.inference.graph import (
     MAP,
     SCORE,
     ViewGraph,
+    backbone_name,
+    check_packages,
     export_graph,
 )
 from mura_skorch.models.pooling import pool_views
 from mura_skorch.models.serialization import check_model_folder, log_replaced
 from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.utils.atomic import make_folder, write_text, write_whole
-from mura_skorch.utils.text import json_value, printable, short_reason
+from mura_skorch.utils.text import json_value, printable
 
 __all__ = ["export_classifier"]
 
@@ -41,7 +42,6 @@ GRAPH_FILE, ABOUT_FILE, PROGRAM_FILE, README_FILE = (
 )
 FILES = (GRAPH_FILE, ABOUT_FILE, PROGRAM_FILE, README_FILE)
 PROGRAM = Path(__file__).with_name("program.py")
-EXTRA = "mura-skorch[export]"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 # Increase it when programs written before cannot read what this version writes.
 FORMAT = 1
@@ -152,15 +152,11 @@ def export_classifier(clf: Any, folder: str | os.PathLike[str]) -> dict[str, Any
     folder = Path(folder)
     _check_classifier(clf)
     _check_folder(folder)
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise ImportError(
-            f"expected the packages {', '.join(NEEDED)} to export a model, got no "
-            f"{', '.join(missing)}: pip install '{EXTRA}'"
-        )
+    check_packages(*NEEDED, extra="export")
     net = deepcopy(clf.module_).cpu().float().to(memory_format=torch.contiguous_format).eval()
     image_size = clf.get_params_for("dataset").get("image_size", 224)
     graph = ViewGraph(net, image_size).eval()
-    model = _without_traces(_onnx_of(graph, image_size))
+    model = export_graph(graph, image_size)
     data = model.SerializeToString()
     about = {
         **_describe(clf, net, image_size),
@@ -236,33 +232,6 @@ def _check_folder(folder):
         )
 
 
-def _onnx_of(graph, image_size):
-    """Return the ONNX model of a graph, or raise ValueError with torch's reason."""
-    try:
-        return export_graph(graph, image_size)
-    except ImportError:
-        raise
-    except Exception as error:  # torch raises those of all its stages
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        lines = str(cause).strip().splitlines() or [type(cause).__name__]
-        raise ValueError(
-            f"expected a network that ONNX can express, got {_backbone_name(graph.net)}, of which "
-            f"torch.onnx.export says: {short_reason(lines[0])}; take another backbone, see "
-            "docs/export.md"
-        ) from error
-
-
-def _without_traces(model):
-    """Return an ONNX model without the paths and the code of this machine."""
-    graph = model.graph
-    lists = (graph.node, graph.input, graph.output, graph.value_info, graph.initializer)
-    for part in [model, graph, *(item for parts in lists for item in parts)]:
-        part.ClearField("metadata_props")
-    return model
-
-
 # --- what is written ---------------------------------------------------------------------------
 
 
@@ -283,7 +252,7 @@ def _describe(clf, net, image_size):
         "format": FORMAT,
         "mura_skorch": __version__,
         "caveat": CAVEAT if clf.note_ is None else f"{CAVEAT} Trained on {clf.note_}.",
-        "backbone": _backbone_name(net),
+        "backbone": backbone_name(net),
         "run_id": clf.run_id_,
         "classes": list(CLASSES),
         "study_types": types,
@@ -299,11 +268,6 @@ def _describe(clf, net, image_size):
             "std": net.std.flatten().tolist(),
         },
     }
-
-
-def _backbone_name(net):
-    name = net.backbone
-    return name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
 
 
 def _shape(value):

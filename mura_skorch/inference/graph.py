@@ -1,5 +1,7 @@
 """Export the part of a study network that reads single views as an ONNX graph."""
 
+from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
 import torch
@@ -9,11 +11,20 @@ from mura_skorch.models.exact_maps import features_with_maps, has_layer_norm
 from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.utils.text import short_reason
 
-__all__ = ["FEATURES", "INPUT", "LOGIT", "MAP", "SCORE", "ViewGraph", "export_graph"]
+__all__ = [
+    "FEATURES",
+    "INPUT",
+    "LOGIT",
+    "MAP",
+    "SCORE",
+    "ViewGraph",
+    "backbone_name",
+    "check_packages",
+    "export_graph",
+]
 
 # Names of the graph's input and of its outputs, one row per view each.
 INPUT, LOGIT, FEATURES, MAP, SCORE = "views", "logit", "features", "map", "score"
-EXTRA = "mura-skorch[fast]"
 
 
 class ViewGraph(nn.Module):
@@ -94,17 +105,11 @@ def export_graph(graph: ViewGraph, image_size: int) -> Any:
     Raises
     ------
     ImportError
-        The packages of the extra ``[fast]`` are not installed.
+        The packages of the extra ``[export]`` are not installed.
     ValueError
         The network has an operation that ONNX lacks.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"expected the packages onnx and onnxscript, got neither: pip install '{EXTRA}'"
-        ) from error
+    check_packages("onnx", "onnxscript", extra="export")
     views = torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8)
     try:
         program = torch.onnx.export(
@@ -117,9 +122,43 @@ def export_graph(graph: ViewGraph, image_size: int) -> Any:
             optimize=False,
             verbose=False,
         )
-    except torch.onnx.errors.OnnxExporterError as error:
+    except Exception as error:  # torch raises those of all its stages
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
         raise ValueError(
-            f"expected a network that torch can export to ONNX, got {graph.net.backbone!r}: "
-            f"{short_reason(error)}; predict with engine='torch'"
+            f"expected a network that ONNX can express, got {backbone_name(graph.net)}, of which "
+            f"torch.onnx.export says: {short_reason(lines[0])}; take another backbone, see "
+            "docs/export.md"
         ) from error
-    return program.model_proto  # type: ignore[union-attr]  # None only with the older exporter
+    model: Any = program.model_proto  # type: ignore[union-attr]  # the older exporter gives None
+    # The exporter notes code and paths of this machine.
+    parts = (model.graph.node, model.graph.input, model.graph.output, model.graph.value_info)
+    for part in [model, model.graph, *chain(*parts, model.graph.initializer)]:
+        part.ClearField("metadata_props")
+    return model
+
+
+def backbone_name(net: StudyNetwork) -> str:
+    """Return the name of a network's backbone, or of the function that builds it."""
+    name = net.backbone
+    return name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
+
+
+def check_packages(*names: str, extra: str, otherwise: str = "") -> None:
+    """Raise ImportError if packages are not installed.
+
+    Parameters
+    ----------
+    *names : str
+    extra : str
+        The extra of this package that installs them.
+    otherwise : str
+        What else can be done, for the end of the message.
+    """
+    if missing := [name for name in names if find_spec(name) is None]:
+        raise ImportError(
+            f"expected {', '.join(names)} to be installed, got no {', '.join(missing)}: pip "
+            f"install 'mura-skorch[{extra}]'{otherwise}"
+        )

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from skorch.dataset import unpack_data
 
-from mura_skorch.inference.engines import Quantized, check_installed
-from mura_skorch.inference.graph import ViewGraph, export_graph
+from mura_skorch.inference.engines import Quantized
+from mura_skorch.inference.graph import ViewGraph, check_packages, export_graph
 from mura_skorch.metrics.kappa import kappa_score
 
 __all__ = ["MAX_CHANGED", "MAX_VIEWS", "quantize"]
@@ -21,7 +21,6 @@ _log = logging.getLogger(__name__)
 
 MAX_VIEWS = 300  # training views that the ranges of the integers are found on
 MAX_CHANGED = 0.02  # share of decisions
-EXTRA = "mura-skorch[fast]"
 
 
 def quantize(
@@ -94,13 +93,8 @@ def _sample_views(clf, studies):
 
 def _quantize(clf, views):
     """Return the quantized network as OpenVINO's two files."""
-    check_installed("openvino")
-    try:
-        import nncf
-    except ImportError as error:
-        raise ImportError(
-            f"expected the package nncf to quantize, got none: pip install '{EXTRA}'"
-        ) from error
+    check_packages("nncf", "openvino", extra="fast")
+    import nncf
     import openvino
 
     image_size = views.shape[-1]

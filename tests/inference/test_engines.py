@@ -9,7 +9,7 @@ from nets import TinyNet, tiny_classifier
 
 from mura_skorch import MuraClassifier
 from mura_skorch.ensemble import MuraEnsemble
-from mura_skorch.inference import choice, engines
+from mura_skorch.inference import choice, engines, graph
 
 NAMES = ("onnxruntime", "openvino")
 
@@ -156,9 +156,10 @@ def test_example_is_the_same_at_each_call():
 
 
 def test_missing_library_is_named_with_its_extra(plain, valid, monkeypatch):
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    for module in (engines, graph):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
     net = copy.deepcopy(plain).set_params(engine="openvino")
-    with pytest.raises(ImportError, match=r"package openvino .* pip install 'mura-skorch\[fast\]'"):
+    with pytest.raises(ImportError, match=r"got no openvino: pip install 'mura-skorch\[fast\]'"):
         net.predict_proba(valid)
     net.set_params(engine="auto")
     assert net.describe_engine() == "torch, float32"
