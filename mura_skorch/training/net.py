@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from skorch import NeuralNetBinaryClassifier
 from skorch.dataset import get_len, unpack_data
-from skorch.utils import to_tensor
+from skorch.utils import to_device, to_tensor
 from torch.utils.data import DataLoader
 
 from mura_skorch.data.collate import StudyCollate
@@ -367,7 +367,9 @@ class StudyNet(NeuralNetBinaryClassifier):
         not be in the code of whoever reads this.
         """
         with explained_faults(self), threads_within_quota():
-            outputs = list(super().forward_iter(X, training=training, device=device))
+            # They stay where they are for now: a copy after each batch would wait for a GPU.
+            outputs = list(super().forward_iter(X, training=training, device=None))
+            outputs = [to_device(output, device) for output in outputs]
         yield from outputs
 
     def train_step(self, batch, **fit_params):
