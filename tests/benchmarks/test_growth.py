@@ -90,8 +90,8 @@ def seconds_per_epoch(table, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("what", "sizes"),
     [
-        ("studies of 2 views", [(n, 2) for n in (100, 300, 1000, 3000, 10_000)]),
-        ("views of each of 200 studies", [(200, v) for v in (1, 2, 4, 8, 16, 32)]),
+        ("studies of 2 views", [(n, 2) for n in (100, 1000, 10_000)]),
+        ("views of each of 200 studies", [(200, v) for v in (1, 4, 16, 32)]),
     ],
     ids=["studies", "views"],
 )
