@@ -61,6 +61,7 @@ def trained(request, studies, cache):
         dataset__image_size=IMAGE_SIZE,
         dataset__cache=cache,
         train_split=None,
+        max_epochs=1,
         device=DEVICE,
         callbacks__mlflow=None,
         verbose=0,
@@ -68,7 +69,7 @@ def trained(request, studies, cache):
         **request.param,
     ).initialize()
     check_differs_from_float32(clf, request.param)
-    return clf.partial_fit(studies, epochs=0)
+    return clf.partial_fit(studies)
 
 
 @pytest.fixture(scope="module", params=READ, ids=str)
@@ -79,10 +80,12 @@ def reader(request, studies, cache, tmp_path_factory):
         module__weights=None,
         dataset__image_size=IMAGE_SIZE,
         train_split=None,
+        max_epochs=1,
+        device=DEVICE,
         callbacks__mlflow=None,
         verbose=0,
         random_state=0,
-    ).initialize().partial_fit(studies, epochs=0).save(folder)
+    ).fit(studies[:8]).save(folder)
     clf = MuraClassifier.load(folder, dataset__cache=cache, device=DEVICE, **request.param)
     check_differs_from_float32(clf, request.param)
     return clf
@@ -107,7 +110,7 @@ def test_training_end_to_end(in_turn, studies, trained, blog):
         f"training, {DEVICE}, {trained.precision_}, minibatch {trained.batch_size}, end to end, "
         "cached",
         "the blog's loop",
-        lambda: trained.partial_fit(studies, epochs=1),
+        lambda: trained.partial_fit(studies),
         lambda: blog.run("train_epoch", studies),
         target=TRAINING[by],
     )

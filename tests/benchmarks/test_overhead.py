@@ -68,6 +68,7 @@ def clf(tmp_path, monkeypatch):
         dataset__image_size=IMAGE_SIZE,
         dataset__cache=tmp_path / "cache",
         train_split=None,
+        max_epochs=1,
         callbacks__mlflow__log_model=False,  # once a fit, not an epoch
         verbose=0,
         device=DEVICE,
@@ -75,7 +76,7 @@ def clf(tmp_path, monkeypatch):
 
 
 def test_epoch_of_fit_against_a_bare_loop(in_turn, studies, clf):
-    clf.partial_fit(studies, epochs=1)
+    clf.partial_fit(studies)
     dataset = clf.get_dataset(studies)
     n = len(studies)
     batches = [
@@ -107,7 +108,7 @@ def test_epoch_of_fit_against_a_bare_loop(in_turn, studies, clf):
     in_turn(
         "an epoch of fit, all callbacks and tracking on",
         "a bare loop on the same prepared tensors",
-        lambda: clf.partial_fit(studies, epochs=1),
+        lambda: clf.partial_fit(studies),
         bare,
         target=0.95 if DEVICE == "cpu" else 0.9,
         rounds=5,
@@ -118,7 +119,7 @@ def test_epoch_of_fit_against_a_bare_loop(in_turn, studies, clf):
 @pytest.mark.parametrize("batch_size", [8, 64])
 def test_training_against_random_data_on_the_device(in_turn, studies, clf, batch_size):
     clf.set_params(batch_size=batch_size, callbacks__mlflow=None).initialize()
-    clf.partial_fit(studies, epochs=1)
+    clf.partial_fit(studies)
     n_views = studies["views"].map(len).to_numpy()
     sizes = [
         n_views[start : start + batch_size].sum() for start in range(0, len(studies), batch_size)
@@ -140,7 +141,7 @@ def test_training_against_random_data_on_the_device(in_turn, studies, clf, batch
     in_turn(
         f"training, minibatch {batch_size}, from a filled cache",
         "a bare bfloat16 loop on random data on the device",
-        lambda: clf.partial_fit(studies, epochs=1),
+        lambda: clf.partial_fit(studies),
         bare,
         target=0.9,
     )
@@ -157,22 +158,22 @@ def test_peak_memory_of_a_fit(studies):
 
 
 def test_cost_of_gradient_checkpointing(in_turn, studies, clf):
-    clf.partial_fit(studies, epochs=1)
+    clf.partial_fit(studies)
     thrifty = clone(clf).set_params(module__memory_efficient=True)
     in_turn(
         "training, gradient checkpointing",
         "without",
-        lambda: thrifty.partial_fit(studies, epochs=1),
-        lambda: clf.partial_fit(studies, epochs=1),
+        lambda: thrifty.partial_fit(studies),
+        lambda: clf.partial_fit(studies),
     )
 
 
 def test_loader_workers(in_turn, studies, clf):
-    clf.set_params(dataset__cache=None).partial_fit(studies, epochs=1)
+    clf.set_params(dataset__cache=None).partial_fit(studies)
 
     def epoch(n_workers):
         clf.set_params(iterator_train__num_workers=n_workers)
-        clf.partial_fit(studies, epochs=1)
+        clf.partial_fit(studies)
 
     in_turn(
         "training without a cache, no loader workers",
