@@ -80,7 +80,8 @@ def loader_defaults(device, n_batches, *, is_cached):
     -------
     dict
         No workers on a CPU, whose cores the network needs, nor with a cache; up to eight that
-        decode for a GPU.
+        decode for a GPU. That number is a guess: no GPU has been measured. Pinned memory is what
+        lets a copy to a GPU run beside its work.
     """
     if torch.device(device).type != "cuda":
         return {}

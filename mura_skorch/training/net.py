@@ -420,13 +420,15 @@ class StudyNet(NeuralNetBinaryClassifier):
         """
         engine = None if training else self.prediction_engine()
         with explained_faults(self), threads_within_quota(self.arithmetic_.threads):
+            # They stay where they are for now: a copy after each batch would wait for a GPU.
             if engine is None:
-                outputs = list(super().forward_iter(X, training=training, device=device))
+                outputs = list(super().forward_iter(X, training=training, device=None))
             else:
                 outputs = [
-                    to_device(self._step_by(engine, batch), device=device)
+                    self._step_by(engine, batch)
                     for batch in self.get_iterator(self.get_dataset(X), training=False)
                 ]
+            outputs = [to_device(output, device) for output in outputs]
         yield from outputs
 
     def _step_by(self, engine, batch):

@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from mura_skorch._version import __version__
 from mura_skorch.utils.identity import count_patients, patient_keys
 
-__all__ = ["data_digest", "git_commit", "package_versions", "provenance", "type_digests"]
+__all__ = [
+    "data_digest",
+    "git_commit",
+    "package_versions",
+    "processor_name",
+    "provenance",
+    "type_digests",
+]
 
 _log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "torchvision", "skorch", "scikit-learn")
+INSTRUCTIONS = ("avx512_f", "avx512_bf16", "amx_bf16")
 PATIENCE = 10  # seconds to wait for each git command
 IDENTITY = ["study", "study_type", "patient", "label", "n_views"]
 
@@ -159,3 +168,17 @@ def _command():
     if sys.argv[0] in ("", "-c"):
         return "interactive"
     return shlex.join(Path(word).name if os.sep in word else word for word in sys.argv)
+
+
+def processor_name() -> str:
+    """Return the name of the processor, of the GPU if there is one, and what speeds up bfloat16."""
+    names = [platform.processor() or platform.machine()]
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        found = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+        names = found[:1] or names  # ARM's has no such line
+    if torch.cuda.is_available():
+        names.append(torch.cuda.get_device_name())
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return ", ".join([*names, *(key for key in INSTRUCTIONS if has.get(key))])
