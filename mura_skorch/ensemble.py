@@ -93,13 +93,14 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
         threshold : float, default=0.5
             As for the class.
         """
+        members = list(members)
+        for net in members:
+            check_is_fitted(net)
         frozen = [FrozenEstimator(net) for net in members]
         ensemble = cls(
             [(f"member_{i}", member) for i, member in enumerate(frozen)], threshold=threshold
         )
         ensemble._check_parameters()
-        for member in frozen:
-            check_is_fitted(member)
         return ensemble._hold(frozen)
 
     def fit(self, X: pd.DataFrame, y: ArrayLike | None = None) -> Self:

@@ -4,6 +4,7 @@ import argparse
 import atexit
 import gc
 import logging
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +33,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--data": {"type": Path, "help": "MURA's folder or one like it (default: drawn phantoms)"},
     "--study-types": {"nargs": "+", "metavar": "TYPE", "help": "default: all in the data"},
     "--weights": {
-        "help": "torchvision name, path, or none (default: ImageNet's; phantoms: none)",
+        "help": "name of torchvision or tag of timm, path, or none (default: ImageNet's; "
+        "phantoms: none)",
     },
     "--image-size": {"type": int, "metavar": "PIXELS"},
     "--max-epochs": {"type": int},
@@ -152,4 +154,5 @@ def start_script() -> None:
     # seconds. Objects that are frozen are left to the end of the process.
     atexit.register(gc.freeze)
     logging.basicConfig(format="%(message)s")
+    warnings.formatwarning = lambda message, *_: f"Caution: {message}\n"  # no code in a script
     logging.getLogger("mura_skorch").setLevel(logging.INFO)

@@ -152,7 +152,10 @@ def features_with_maps(
 def _has_norm(seen, features):
     """Return whether the features are a layer norm of an average, or raise TypeError."""
     if not seen.averages:
-        raise _no_maps("it averages no feature maps; it may read a class token")
+        raise _no_maps(
+            "it averages no feature maps; it may read a class token, instead of which "
+            "module__global_pool='avg' averages in transformers of timm"
+        )
     _, average = seen.averages[-1]
     if _are_equal(average, features):
         return False

@@ -154,6 +154,11 @@ def read_model(folder):
         A file is damaged, or written by a later version.
     """
     folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"expected a folder written by MuraClassifier.save, or the whole id of a run, got "
+            f"{printable(folder)}, which is neither"
+        )
     for name in (CONFIG_FILE, MODEL_FILE):
         if not (folder / name).is_file():
             raise FileNotFoundError(

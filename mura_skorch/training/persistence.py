@@ -112,7 +112,7 @@ def load_weights(net: Any, folder: str | os.PathLike[str]) -> None:
         }
         own = getattr(net, part + "_")
         if part == "module":
-            remedy = "pass the module that the model was saved with"
+            remedy = "leave module__backbone out, or pass the module that the model was saved with"
             what = f"the {type(own).__name__}"
             check_fit(own.state_dict(), state, what=what, source=folder, remedy=remedy)
         try:
@@ -136,7 +136,8 @@ def _load(cls, folder, params):
         if name != names.get(part):
             raise ValueError(
                 f"expected {part} {printable(name)}, with which the model in {printable(folder)} "
-                f"was saved, got {names.get(part, 'none')}; pass {part}=THAT_ONE to load"
+                f"was saved, got {names.get(part) or params.get(part, 'none')}; pass "
+                f"{part}=THAT_ONE to load"
             )
     start = net.module__weights
     taken = names_taken(net.module)

@@ -204,6 +204,12 @@ def test_bfloat16_predicts_and_trains_and_keeps_the_law_of_views(fitted_one, few
 # --- other laws, with small backbones ----------------------------------------------------------
 
 
+@pytest.mark.parametrize("backbone", [nn.Sequential(), None, 3])
+def test_backbone_that_is_no_name_and_no_function_is_refused(backbone):
+    with pytest.raises(TypeError, match="a name, or a function that returns a network, got"):
+        StudyNetwork(backbone=backbone)
+
+
 def test_default_is_densenet_169():
     assert StudyNetwork().backbone == "densenet169"
 
@@ -360,7 +366,10 @@ def test_network_that_averages_nothing_is_trained_and_has_no_maps(few):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2)), "last layer is linear"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2)),
+            "one output, got .* with 2; pass",
+        ),
         (lambda: nn.Conv2d(3, 1, 64), "last layer is linear"),
         (lambda: nn.Linear(64, 1), "one linear layer"),
     ],
