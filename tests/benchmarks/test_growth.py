@@ -54,7 +54,7 @@ def table_of(n_studies, n_views, pictures, folder):
     for i in range(n_studies):
         copies = [folder / f"{i}_{k}.png" for k in range(n_views)]
         for k, copy in enumerate(copies):
-            # No two are alike: a view belongs to one patient. PNG readers stop before the name.
+            # No two files alike: a view belongs to one patient. PNG ends before the name.
             copy.write_bytes(pictures[(i + k) % len(pictures)] + copy.name.encode())
         views.append(tuple(map(str, copies)))
     number = np.arange(n_studies)
