@@ -165,6 +165,7 @@ class StudyNetwork(nn.Module):
         self._frozen: list[nn.Module] = []
         self.freeze(freeze)
         self.loaded = load_weights(self, weights)
+        self._is_compiled = compile
         if compile:
             # In place: `torch.compile(module)` would put "_orig_mod." before the names of all
             # tensors. The choice of the real views, whose number no compiler knows, stays outside.
@@ -411,9 +412,14 @@ class StudyNetwork(nn.Module):
 
     def _features(self, views):
         """Return the features of views of shape (N, H, W), uint8."""
+        images = self._normalise(views)
+        if self._is_compiled:
+            # Only the number of views varies, which is compiled in less time to faster code. torch
+            # has no public name for it.
+            torch._dynamo.mark_static(images, [1, 2, 3])
         try:
-            return self.network(self._normalise(views)).float()
-        except ValueError as error:
+            return self.network(images).float()
+        except (ValueError, RuntimeError) as error:  # a compiler makes the second of the first
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(

@@ -21,6 +21,7 @@ N_VIEWS = 4
 ROUNDS = 5
 LEAST_ROUNDS = 3
 SLOW = 1.5  # what takes so many times the time of the fastest is measured no further
+VERY_SLOW = 4  # the same of one small view, whose time is mostly that of calling the layers
 BUDGET = 0.5  # seconds of a phase, after which no further round is begun
 LEAST_GAIN = 1.1  # how many times as fast fewer threads must be
 IDLE = 0.9  # share of its threads' time that a process gets where it has the cores for itself
@@ -33,7 +34,7 @@ def measure_speed() -> Seconds:
     -------
     dict of (str, str, str) to float
         Seconds of CPU time on one thread, the median of up to five runs in turn. Other processes
-        hardly change it. bfloat16 is left out in training if it is much slower in prediction.
+        hardly change it. bfloat16 is left out where it is clearly slower.
 
     Notes
     -----
@@ -42,22 +43,31 @@ def measure_speed() -> Seconds:
     calling thread computes on one thread afterwards.
     """
     torch.set_num_threads(1)
-    network, views = _network(), _views(N_VIEWS)
+    network = _network()
 
-    def measure(phase, precisions):
-        runs = {
-            (phase, precision, layout): _step(network, views, phase, precision, layout)
-            for precision in precisions
-            for layout in LAYOUTS
-        }
-        return _in_turn(runs)
+    def measure(phase, precisions, n_views, image_size=IMAGE_SIZE, layouts=tuple(LAYOUTS)):
+        views = _views(n_views, image_size)
+        return _in_turn(
+            {
+                (phase, precision, layout): _step(network, views, phase, precision, layout)
+                for precision in precisions
+                for layout in layouts
+            }
+        )
 
-    seconds = measure("prediction", PRECISIONS)
-    best = dict.fromkeys(PRECISIONS, math.inf)
-    for (_, precision, _), value in seconds.items():
-        best[precision] = min(best[precision], value)
-    is_hopeless = best["bfloat16"] > SLOW * best["float32"]
-    return seconds | measure("training", PRECISIONS[:1] if is_hopeless else PRECISIONS)
+    def is_hopeless(seconds, slow):
+        best = dict.fromkeys(PRECISIONS, math.inf)
+        for (_, precision, _), value in seconds.items():
+            best[precision] = min(best[precision], value)
+        return best["bfloat16"] > slow * best["float32"]
+
+    # Without instructions for it, bfloat16 may be a hundred times slower: it is tried on one view.
+    tried = measure("prediction", PRECISIONS, 1, 64, ["channels_last"])
+    precisions = PRECISIONS[:1] if is_hopeless(tried, VERY_SLOW) else PRECISIONS
+    seconds = measure("prediction", precisions, 2 * N_VIEWS)
+    if is_hopeless(seconds, SLOW):
+        precisions = PRECISIONS[:1]
+    return seconds | measure("training", precisions, N_VIEWS)
 
 
 def measure_threads(n_threads: int, precision: str, layout: str) -> int | None:
@@ -157,6 +167,6 @@ def _network() -> nn.Module:
     return network
 
 
-def _views(n_views):
+def _views(n_views, image_size=IMAGE_SIZE):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(n_views, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator)
+    return torch.randn(n_views, 3, image_size, image_size, generator=generator)

@@ -6,13 +6,16 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from nets import tiny_classifier
+from served import requested
 from torch import nn
 from torch._dynamo.utils import counters  # torch has no public count of its graphs
 
 from mura_skorch import MuraClassifier, StudyNetwork
+from mura_skorch.serving.model import StudyModel
 from mura_skorch.training.errors import explained_faults
 from tests.callbacks.test_callbacks import CtrlC
 
@@ -196,6 +199,27 @@ def test_compiling_goes_with_other_options(train, valid, params):
     np.testing.assert_allclose(*probas, atol=tolerance, rtol=0)
 
 
+@pytest.mark.slow
+def test_served_model_of_a_compiled_fit_does_not_compile(valid, tmp_path):
+    clf = MuraClassifier(
+        module__backbone="resnet18",  # a server knows no networks of tests
+        module__weights=None,
+        module__compile=True,
+        dataset__image_size=32,
+        precision="float32",
+        callbacks__mlflow=None,
+    ).initialize()
+    clf.study_types_ = sorted(set(valid["study_type"]))
+    clf.save(tmp_path)
+    served, before = StudyModel(tmp_path), n_graphs()
+    served.load_context(None)
+    table = valid.head(3)
+    answers = served.predict(None, pd.DataFrame(requested(table)), {"activation_maps": True})
+    expected = MuraClassifier.load(tmp_path).predict_proba(table)[:, 1]
+    np.testing.assert_allclose(answers["probability"].astype(float), expected, **ROUNDING)
+    assert n_graphs() == before
+
+
 # --- what is refused ---------------------------------------------------------------------------
 
 
@@ -203,6 +227,14 @@ def test_compiling_goes_with_other_options(train, valid, params):
 def test_compiling_of_whole_modules_is_refused_with_a_remedy(train, params):
     with pytest.raises(ValueError, match="pass module__compile=True"):
         classifier(**params).fit(train)
+
+
+@pytest.mark.slow
+def test_single_small_view_is_refused_as_without_compiling():
+    batch = batch_of(1)
+    batch["views"] = batch["views"][..., :4, :4]  # one pixel after the convolution
+    with pytest.raises(ValueError, match="expected two views or more in a training batch"):
+        LeastNet(compile=True).train()(**batch)
 
 
 def test_compiling_excludes_gradient_checkpointing():
