@@ -159,9 +159,9 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         stored in ``~/.cache/mura_skorch/arithmetic`` (or in ``XDG_CACHE_HOME``) and reported at
         level INFO. A precision that is given is not measured; the environment variable
         ``MURA_SKORCH_PRECISION`` gives one instead of "auto". Each run, saved model and checkpoint
-        records the choice, and a resumed fit keeps it. The pooling and the loss are always float32. "int8"
-        is for predictions of a model that `quantize` has prepared, by OpenVINO; training then uses
-        what "auto" chooses.
+        records the choice, and a resumed fit keeps it. The pooling and the loss are always float32.
+        "int8" is for predictions of a model that `quantize` has prepared, by OpenVINO; training
+        then uses what "auto" chooses.
     engine : {"torch", "auto", "onnxruntime", "openvino"}, default="torch"
         What reads the views in predictions on a CPU; training always uses torch. "auto" takes the
         fastest that is installed among torch, ONNX Runtime and OpenVINO (the extra ``[fast]``),

@@ -300,8 +300,7 @@ class StudyNetwork(nn.Module):
             Positions of the real views in ``views.flatten(0, 1)``. None finds them in the mask,
             which makes the host wait for a GPU.
         engine : ViewReader, optional
-            Reads the views in the place of `network`, such as
-            `mura_skorch.inference.engines.Engine`. For predictions: it has no gradients.
+            Reads the views in the place of `network`. For predictions: it has no gradients.
 
         Returns
         -------
