@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 from mura_skorch.training.device import usable_threads
 from mura_skorch.training.speed import Seconds, measure_speed, measure_threads
 from mura_skorch.utils.atomic import write_text
+from mura_skorch.utils.provenance import cpu_facts
 
 __all__ = [
     "Arithmetic",
@@ -208,14 +208,8 @@ def processor() -> tuple[str, str]:
 
     Virtual machines may call processors of several generations by one name.
     """
-    facts: dict[str, str] = {}
-    with suppress(OSError):  # of Linux
-        first = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0]
-        facts = {
-            name.strip(): value.strip()
-            for name, _, value in (line.partition(":") for line in first.splitlines())
-        }
-    name = facts.get("model name") or platform.processor() or platform.machine()
+    facts = cpu_facts()
+    name = facts["model name"]
     # The others, such as the clock rate, change while the machine runs.
     names = ("cpu family", "model", "stepping", "flags")
     arm = ("CPU implementer", "CPU part", "CPU variant", "Features")

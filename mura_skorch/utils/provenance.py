@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from mura_skorch._version import __version__
 from mura_skorch.utils.identity import count_patients, patient_keys
 
 __all__ = [
+    "cpu_facts",
     "data_digest",
     "git_commit",
     "package_versions",
@@ -170,14 +172,25 @@ def _command():
     return shlex.join(Path(word).name if os.sep in word else word for word in sys.argv)
 
 
+def cpu_facts() -> dict[str, str]:
+    """Return what Linux knows of the first core, by its own names.
+
+    Returns
+    -------
+    dict of str to str
+        Elsewhere, and on ARM, ``model name`` is what Python knows.
+    """
+    facts: dict[str, str] = {}
+    with suppress(OSError):
+        first = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0]
+        pairs = (line.partition(":") for line in first.splitlines())
+        facts = {name.strip(): value.strip() for name, _, value in pairs}
+    return {"model name": platform.processor() or platform.machine()} | facts
+
+
 def processor_name() -> str:
     """Return the name of the processor, of the GPU if there is one, and what speeds up bfloat16."""
-    names = [platform.processor() or platform.machine()]
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        found = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-        names = found[:1] or names  # ARM's has no such line
+    names = [cpu_facts()["model name"]]
     if torch.cuda.is_available():
         names.append(torch.cuda.get_device_name())
     has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
