@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal, Self, get_args
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_quantized",
     "installed_engines",
     "native_bfloat16",
+    "openvino_core",
 ]
 
 EngineName = Literal["onnxruntime", "openvino"]
@@ -180,11 +182,21 @@ def check_quantized(engine: str, quantized: Quantized | None) -> None:
     check_engine("openvino")
 
 
-def native_bfloat16() -> bool:
-    """Return whether OpenVINO has bfloat16 instructions on this processor."""
+@cache
+def openvino_core() -> Any:
+    """Return the one core of OpenVINO in this process.
+
+    A core gives its thread another stack for signals. Of two cores, the one that is destroyed last
+    puts back the stack of the other, which is gone: the next signal then ends the process.
+    """
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return openvino.Core()
+
+
+def native_bfloat16() -> bool:
+    """Return whether OpenVINO has bfloat16 instructions on this processor."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _onnxruntime(graph, precision, n_threads):
@@ -211,7 +223,7 @@ def _openvino(graph, precision, n_threads):
     """Return a function of views and an output's name, and the names of all outputs."""
     import openvino
 
-    core = openvino.Core()
+    core = openvino_core()
     hint = "bf16" if precision == "bfloat16" else "f32"
     if precision == "int8" and native_bfloat16():
         hint = "bf16"  # what is not quantized

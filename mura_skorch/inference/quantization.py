@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from skorch.dataset import unpack_data
 
-from mura_skorch.inference.engines import Quantized
+from mura_skorch.inference.engines import Quantized, openvino_core
 from mura_skorch.inference.graph import ViewGraph, check_packages, export_graph
 from mura_skorch.metrics.kappa import kappa_score
 
@@ -101,7 +101,7 @@ def _quantize(clf, views):
     network = deepcopy(clf.module_).cpu().eval()
     graph = export_graph(ViewGraph(network, image_size), image_size).SerializeToString()
     model = nncf.quantize(
-        openvino.Core().read_model(graph),
+        openvino_core().read_model(graph),
         nncf.Dataset([views[i : i + 1] for i in range(len(views))]),
         subset_size=len(views),
     )

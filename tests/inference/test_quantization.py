@@ -1,4 +1,8 @@
 import copy
+import ctypes
+import gc
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,3 +77,25 @@ def test_fit_forgets_integers_and_trains_in_another_arithmetic(train):
     net.set_params(precision="int8", max_epochs=1).fit(train)
     assert net.quantized_ is None
     assert net.precision_ in ("float32", "bfloat16")
+
+
+class SignalStack(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_stack_for_signals_is_there_after_engines_are_gone(fitted, train, valid):
+    nets = [copy.deepcopy(fitted).set_params(engine="openvino") for _ in range(2)]
+    for net in nets:
+        net.predict_proba(valid)
+    nets.append(copy.deepcopy(fitted).quantize(train, force=True))
+    while nets:
+        del net, nets[0]
+        gc.collect()
+        net = None
+    stack = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    if stack.start is not None:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        spans = [line.split()[0].split("-") for line in lines]
+        assert any(int(a, 16) <= stack.start < int(b, 16) for a, b in spans)
