@@ -23,7 +23,7 @@ help:
 	@echo "make test   install, then lint, types, import rules and all tests: 10 minutes"
 	@echo "make test-faults  only the tests that cause real faults, with 30 kills instead of 4"
 	@echo "make weights  real ImageNet weights for the tests, 26 MB; make check and make test do it, too"
-	@echo "make bench  install, then the table of timings; RECORD=machine keeps it in the records"
+	@echo "make bench  install, then the table of timings in 20 minutes; RECORD=machine keeps it in the records"
 	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
 	@echo "make docs   install, run the tutorial, and build the pages into docs/_build/html"
 	@echo "make audit  install, then look all packages up among known vulnerabilities; needs a network"
@@ -65,7 +65,7 @@ test-faults: $(READY)
 	MURA_SKORCH_KILLS=$(or $(KILLS),30) $(BIN)/python -m pytest -m faults --durations=10
 
 bench: $(READY)
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-columns=median,rounds \
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-quiet -q \
 	  $(if $(RECORD),--record $(RECORD))
 
 weights: $(READY)

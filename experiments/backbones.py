@@ -15,7 +15,6 @@ import platform
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,7 +22,7 @@ import torch
 
 from mura_skorch import MuraClassifier
 from mura_skorch.cli.options import add_option, make_parser
-from mura_skorch.utils.provenance import git_commit, package_versions
+from mura_skorch.utils.provenance import git_commit, package_versions, processor_name
 
 BACKBONES = [
     "densenet169",
@@ -126,20 +125,6 @@ def measure(backbones: list[str], image_size: int, rounds: int, **params: Any) -
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"backbone, {precision}")
 
 
-def processor() -> str:
-    """Return the name of the processor, and of the GPU if there is one."""
-    names = [platform.processor() or platform.machine()]
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        names = [line.partition(": ")[2] for line in lines if line.startswith("model name")][:1]
-    if torch.cuda.is_available():
-        names.append(torch.cuda.get_device_name())
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has = [key for key in ("avx512_f", "avx512_bf16", "amx_bf16") if found.get(key)]
-    return ", ".join([*names, *has])
-
-
 def as_markdown(table: pd.DataFrame) -> str:
     """Return the table with numbers as readers want them."""
     formats = {
@@ -162,8 +147,8 @@ def conditions(args: Any) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     load = f", load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
     return (
-        f"{processor()}; {os.cpu_count()} cores, {torch.get_num_threads()} threads{load}; batches "
-        f"of {N_STUDIES} studies of {N_VIEWS} views of {args.image_size} pixels, median of "
+        f"{processor_name()}; {os.cpu_count()} cores, {torch.get_num_threads()} threads{load}; "
+        f"batches of {N_STUDIES} studies of {N_VIEWS} views of {args.image_size} pixels, median of "
         f"{args.rounds} rounds in turn after a warm-up; Python {platform.python_version()}, "
         f"{versions}; commit {git_commit() or 'unknown'}."
     )

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mura_skorch import read_studies
-from mura_skorch.cli.options import add_option, find_data, log_progress, make_parser
+from mura_skorch.cli.options import add_option, find_data, make_parser, start_script
 from mura_skorch.exploration import (
     describe,
     explore_studies,
@@ -63,5 +63,5 @@ def parse(argv):
 
 
 if __name__ == "__main__":
-    log_progress()
+    start_script()
     sys.exit(main())

@@ -30,9 +30,9 @@ from mura_skorch.cli.options import (
     add_option,
     choose_studies,
     find_data,
-    log_progress,
     make_parser,
     read_train_valid,
+    start_script,
     weights_or_none,
 )
 from mura_skorch.ensemble import load_model
@@ -63,6 +63,7 @@ def main(argv=None):
         check_writable(args.out)
         studies = read(args)
         train, valid = (studies[studies.split == name] for name in ("train", "valid"))
+        check_enough(train)
         embedder = make_embedder(args).fit(train)
         trained = load_model(args.run, device=args.device) if args.run else None
         experiment_id = use_experiment(args.experiment, note=join_notes(studies))
@@ -96,6 +97,17 @@ def main(argv=None):
     if experiment_id is not None:
         print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
     return 0
+
+
+def check_enough(train):
+    """Raise ValueError if the train split has too few patients of a class to choose a penalty."""
+    label, patient = train["label"].to_numpy(dtype=int), patient_codes(train["patient"])
+    if not has_both_classes(label, patient):
+        found = [len(set(patient[label == k])) for k in (0, 1)]
+        raise ValueError(
+            f"expected a train split with at least {N_FOLDS} patients of each class, got "
+            f"{found[0]} with normal and {found[1]} with abnormal studies; add studies"
+        )
 
 
 def make_embedder(args):
@@ -290,5 +302,5 @@ def parse(argv):
 
 
 if __name__ == "__main__":
-    log_progress()
+    start_script()
     sys.exit(main())

@@ -18,8 +18,8 @@ from mura_skorch.callbacks import EpochLine
 from mura_skorch.cli.options import (
     add_option,
     find_data,
-    log_progress,
     make_parser,
+    start_script,
     weights_or_none,
 )
 from mura_skorch.data import read_view
@@ -191,5 +191,5 @@ def parse(argv):
 
 
 if __name__ == "__main__":
-    log_progress()
+    start_script()
     sys.exit(main())

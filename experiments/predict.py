@@ -23,7 +23,7 @@ import numpy as np
 
 from mura_skorch import read_studies
 from mura_skorch.calibration import check_rule, is_rule
-from mura_skorch.cli.options import add_option, log_progress, make_parser
+from mura_skorch.cli.options import add_option, make_parser, start_script
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, subgroup_scores
@@ -59,7 +59,8 @@ def main(argv=None):
     note = join_notes(studies)
     print(f"{note or ''}\n{len(studies):,} studies: reading ...", flush=True)
     with TrackedRun(name="predict", note=note) as run:
-        run.log_params({name: value for name, value in vars(args).items() if value not in ([], "")})
+        given = {name: value for name, value in vars(args).items() if value not in ([], "")}
+        run.log_params(given | {"engine_in_use": model.describe_engine()})
         found = collect_predictions(
             model, studies, keep=keep, n_cases=args.cases, train=train, train_features=features
         )
@@ -142,7 +143,8 @@ def check(studies, keep, args):
 
 def open_model(args, studies):
     """Return the model at the requested operating point."""
-    model = load_model(args.model, device=args.device)
+    model = load_model(args.model, device=args.device, engine=args.engine, **own_precision(args))
+    model.describe_engine()  # makes it now, or says why it cannot
     if args.refit_on:
         everything = local = read_studies(args.refit_on)
         if args.refit_split:
@@ -162,6 +164,11 @@ def open_model(args, studies):
             f"{args.threshold!r} on, got none; or pass a number"
         )
     return model if args.threshold is None else model.set_params(threshold=args.threshold)
+
+
+def own_precision(args):
+    """Return the precision that was asked for, if one was."""
+    return {} if args.precision is None else {"precision": args.precision}
 
 
 def embed_training(args, model):
@@ -257,6 +264,7 @@ def about(args, model, run):
         "Model": f"{Path(str(args.model)).name}, trained in {trained}",
         "Trained on types": ", ".join(sorted(trained_types(model))),
         "Operating point": model.describe_operating_point() + refitted,
+        "Engine": model.describe_engine(),
         "MLflow run": str(run.run_id),
     }
 
@@ -322,11 +330,22 @@ def parse(argv):
     )
     add_shared("--cache", help="folder for the features of --similar-from, computed once")
     add_shared("--device")
+    add(
+        "--engine",
+        choices=["torch", "auto", "onnxruntime", "openvino"],
+        default="torch",
+        help="what reads the views on a CPU; auto takes the fastest (extra [fast])",
+    )
+    add(
+        "--precision",
+        choices=["auto", "float32", "bfloat16", "int8"],
+        help="arithmetic; int8 of a model that quantize() has prepared (default: the model's own)",
+    )
     add_shared("--experiment", default="predict")
     add_shared("--out")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    log_progress()
+    start_script()
     sys.exit(main())

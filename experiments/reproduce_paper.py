@@ -20,9 +20,9 @@ from mura_skorch.callbacks import EpochLine
 from mura_skorch.cli.options import (
     add_option,
     find_data,
-    log_progress,
     make_parser,
     read_train_valid,
+    start_script,
     weights_or_none,
 )
 from mura_skorch.cli.script_state import check_settings, lock_folder
@@ -242,5 +242,5 @@ def parse(argv):
 
 
 if __name__ == "__main__":
-    log_progress()
+    start_script()
     sys.exit(main())

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,17 +24,20 @@ from mura_skorch.data.dataset import StudyDataset, prepare_views, split_by_study
 from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_split
 from mura_skorch.data.transforms import Augment
 from mura_skorch.data.unreadable import check_none_lost, warn_unreadable
+from mura_skorch.inference.export import export_classifier
+from mura_skorch.inference.quantization import quantize
 from mura_skorch.inspection.activation_maps import localize
 from mura_skorch.inspection.training_distance import TrainingDistance
 from mura_skorch.models.losses import StudyTypeBCE
 from mura_skorch.models.serialization import note_of
 from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.studies.columns import join_notes
-from mura_skorch.studies.validation import check_studies
+from mura_skorch.studies.validation import check_labelled, check_studies
 from mura_skorch.tracking.artifacts import ModelSource
 from mura_skorch.tracking.callback import MlflowTracker, tracked_fit
 from mura_skorch.tracking.clones import remember_origin
 from mura_skorch.training import persistence
+from mura_skorch.training.arithmetic import choose_arithmetic
 from mura_skorch.training.checkpoint import TrainingCheckpoint, epochs_left, load_finished
 from mura_skorch.training.fit_data import FitData, prepare_fit
 from mura_skorch.training.fit_end import fit_end
@@ -87,6 +90,12 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Most views computed at a time in prediction, and most views of one study in training.
     module__memory_efficient : bool, default=False
         Gradient checkpointing: less memory, more time.
+    module__compile : bool, default=False
+        Compile the backbone in the first epoch of each process, for a faster fit. DenseNet-169
+        takes minutes, seconds where torch's cache of compiled code (``TORCHINDUCTOR_CACHE_DIR``)
+        has it. A C++ compiler is needed. It is not saved: a loaded model compiles only with
+        ``load(folder, module__compile=True)``. skorch's own ``compile`` is refused, since it
+        renames all tensors.
     criterion : class, default=StudyTypeBCE
         The loss, its class weights fitted on the training part of each fit. `StudyTypeBCE` or a
         subclass. Or `torch.nn.BCEWithLogitsLoss` or a subclass, which gets only the logits and
@@ -142,9 +151,24 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     device : str, torch.device or None, default="auto"
         "auto" is "cuda" if a GPU is available and "cpu" otherwise. None leaves everything where it
         is, as in skorch.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of the network; "auto" is bfloat16 if the device has instructions for it. The
-        pooling and the loss are always float32.
+    precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
+        Arithmetic of the network. "auto" is bfloat16 on a GPU that has instructions for it. On a
+        CPU it is bfloat16 if that trains and predicts at least 1.1 times as fast as float32: this
+        is measured in about a second, once for each machine, number of threads and version of
+        torch. The measurement also chooses the memory format and the number of threads. It is
+        stored in ``~/.cache/mura_skorch/arithmetic`` (or in ``XDG_CACHE_HOME``) and reported at
+        level INFO. A precision that is given is not measured; the environment variable
+        ``MURA_SKORCH_PRECISION`` gives one instead of "auto". Each run, saved model and checkpoint
+        records the choice, and a resumed fit keeps it. The pooling and the loss are always float32.
+        "int8" is for predictions of a model that `quantize` has prepared, by OpenVINO; training
+        then uses what "auto" chooses.
+    engine : {"torch", "auto", "onnxruntime", "openvino"}, default="torch"
+        What reads the views in predictions on a CPU; training always uses torch. "auto" takes the
+        fastest that is installed among torch, ONNX Runtime and OpenVINO (the extra ``[fast]``),
+        tried on drawn views, if it keeps their probabilities within 0.02 of torch in float32. With
+        ``precision="auto"``, OpenVINO may use bfloat16. The first prediction exports the network,
+        which takes seconds to half a minute. Maps, features and view weights come from the engine,
+        too. `describe_engine` names the choice.
     accumulate : int, default=1
         Batches whose gradients are added before the optimizer steps, for devices whose memory
         holds no larger batch: ``batch_size=2, accumulate=4`` steps after 8 studies.
@@ -166,8 +190,9 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     max_bad_share : float, default=0.01
         Largest share of views, of the training or the validation table, that `fit` may leave out.
     random_state : int, RandomState or None, default=None
-        Seed of initial weights, shuffling and augmentation. On one CPU with the same number of
-        threads, the same seed gives the same bits, with any number of loader workers. None draws a
+        Seed of initial weights, shuffling and augmentation. On one CPU with the same precision,
+        memory format and number of threads, which each run records, the same seed gives the same
+        bits, with any number of loader workers. None draws a
         fresh seed. Torch's global random state is the same after a fit as before. Fits in several
         threads run side by side, unless a network draws by itself, as dropout does: these take
         turns. A network that draws without dropout or stochastic depth needs an attribute
@@ -213,6 +238,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         code 143 and the MLflow run as KILLED.
     training_distance_ : TrainingDistance or None
         What `measure_training` has learnt.
+    quantized_ : Quantized or None
+        What `quantize` has made.
     bad_views_ : DataFrame or None
         The views that the last fit left out, see `mura_skorch.data.drop_unreadable`; None with
         ``on_bad_view="raise"``.
@@ -260,7 +287,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         iterator_valid__collate_fn: Callable[..., Any] = StudyCollate(),  # noqa: B008, stateless
         threshold: float | str = 0.5,
         device: str | torch.device | None = "auto",
-        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto",
+        engine: Literal["torch", "auto", "onnxruntime", "openvino"] = "torch",
         accumulate: int = 1,
         fine_tune_after: int = 0,
         flip_average: bool = False,
@@ -290,6 +318,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             threshold=threshold,
             device=device,
             precision=precision,
+            engine=engine,
             accumulate=accumulate,
             fine_tune_after=fine_tune_after,
             flip_average=flip_average,
@@ -411,7 +440,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             self.notify("on_train_end", X=X, y=y)
         return self
 
-    def _prepare(self, X, y, split_params):
+    def _prepare(self, X, y, split_params, trained_patients=None):
         """Return the data of a fit; nothing is changed."""
         return prepare_fit(
             X,
@@ -419,7 +448,9 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             make_dataset=self._make_dataset,
             split=self.split_,
             known_types=self.study_types_,
-            trained_patients=self.trained_patients_,
+            trained_patients=(
+                self.trained_patients_ if trained_patients is None else trained_patients
+            ),
             rule=self.threshold if is_rule(self.threshold) else None,
             skip_unreadable=self.on_bad_view != "raise",
             max_bad_share=self.max_bad_share,
@@ -438,13 +469,16 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         # The loss keeps the weights of earlier types, which `study_types_` still names here.
         if hasattr(self.criterion_, "take_study_types"):
             self.criterion_.take_study_types(self.study_types_, data.study_types)
-        self.training_distance_ = None  # other weights give other features
+        self.training_distance_ = self.quantized_ = None  # they belong to other weights
         earlier = self.record_.digests
         digests = {"validation": data.valid_digest}
         if self.checkpoint_path is not None:
             digests["training"] = data.train_digest
         self.update_record(
-            study_types=data.study_types, note=join_notes(self.note_, X), digests=digests
+            study_types=data.study_types,
+            note=join_notes(self.note_, X),
+            digests=digests,
+            arithmetic=asdict(self.arithmetic_) | {"threads": self.threads_},
         )
         before = self._class_weights(data.valid)
         if hasattr(self.criterion_, "fit_weights"):  # torch's own criteria have no such weights
@@ -691,6 +725,60 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             )
         return self.training_distance_.percentile(self.embed(X))
 
+    def quantize(
+        self, X: pd.DataFrame, valid: pd.DataFrame | None = None, *, force: bool = False
+    ) -> Self:
+        """Prepare predictions in 8-bit integers, which ``precision="int8"`` then uses.
+
+        The result is saved with the model, about a quarter of its size more. `quantized_` holds
+        it, with the number of decisions that change and kappa before and after. A later `fit` or
+        `partial_fit` forgets it. Needs the extra ``[fast]``.
+
+        Parameters
+        ----------
+        X : DataFrame of n_studies rows
+            The study table that the model was fitted on, labelled. At most 300 views of its
+            training part find the ranges of the integers.
+        valid : DataFrame, optional
+            Labelled studies of other patients, on which decisions are compared; `X` is then the
+            training part alone. None means the validation part of the fit.
+        force : bool, default=False
+            Whether to accept more than 2 % changed decisions.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ImportError
+            The extra is not installed.
+        ValueError
+            More than 2 % of the decisions change, the network cannot be exported, or `valid` is
+            None and the validation part of `X` is not that of the fit.
+
+        Examples
+        --------
+        >>> clf.quantize(train).save("fast")  # doctest: +SKIP
+        >>> MuraClassifier.load("fast", precision="int8")  # doctest: +SKIP
+        """
+        self.check_is_fitted()
+        X, y = check_studies(X, for_fit=True)
+        if valid is None:
+            data = self._prepare(X, y, {}, trained_patients=set())
+            if data.valid is None or data.valid_digest != self.record_.digests.get("validation"):
+                raise ValueError(
+                    "expected the table that the model was fitted on, whose validation part it "
+                    "knows, got another table or train_split; pass the two parts, "
+                    "quantize(train, valid)"
+                )
+            X, valid = studies_of(data.train), studies_of(data.valid)
+        else:
+            valid, labels = check_labelled(valid)
+            valid = valid.assign(label=labels)
+        self.quantized_ = quantize(self, X, valid, force=force)
+        return self
+
     def _of_views(self, method, X, dataset, bar=None):
         """Return what a method of the network computes of every view, one array per study."""
         if not hasattr(self.module_, method):
@@ -736,6 +824,30 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         """Write the model as `save` does, without a line in the log."""
         persistence.write_classifier(self, folder)
 
+    def export(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model as an ONNX graph, with a program that predicts without torch.
+
+        The program needs onnxruntime, Pillow and NumPy alone.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is missing. Gets ``model.onnx``, ``export.json``, ``predict.py`` and
+            ``README.md``; those of an older export are replaced.
+
+        Raises
+        ------
+        ImportError
+            A package of the extra ``[export]`` is not installed.
+        TypeError, ValueError
+            The network cannot be exported, or not with equal results.
+
+        See Also
+        --------
+        mura_skorch.inference.export_classifier : What is checked and refused.
+        """
+        export_classifier(self, folder)
+
     @classmethod
     def load(cls, source: ModelSource, **params: Any) -> Self:
         """Return a model that predicts as the saved one does.
@@ -763,7 +875,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     def load_weights(self, folder: str | os.PathLike[str]) -> None:
         """Take the weights of a model that `save` wrote; all must fit."""
-        self.training_distance_ = None
+        self.training_distance_ = self.quantized_ = None
         persistence.load_weights(self, folder)
 
     # --- hooks of skorch and scikit-learn --------------------------------------------------
@@ -811,6 +923,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             elif key.startswith("callbacks__") and params[key] is vars(self).get(key, self):
                 del params[key]  # skorch fails to remove a callback that is removed already
         super().set_params(**params)
+        if self.initialized_ and not params.keys().isdisjoint(("precision", "device")):
+            self.compute_with(choose_arithmetic(self.precision, self.where_))
         if callbacks := getattr(self, "callbacks_", None):
             # skorch puts None in the place of a callback that is removed, and then calls its hooks.
             self.callbacks_ = [pair for pair in callbacks if pair[1] is not None]
@@ -830,7 +944,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         self.reset_operating_point()
         self.record_ = FitRecord(note=note_of(self.get_params_for("module").get("weights")))
         self.trained_patients_ = set()
-        self.training_distance_ = None
+        self.training_distance_ = self.quantized_ = None
         super().initialize()
         self.update_record(seed=self.random_.seed)
         self._replace_default_schedule()

@@ -19,6 +19,7 @@ from mura_skorch._version import __version__
 from mura_skorch.calibration.operating_point import check_rule
 from mura_skorch.calibration.threshold_mixin import ThresholdMixin, probabilities
 from mura_skorch.classifier import MuraClassifier
+from mura_skorch.inference.export import export_classifier
 from mura_skorch.models.serialization import (
     CONFIG_FILE,
     check_model_folder,
@@ -30,6 +31,7 @@ from mura_skorch.studies.columns import join_notes
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.artifacts import ModelSource, fetch_model
 from mura_skorch.utils.atomic import write_text
+from mura_skorch.utils.paths import is_name
 from mura_skorch.utils.text import printable
 
 __all__ = ["MuraEnsemble", "best_valid_loss", "load_model"]
@@ -91,13 +93,14 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
         threshold : float, default=0.5
             As for the class.
         """
+        members = list(members)
+        for net in members:
+            check_is_fitted(net)
         frozen = [FrozenEstimator(net) for net in members]
         ensemble = cls(
             [(f"member_{i}", member) for i, member in enumerate(frozen)], threshold=threshold
         )
         ensemble._check_parameters()
-        for member in frozen:
-            check_is_fitted(member)
         return ensemble._hold(frozen)
 
     def fit(self, X: pd.DataFrame, y: ArrayLike | None = None) -> Self:
@@ -340,6 +343,24 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
         of_members = [member.localize(X) for member in self.estimators_]
         return [np.mean(arrays, axis=0) for arrays in zip(*of_members, strict=True)]
 
+    def describe_engine(self) -> str:
+        """Return library and arithmetic of the members' predictions, as `MuraClassifier` does."""
+        return "; ".join(dict.fromkeys(m.describe_engine() for m in self.estimators_))
+
+    def export(self, folder: str | os.PathLike[str]) -> None:
+        """Raise TypeError: an ensemble is no single graph; export each member.
+
+        Parameters
+        ----------
+        folder : path
+            Not used.
+
+        See Also
+        --------
+        MuraClassifier.export : Write one member as an ONNX graph.
+        """
+        export_classifier(self, folder)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the ensemble to a folder, each member as `MuraClassifier.save` does.
 
@@ -420,7 +441,7 @@ class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstima
             config = read_json(file)
             names = [row["folder"] for row in config["members"]]
             rule, saved, found = (config[k] for k in ("threshold", "operating_point", "format"))
-            if not names or any(Path(name).name != name or name in ("", "..") for name in names):
+            if not names or not all(map(is_name, names)):
                 raise ValueError(f"its members are {names!r:.200}, not names of folders in it")
             check_operating_point(saved)
             check_rule(rule)

@@ -25,6 +25,7 @@ PACKAGES = [
             "evaluation.published",
             "exploration",
             "features",
+            "inference",
             "inspection",
             "metrics",
             "models",

@@ -15,6 +15,8 @@ from mura_skorch.utils.progress import in_notebook, progress_bar
 
 __all__ = ["CpuUtilisation", "EpochLine", "EpochTable", "ViewsPerSecond", "format_seconds"]
 
+N_BEHIND = 20  # batches by which a GPU may be behind the program
+
 
 class ViewsPerSecond(StatelessCallback):
     """Record how many views the epoch read, in training and validation, per second."""
@@ -102,9 +104,18 @@ class EpochProgress(StatelessCallback, ProgressBar):
             self.pbar_ = progress_bar(total, desc=desc, unit="batch", leave=False)
 
     def on_batch_end(self, net: Any, **kwargs: Any) -> None:
-        """Move the bar."""
-        if hasattr(self, "pbar_"):
-            super().on_batch_end(net, **kwargs)
+        """Move the bar, with the last losses that are known: a GPU may be some batches behind."""
+        if not hasattr(self, "pbar_"):
+            return
+        batches = net.history[-1]["batches"][-N_BEHIND:]
+        known = {
+            key: row[key]
+            for row in batches
+            for key in self.postfix_keys
+            if isinstance(row.get(key), float)
+        }
+        self.pbar_.set_postfix(known, refresh=False)
+        self.pbar_.update()
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Take the bar away."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch.callbacks import format_seconds
@@ -72,6 +73,9 @@ def run_tasks(
         code, parent.status, why = STOPPED.get(type(error), STOPPED[TerminatedWorkerError])
         end_children(parent, parent.status)
         failed |= {task: why for task in tasks if task not in {**done, **failed}}
+    if jobs > 1:
+        # Its processes end during the report. Otherwise the script would wait for them at its end.
+        get_reusable_executor(reuse=True).shutdown(wait=False)
     if failed and not code:
         code, parent.status = 1, "FAILED"
     return done, failed, code

@@ -6,11 +6,11 @@ A subcommand is a module with ``add_parser(subparsers)``, which sets the functio
 import argparse
 import sys
 
-from mura_skorch.cli import cache, sync
+from mura_skorch.cli import cache, export, sync
 
 __all__ = ["main"]
 
-SUBCOMMANDS = (cache, sync)
+SUBCOMMANDS = (cache, export, sync)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,10 @@
 """Options, data and logging that the experiments share."""
 
 import argparse
+import atexit
+import gc
 import logging
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +22,9 @@ __all__ = [
     "add_option",
     "choose_studies",
     "find_data",
-    "log_progress",
     "make_parser",
     "read_train_valid",
+    "start_script",
     "weights_or_none",
 ]
 
@@ -30,7 +33,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--data": {"type": Path, "help": "MURA's folder or one like it (default: drawn phantoms)"},
     "--study-types": {"nargs": "+", "metavar": "TYPE", "help": "default: all in the data"},
     "--weights": {
-        "help": "torchvision name, path, or none (default: ImageNet's; phantoms: none)",
+        "help": "name of torchvision or tag of timm, path, or none (default: ImageNet's; "
+        "phantoms: none)",
     },
     "--image-size": {"type": int, "metavar": "PIXELS"},
     "--max-epochs": {"type": int},
@@ -144,7 +148,11 @@ def weights_or_none(text: str) -> str | None:
     return None if text == "none" else text
 
 
-def log_progress() -> None:
-    """Write warnings, and the progress of long work in a log, to stderr."""
+def start_script() -> None:
+    """Log warnings and the progress of long work to stderr, and let the script end at once."""
+    # At its end Python looks for cycles among the half million objects of torch and MLflow, for
+    # seconds. Objects that are frozen are left to the end of the process.
+    atexit.register(gc.freeze)
     logging.basicConfig(format="%(message)s")
+    warnings.formatwarning = lambda message, *_: f"Caution: {message}\n"  # no code in a script
     logging.getLogger("mura_skorch").setLevel(logging.INFO)

@@ -1,6 +1,7 @@
 """Read the parameters of an estimator from the command line or a file."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ DEFAULTS = "defaults"
 PRESETS = {"beyond_paper": beyond_paper}
 # What a setting may be made of, beside numbers, texts, tuples, True, False and None.
 CLASSES = {"Augment": Augment, "LRScheduler": LRScheduler, "PatientSplit": PatientSplit}
+# A value such as timm:resnet10t or weights/a.pth, which Python would need quotes for.
+WORD = r"=\s*([A-Za-z_~./][\w.:/~-]*[.:/~-][\w.:/~-]*)\s*(?=,|$)"
 EXAMPLE = "lr=1e-3,optimizer=AdamW,module__augment=Augment(scale=(0.8,1.25))"
 
 
@@ -28,7 +31,7 @@ def read_settings(text: str, **common: Any) -> dict[str, Any]:
     text : str
         ``defaults``, for none; the name of a preset; the path of a file with one ``key=value`` a
         line, where # begins a comment; or ``key=value,key=value``. Values are written as in Python;
-        names such as AdamW are texts. ``Augment(...)``, ``PatientSplit(...)`` and
+        names such as AdamW and timm:resnet10t are texts. ``Augment(...)``, ``PatientSplit(...)`` and
         ``LRScheduler(CosineAnnealingLR, T_max=10)`` make objects. Nothing else is called.
     **common
         Arguments of a preset.
@@ -46,14 +49,15 @@ def read_settings(text: str, **common: Any) -> dict[str, Any]:
     --------
     >>> read_settings("lr=1e-3,optimizer=AdamW,module__augment=Augment(scale=(0.8, 1.25))")
     {'lr': 0.001, 'optimizer': 'AdamW', 'module__augment': Augment(degrees=10, flip=0.5, scale=(0.8, 1.25))}
+    >>> read_settings("module__backbone=timm:resnet10t,lr=1e-3")
+    {'module__backbone': 'timm:resnet10t', 'lr': 0.001}
     """  # noqa: E501, the output of a doctest
     if text == DEFAULTS:
         return {}
     if text in PRESETS:
         return PRESETS[text](**common)
-    source = text
-    if "=" not in text:
-        source = _pairs_of_file(text)
+    source = text if "=" in text else _pairs_of_file(text)
+    source = re.sub(WORD, r"='\1'", source)
     try:
         call = ast.parse(f"dict({source})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:

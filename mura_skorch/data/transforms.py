@@ -136,7 +136,10 @@ class Augment:
             low, high = map(math.log, self.scale)
             factor = torch.empty(n_views).uniform_(low, high, generator=generator).exp()
             turn = turn / factor[:, None, None]  # from the result's pixels to the view's
-        theta = functional.pad(turn, (0, 1)).to(views)  # no translation
+        theta = functional.pad(turn, (0, 1))  # no translation
+        if views.is_cuda:
+            theta = theta.pin_memory()  # or the host would wait for the GPU
+        theta = theta.to(views.device, views.dtype, non_blocking=views.is_cuda)
         grid = functional.affine_grid(theta, list(views.shape), align_corners=False)
         return functional.grid_sample(views, grid, align_corners=False)
 

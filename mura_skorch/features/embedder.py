@@ -281,7 +281,7 @@ def _describe(model):
         "backbone": getattr(backbone, "__qualname__", printable(backbone)),
         "global_pool": settings.get("global_pool"),
         "weights": digest.hexdigest(),
-        "precision": model.precision_,
+        "engine": model.describe_engine(),
         "on_bad_view": model.on_bad_view,
         "dataset": getattr(model.dataset, "__qualname__", ""),
         "image_size": model.get_params_for("dataset").get("image_size"),

@@ -101,6 +101,11 @@ def make_backbone(
         (name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)
     ]
     name, head = linear[-1] if linear else ("", None)
+    if head is not None and name and head.out_features != 1:
+        raise ValueError(
+            f"expected a backbone with one output, got {_name_of(backbone)} with "
+            f"{head.out_features:,}; pass num_classes=1, or what it calls that, where it is built"
+        )
     if head is None or head.out_features != 1:
         raise ValueError(
             f"expected a backbone whose last layer is linear, got {_name_of(backbone)}, which ends "
@@ -207,6 +212,11 @@ def timm_tags(backbone: str) -> list[str]:
 
 def _build(backbone, image_size, global_pool):
     """Return a whole network with one output."""
+    if isinstance(backbone, nn.Module) or not (isinstance(backbone, str) or callable(backbone)):
+        raise TypeError(
+            "expected module__backbone to be a name, or a function that returns a network, got "
+            f"{type(backbone).__name__}; write a function that builds it anew at each call"
+        )
     if not isinstance(backbone, str):
         return backbone()
     if backbone.startswith(TIMM):

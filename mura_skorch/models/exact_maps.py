@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["exact_maps"]
+__all__ = ["exact_maps", "features_with_maps", "has_layer_norm"]
 
 MEANS = (torch.Tensor.mean, torch.mean)
 
@@ -100,25 +100,86 @@ def exact_maps(
     """
     with PoolingRecorder() as seen:
         features = network(images)
+    return _maps_of(seen, head, has_norm=_has_norm(seen, features))
+
+
+def has_layer_norm(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> bool:
+    """Return whether a layer norm stands between the average of the feature maps and the head.
+
+    Parameters
+    ----------
+    network : Module
+        A network without its last layer, in eval mode.
+    images : Tensor of shape (N, 3, H, W), float32
+        Any input of the network.
+
+    Raises
+    ------
+    TypeError
+        The head reads something else than an average of feature maps.
+    """
+    with PoolingRecorder() as seen:
+        features = network(images)
+    return _has_norm(seen, features)
+
+
+def features_with_maps(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    head: nn.Linear,
+    images: torch.Tensor,
+    *,
+    has_norm: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a network's features and the maps of `exact_maps`, without looking at a value.
+
+    Parameters
+    ----------
+    network, head, images
+        As for `exact_maps`, of a network for which these are known to hold.
+    has_norm : bool
+        What `has_layer_norm` found.
+
+    Returns
+    -------
+    features : Tensor of shape (N, n_features)
+    maps : Tensor of shape (N, h, w), float32
+    """
+    with PoolingRecorder() as seen:
+        features = network(images)
+    return features, _maps_of(seen, head, has_norm=has_norm)
+
+
+def _has_norm(seen, features):
+    """Return whether the features are a layer norm of an average, or raise TypeError."""
     if not seen.averages:
-        raise _no_maps("it averages no feature maps; it may read a class token")
-    maps, average = seen.averages[-1]
-    weight, offset = head.weight[0].float(), torch.zeros((), device=images.device)
+        raise _no_maps(
+            "it averages no feature maps; it may read a class token, instead of which "
+            "module__global_pool='avg' averages in transformers of timm"
+        )
+    _, average = seen.averages[-1]
     if _are_equal(average, features):
-        maps = maps.float()
-    else:
-        norm_input, norm, output = seen.norms[-1] if seen.norms else (None, {}, None)
-        if output is None or not (
-            _are_equal(output, features) and _are_equal(norm_input, average.flatten(1))
-        ):
-            raise _no_maps("there are layers between the average of its feature maps and its last")
+        return False
+    norm_input, _, output = seen.norms[-1] if seen.norms else (None, {}, None)
+    if output is None or not (
+        _are_equal(output, features) and _are_equal(norm_input, average.flatten(1))
+    ):
+        raise _no_maps("there are layers between the average of its feature maps and its last")
+    return True
+
+
+def _maps_of(seen, head, *, has_norm):
+    """Return the maps of what was recorded."""
+    maps, average = seen.averages[-1]
+    maps = maps.float()
+    weight, offset = head.weight.flatten().float(), torch.zeros((), device=maps.device)
+    if has_norm:
+        _, norm, _ = seen.norms[-1]
         centre = average.flatten(1).float()
         scale = (centre.var(dim=1, correction=0) + norm.get("eps", 1e-5)).rsqrt()
         if norm.get("bias") is not None:
             offset = (weight * norm["bias"].float()).sum()
         if norm.get("weight") is not None:
             weight = weight * norm["weight"].float()
-        maps = maps.float()
         maps = maps - maps.mean(dim=-1, keepdim=True)
         maps = maps * scale.reshape(-1, *[1] * (maps.ndim - 1))
     cam = (maps * weight).sum(dim=-1) + offset

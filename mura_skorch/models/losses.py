@@ -153,7 +153,10 @@ class StudyTypeBCE(nn.BCEWithLogitsLoss):
         weight = self.class_weight[study_type, label.long()]
         if self.level == "study":
             return functional.binary_cross_entropy_with_logits(study_logit, label, weight)
-        study_of_view = view_mask.nonzero()[:, 0]
+        # Not nonzero, which makes the host wait for a GPU: the number of views is known.
+        n_views = view_mask.sum(dim=1)
+        study = torch.arange(len(label), device=label.device)
+        study_of_view = study.repeat_interleave(n_views, output_size=len(view_logit))
         total = functional.binary_cross_entropy_with_logits(
             view_logit, label[study_of_view], weight[study_of_view], reduction="sum"
         )

@@ -145,12 +145,14 @@ def additive_logit(
     view_logit: torch.Tensor, view_mask: torch.Tensor, log_weight: torch.Tensor
 ) -> torch.Tensor:
     """Return the weighted mean of the logits of each study, of shape (B,)."""
-    logit = torch.zeros(view_mask.shape, device=view_logit.device)
-    logit = logit.masked_scatter(view_mask, view_logit)
+    logit = _spread(view_logit, view_mask, padding=0.0)
     return (log_weight.exp() * logit).sum(dim=1)
 
 
-def _spread(values, view_mask):
-    """Return values of real views as (B, V), with minus infinity for padding."""
-    absent = torch.full(view_mask.shape, -torch.inf, device=values.device)
-    return absent.masked_scatter(view_mask, values)
+def _spread(values, view_mask, padding=-torch.inf):
+    """Return values of real views as (B, V), with another value for padding.
+
+    A gather by positions: the gradient of `masked_scatter` makes the host wait for a GPU.
+    """
+    position = view_mask.flatten().cumsum(0).sub(1).clamp(min=0)
+    return values[position].view(view_mask.shape).masked_fill(~view_mask, padding)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import re
 import socket
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 
@@ -38,6 +40,7 @@ SAVED_NAMES = {"module.head.weight", "module.mean"}
 PREFIXES = ("module.", "model.", "backbone.", "network.", "encoder.", "_orig_mod.")
 # Where training programs put a state dict among other things.
 PLACES = ("state_dict", "model_state_dict", "model")
+USUAL = "IMAGENET1K_V1"  # the first weights of each of torchvision's networks, and the default
 COUNTER = "num_batches_tracked"
 AUXILIARY_HEADS = ("AuxLogits.", "aux1.", "aux2.")
 SECONDS_TO_ANSWER = 10
@@ -77,6 +80,7 @@ def load_weights(module: Any, weights: str | os.PathLike[str] | None) -> str | N
     """
     if weights is None:
         return None
+    weights, note = _own_default(module, weights)
     state = _read(module, weights)
     own = module.state_dict()
     state, said = _with_own_head(state, own)
@@ -104,9 +108,17 @@ def load_weights(module: Any, weights: str | os.PathLike[str] | None) -> str | N
         remedy=_remedy(module),
     )
     module.load_state_dict(state)
-    loaded = f"{len(needed - fresh)} of {len(needed)} tensors of {name}{said}"
+    loaded = f"{len(needed - fresh)} of {len(needed)} tensors of {name}{said}{note}"
     _log.info("loaded %s from %s", loaded, printable(weights))
     return loaded
+
+
+def _own_default(module, weights):
+    """Return weights, where those of torchvision mean timm's usual ones, and what is said of it."""
+    is_timm = isinstance(module.backbone, str) and module.backbone.startswith(TIMM)
+    if is_timm and str(weights) == USUAL and _published_names(module.backbone):
+        return DEFAULT_TAG, f"; timm's {DEFAULT_TAG} weights, since {USUAL} is torchvision's name"
+    return weights, ""
 
 
 def _with_own_head(state, own):
@@ -201,8 +213,13 @@ def _read_file(path):
             return load_file(path)
         _check_size(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a malformed file can raise nearly anything
+    except pickle.UnpicklingError as error:
+        reason = "it is damaged, or holds more than tensors; save model.state_dict(), not the model"
+        raise _not_a_state_dict(path, reason) from error
+    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise _not_a_state_dict(path, error) from error
+    except Exception as error:  # a malformed file can raise nearly anything
+        raise _not_a_state_dict(path, f"it is damaged ({type(error).__name__})") from error
     if isinstance(state, dict):
         state = next((state[name] for name in PLACES if isinstance(state.get(name), dict)), state)
     if not isinstance(state, dict) or not all(
@@ -285,7 +302,7 @@ def _published(module, weights):
         with _socket_timeout(SECONDS_TO_ANSWER):
             return entry.get_state_dict(progress=True, check_hash=True)
     except OSError as error:  # URLError, timeouts
-        raise _not_downloaded(entry.url, error, cache) from error
+        raise _not_downloaded(entry.url, error, cache) from None
 
 
 def _published_by_timm(module, tag):
@@ -296,7 +313,7 @@ def _published_by_timm(module, tag):
     try:
         whole = make_timm_network(backbone, module.image_size, module.global_pool, pretrained=True)
     except Exception as error:  # its hub has many kinds of errors
-        raise _not_downloaded(f"the hub of timm ({backbone})", error) from error
+        raise _not_downloaded(f"the hub of timm ({backbone})", error) from None
     return whole.state_dict()
 
 

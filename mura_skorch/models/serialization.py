@@ -47,9 +47,11 @@ LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
     "run_id": (str, type(None)),
     "interrupted": bool,
     "digests": dict,
+    "quantized": (dict, type(None)),
+    "arithmetic": dict,
 }
 # Parameters of the machine that a model was saved on, which other machines do not load.
-OF_A_MACHINE = ("device", "dataset__cache", "checkpoint_path")
+OF_A_MACHINE = ("device", "engine", "dataset__cache", "checkpoint_path", "module__compile")
 
 CONFIG_FILE = "model.json"
 # Increase it when the previous version cannot read what this version writes.
@@ -152,6 +154,11 @@ def read_model(folder):
         A file is damaged, or written by a later version.
     """
     folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"expected a folder written by MuraClassifier.save, or the whole id of a run, got "
+            f"{printable(folder)}, which is neither"
+        )
     for name in (CONFIG_FILE, MODEL_FILE):
         if not (folder / name).is_file():
             raise FileNotFoundError(

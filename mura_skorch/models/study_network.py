@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from itertools import chain
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import nn
@@ -26,10 +26,29 @@ from mura_skorch.models.pooling import (
 )
 from mura_skorch.models.pretrained import load_weights
 
-__all__ = ["StudyNetwork", "subsample_views"]
+__all__ = ["StudyNetwork", "ViewReader", "subsample_views"]
 
 WHOLE = 0.9  # share of the parameters of a part that is divided further
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 CONTAINERS = ("features", "blocks", "stages", "layers")  # names of parts that always are
+
+
+class ViewReader(Protocol):
+    """What reads views of shape (N, H, W), uint8, in the place of a network of torch.
+
+    Attributes
+    ----------
+    has_maps : bool
+        Whether it computes activation maps.
+    """
+
+    has_maps: bool
+
+    def features(self, views: torch.Tensor) -> torch.Tensor:
+        """Return what the network's last layer reads, of shape (N, n_features), float32."""
+
+    def maps(self, views: torch.Tensor) -> torch.Tensor:
+        """Return the activation maps of the views, of shape (N, h, w), float32."""
 
 
 class StudyNetwork(nn.Module):
@@ -71,6 +90,10 @@ class StudyNetwork(nn.Module):
         Gradient checkpointing: the blocks of the network are computed again for the gradient
         instead of being stored. Slower, with a fraction of the memory; results are equal up to
         rounding.
+    compile : bool, default=False
+        Compile the backbone when it is first used, which takes minutes for DenseNet-169 and needs
+        a C++ compiler. Names of tensors do not change. Copies and unpickled networks are not
+        compiled. Results differ by rounding. It excludes `memory_efficient`.
 
     Attributes
     ----------
@@ -80,6 +103,11 @@ class StudyNetwork(nn.Module):
         The last layer: one logit per view.
     attention : GatedAttention or None
         Scores of the views, with one of the two attention poolings.
+    before_part : callable or None
+        Called without arguments before each part of a batch is computed. It may raise, to stop.
+    training_format, prediction_format : {"contiguous", "channels_last"}
+        Memory format of the backbone's input in training and in eval mode: it changes the speed,
+        and results only by rounding. `MuraClassifier` chooses it for the machine.
     loaded : str or None
         How many tensors were loaded, and whether the last layer is a new one.
 
@@ -92,6 +120,9 @@ class StudyNetwork(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    before_part: Callable[[], None] | None = None
+    training_format: Literal["contiguous", "channels_last"] = "contiguous"
+    prediction_format: Literal["contiguous", "channels_last"] = "contiguous"
 
     def __init__(
         self,
@@ -104,6 +135,7 @@ class StudyNetwork(nn.Module):
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
         max_views: int | None = 64,
         memory_efficient: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if max_views is not None and (not isinstance(max_views, Integral) or max_views < 1):
@@ -111,6 +143,11 @@ class StudyNetwork(nn.Module):
         if pooling not in POOLINGS:
             names = ", ".join(map(repr, POOLINGS))
             raise ValueError(f"expected pooling to be one of {names}, got {pooling!r}")
+        if compile and memory_efficient:
+            raise ValueError(
+                "expected compile or memory_efficient, got both: blocks that are computed again "
+                "are not compiled; leave one out"
+            )
         self.augment = augment
         self.max_views = max_views
         self.pooling = pooling
@@ -128,6 +165,11 @@ class StudyNetwork(nn.Module):
         self._frozen: list[nn.Module] = []
         self.freeze(freeze)
         self.loaded = load_weights(self, weights)
+        self._is_compiled = compile
+        if compile:
+            # In place: `torch.compile(module)` would put "_orig_mod." before the names of all
+            # tensors. The choice of the real views, whose number no compiler knows, stays outside.
+            self.network.compile(dynamic=True)
 
     @classmethod
     def check_image_size(
@@ -237,7 +279,12 @@ class StudyNetwork(nn.Module):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def forward(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        view_index: torch.Tensor | None = None,
+        engine: ViewReader | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of a batch.
 
@@ -249,6 +296,11 @@ class StudyNetwork(nn.Module):
             True for real views, at least one in each row. Padding is not computed.
         study_type : Tensor of shape (B,), int64, optional
             Ignored: only the loss uses the study type.
+        view_index : Tensor of shape (N,), int64, optional
+            Positions of the real views in ``views.flatten(0, 1)``. None finds them in the mask,
+            which makes the host wait for a GPU.
+        engine : ViewReader, optional
+            Reads the views in the place of `network`. For predictions: it has no gradients.
 
         Returns
         -------
@@ -257,7 +309,7 @@ class StudyNetwork(nn.Module):
         view_logit : Tensor of shape (N,), float32
             One logit per real view of the batch, in order.
         """
-        features = self.view_features(views, view_mask)
+        features = self.view_features(views, view_mask, study_type, view_index, engine)
         view_logit = self._logits_of(features)
         if self.pooling == "max":
             return max_views_logit(view_logit, view_mask), view_logit
@@ -269,13 +321,18 @@ class StudyNetwork(nn.Module):
         return pool(view_logit, view_mask, log_weight), view_logit
 
     def view_features(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        view_index: torch.Tensor | None = None,
+        engine: ViewReader | None = None,
     ) -> torch.Tensor:
         """Return what the last layer reads of each real view.
 
         Parameters
         ----------
-        views, view_mask, study_type
+        views, view_mask, study_type, view_index, engine
             As for `forward`.
 
         Returns
@@ -283,16 +340,22 @@ class StudyNetwork(nn.Module):
         Tensor of shape (N, n_features), float32
             `head` makes the views' logits of them.
         """
-        return self._in_parts(self._features, views[view_mask])
+        compute = self._features if engine is None else engine.features
+        real = views[view_mask] if view_index is None else views.flatten(0, 1)[view_index]
+        return self._in_parts(compute, real)
 
     def view_weights(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        engine: ViewReader | None = None,
     ) -> torch.Tensor:
         """Return how much each real view counts in its study.
 
         Parameters
         ----------
-        views, view_mask, study_type
+        views, view_mask, study_type, engine
             As for `forward`.
 
         Returns
@@ -300,12 +363,16 @@ class StudyNetwork(nn.Module):
         Tensor of shape (N,), float32
             The weights of a study sum to 1.
         """
-        features = self.view_features(views, view_mask)
+        features = self.view_features(views, view_mask, engine=engine)
         logit, score = self._logits_of(features), self._scores_of(features)
         return view_weights(self.pooling, logit, score, view_mask)
 
     def activation_maps(
-        self, views: torch.Tensor, view_mask: torch.Tensor, study_type: torch.Tensor | None = None
+        self,
+        views: torch.Tensor,
+        view_mask: torch.Tensor,
+        study_type: torch.Tensor | None = None,
+        engine: ViewReader | None = None,
     ) -> torch.Tensor:
         """Return the class activation map of each real view of a batch.
 
@@ -313,7 +380,7 @@ class StudyNetwork(nn.Module):
 
         Parameters
         ----------
-        views, view_mask, study_type
+        views, view_mask, study_type, engine
             As for `forward`.
 
         Returns
@@ -328,19 +395,30 @@ class StudyNetwork(nn.Module):
         TypeError
             The last layer reads something else than an average of feature maps.
         """
-        return self._in_parts(self._maps, views[view_mask])
+        compute = engine.maps if engine is not None and engine.has_maps else self._maps
+        return self._in_parts(compute, views[view_mask])
 
     def _in_parts(self, compute, views):
         """Compute views of shape (N, H, W), at most `max_views` at a time in eval mode."""
         if self.training or self.max_views is None:
-            return compute(views)
-        return torch.cat([compute(part) for part in views.split(self.max_views)])
+            return self._in_one(compute, views)
+        return torch.cat([self._in_one(compute, part) for part in views.split(self.max_views)])
+
+    def _in_one(self, compute, views):
+        if self.before_part is not None:
+            self.before_part()
+        return compute(views)
 
     def _features(self, views):
         """Return the features of views of shape (N, H, W), uint8."""
+        images = self._normalise(views)
+        if self._is_compiled:
+            # Only the number of views varies, which is compiled in less time to faster code. torch
+            # has no public name for it.
+            torch._dynamo.mark_static(images, [1, 2, 3])
         try:
-            return self.network(self._normalise(views)).float()
-        except ValueError as error:
+            return self.network(images).float()
+        except (ValueError, RuntimeError) as error:  # a compiler makes the second of the first
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(
@@ -351,7 +429,8 @@ class StudyNetwork(nn.Module):
 
     def _maps(self, views):
         """Return the maps of views of shape (N, H, W), uint8."""
-        return exact_maps(self.network, self.head, self._normalise(views))
+        # `forward` itself: what is compiled cannot be watched.
+        return exact_maps(self.network.forward, self.head, self._normalise(views))
 
     def _logits_of(self, features):
         """Return the logits of features, in float32 whatever the network's precision is."""
@@ -371,10 +450,9 @@ class StudyNetwork(nn.Module):
         if self.training and self.augment is not None:
             views = self.augment(views)
         views = (views - self.mean) / self.std
-        if not self.training and views.device.type == "cpu":
-            # A quarter faster in float32; training is not.
-            views = views.contiguous(memory_format=torch.channels_last)
-        return views
+        layout = self.training_format if self.training else self.prediction_format
+        # Convolutions hand the format on. Which is faster depends on the machine.
+        return views.contiguous(memory_format=LAYOUTS[layout])
 
 
 def subsample_views(

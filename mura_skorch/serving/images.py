@@ -25,6 +25,7 @@ from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.intensity import UnsuitableImageError
+from mura_skorch.utils.paths import paths_outside
 
 __all__ = ["DecodedStudies", "decode_studies"]
 
@@ -181,10 +182,10 @@ def _read_file(root: Any, path: str, name: str, limits: Limits) -> bytes:
             f"expected {name} as base64 of a file, got what looks like a path, which this server "
             "does not open"
         )
-    top = Path(root).resolve()
     try:
-        file = (top / path).resolve()
-        if file.is_relative_to(top) and file.is_file() and file.stat().st_size <= limits.n_bytes:
+        file = (Path(root) / path).resolve()
+        is_inside = not paths_outside(root, [file])
+        if is_inside and file.is_file() and file.stat().st_size <= limits.n_bytes:
             return file.read_bytes()
     except (OSError, ValueError, RuntimeError):
         pass  # same answer for every reason, so that a client learns nothing about the disk

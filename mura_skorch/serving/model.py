@@ -7,7 +7,7 @@ package it imports mlflow at its head.
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,6 +25,40 @@ from mura_skorch.serving.responses import answer, compute, image_sizes, stop_bet
 __all__ = ["StudyModel"]
 
 ROOT_VARIABLE = "MURA_IMAGE_ROOT"
+# Parameters of the model that variables set, and their choices.
+SETTINGS = {
+    "engine": ("MURA_ENGINE", ("torch", "auto", "onnxruntime", "openvino")),
+    "precision": ("MURA_PRECISION", ("auto", "float32", "bfloat16", "int8")),
+}
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the parameters of the model that the environment sets.
+
+    Parameters
+    ----------
+    environment : mapping of str to str, default=os.environ
+
+    Raises
+    ------
+    ValueError
+        A variable has another value than those that the parameter takes.
+
+    Examples
+    --------
+    >>> read_settings({"MURA_ENGINE": "auto"})
+    {'engine': 'auto'}
+    """
+    found = {}
+    for name, (variable, choices) in SETTINGS.items():
+        if value := environment.get(variable, "").strip():
+            if value not in choices:
+                raise ValueError(
+                    f"expected {variable} to be {' or '.join(choices)}, got {value!r}; change it "
+                    "in the server's environment or unset it"
+                )
+            found[name] = value
+    return found
 
 
 class StudyModel(PythonModel):
@@ -42,7 +76,8 @@ class StudyModel(PythonModel):
     def load_context(self, context):
         """Load the weights, once per process, and limit requests if this is a server."""
         self.limits = read_limits()
-        self.model = load_model(self.folder)
+        self.model = load_model(self.folder, **read_settings())
+        self.model.describe_engine()  # makes it now, or says why it cannot
         stop_between_batches(self.model)
         # Requests are decoded in parallel but computed one at a time: they would only share the
         # cores.

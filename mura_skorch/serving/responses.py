@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mura_skorch.inspection.activation_maps import resize_map
+from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.serving.deadlines import check_deadline
 
 __all__ = ["answer", "compute", "image_sizes", "map_layer", "stop_between_batches"]
@@ -23,8 +24,10 @@ def image_sizes(model):
 def stop_between_batches(model):
     """Make a model check the deadline of the request before each part of a batch."""
     for net in _members(model):
-        network = getattr(net.module_, "network", net.module_)
-        network.register_forward_pre_hook(_check_deadline)
+        if isinstance(net.module_, StudyNetwork):
+            net.module_.before_part = check_deadline
+        else:
+            net.module_.register_forward_pre_hook(_check_deadline)
 
 
 def _check_deadline(network, inputs):
@@ -86,16 +89,18 @@ def answer(model, studies, proba, view_proba, cams=None, percentiles=None):
     list of dict
         For each study ``probability`` of abnormality; ``decision``, "abnormal" strictly above
         ``threshold`` and else "normal"; ``view_probabilities`` in the order of the images;
-        ``note``, a caveat or None. With maps also ``activation_maps``, base64 PNGs as of
-        `map_layer`, and ``activation_map_limit``, the end of their colour scale in logits.
+        ``engine``, what computed them, such as "torch, float32"; ``note``, a caveat or None. With
+        maps also ``activation_maps``, base64 PNGs as of `map_layer`, and ``activation_map_limit``,
+        the end of their colour scale in logits.
     """
-    threshold = float(model.threshold_)
+    threshold, engine = float(model.threshold_), model.describe_engine()
     rows = [
         {
             "probability": float(p),
             "decision": "abnormal" if float(p) > threshold else "normal",
             "threshold": threshold,
             "view_probabilities": views.tolist(),
+            "engine": engine,
             "note": note,
         }
         for p, views, note in zip(

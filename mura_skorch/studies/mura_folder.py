@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = ["read_studies"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
 _LAYOUT = "<root>/train/<study type>/<patient>/study1_positive/image1.png"
 _LABELS = {"positive": 1, "negative": 0}
+_DIGITS = re.compile("([0-9]+)")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # how Python decodes bytes that are not UTF-8
 
 
@@ -107,6 +109,7 @@ def read_studies(
         )
 
     keys = [study.split("/") for study in found]
+    places = [os.path.join(folder, *key, "") for key in keys]
     studies = pd.DataFrame(
         {
             "study": list(found),
@@ -114,8 +117,8 @@ def read_studies(
             "study_type": [key[1] for key in keys],
             "patient": [key[2] for key in keys],
             "views": [
-                tuple(os.path.join(folder, *key, name) for name in names)
-                for key, names in zip(keys, found.values(), strict=True)
+                tuple([place + name for name in names])
+                for place, names in zip(places, found.values(), strict=True)
             ],
             "label": pd.array([labels[study] for study in found], dtype="Int8"),
         }
@@ -193,10 +196,11 @@ def _walk(root: Path, links: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 def _subfolders(folder: str | Path, links: list[str] | None = None) -> list[str]:
     """Return the names of subfolders in natural order; append links to `links`."""
-    if not os.path.isdir(folder):
+    try:
+        with os.scandir(folder) as entries:
+            found = [e for e in entries if e.name[0] != "." and e.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    with os.scandir(folder) as entries:
-        found = [e for e in entries if e.name[0] != "." and e.is_dir()]
     return _sorted_names(found, links)
 
 
@@ -240,9 +244,10 @@ def _check_names(root: Path, found: dict[str, list[str]]) -> None:
         )
 
 
+@lru_cache(maxsize=1024)  # a folder of MURA has 40,000 images of a dozen names
 def _natural(name: str) -> tuple[Any, ...]:
     """Sort key of natural order: image2 before image10. Ties are sorted by name."""
-    parts = re.split(r"([0-9]+)", name)
+    parts: list[Any] = _DIGITS.split(name)
     # Compared as text, since int() refuses more than 4,300 digits.
     numbers = (p.lstrip("0") for p in parts[1::2])
     parts[1::2] = [(len(n), n) for n in numbers]
@@ -307,27 +312,39 @@ def _read_csv(
         for row in reader:
             if not "".join(row).strip():
                 continue
-            where = f"{printable(file)}, row {reader.line_num}: expected"
-            got = f"got {shorten(','.join(row), LONGEST_ROW)!r}"
             if len(row) != 1 + labelled:
-                raise ValueError(f"{where} {columns}, {got}")
-            parts = [p for p in re.split(r"[\\/]", row[0].strip()) if p not in ("", ".")]
-            key = parts[-depth:]
+                raise _row_error(file, reader.line_num, columns, row)
+            parts = row[0].strip().replace("\\", "/").split("/")
+            key = [part for part in parts if part not in ("", ".")][-depth:]
             if len(key) < depth or key[0] != split or ".." in key:
-                raise ValueError(f"{where} {columns}, {got}")
+                raise _row_error(file, reader.line_num, columns, row)
             if not allow_outside and is_unsafe_path(row[0]):
-                raise ValueError(
-                    f"{where} {columns}, below the root, {got}, an "
-                    "absolute path or one with ..; write it relative to the root, or pass "
-                    "allow_outside=True if you trust the file"
+                raise _row_error(
+                    file,
+                    reader.line_num,
+                    f"{columns}, below the root",
+                    row,
+                    ", an absolute path or one with ..; write it relative to the root, or pass "
+                    "allow_outside=True if you trust the file",
                 )
-            if any(part[0] == "." for part in key):
+            path = "/".join(key)
+            if path[0] == "." or "/." in path:  # hidden
                 continue
-            if labelled and row[1].strip() not in ("0", "1"):
-                raise ValueError(f"{where} label 0 or 1, got {shorten(row[1], LONGEST_ROW)!r}")
-            yield "/".join(key), int(row[1].strip()) if labelled else None
+            label = row[1].strip() if labelled else ""
+            if labelled and label not in ("0", "1"):
+                raise _row_error(file, reader.line_num, "label 0 or 1", row[1:])
+            yield path, int(label) if labelled else None
     except (csv.Error, UnicodeError) as error:
         raise ValueError(f"{printable(file)}: expected a CSV file in UTF-8, got {error}") from error
+
+
+def _row_error(
+    file: Path, number: int, expected: str, got: list[str], remedy: str = ""
+) -> ValueError:
+    """Return the error for a row of a CSV file."""
+    where = f"{printable(file)}, row {number}"
+    shown = shorten(",".join(got), LONGEST_ROW)
+    return ValueError(f"{where}: expected {expected}, got {shown!r}{remedy}")
 
 
 def _as_in_folder(

@@ -124,6 +124,7 @@ def _signature():
                 ColSpec(DataType.string, "decision"),
                 ColSpec(DataType.double, "threshold"),
                 ColSpec(numbers, "view_probabilities"),
+                ColSpec(DataType.string, "engine"),
                 ColSpec(DataType.string, "note", required=False),
                 ColSpec(texts, "activation_maps", required=False),
                 ColSpec(DataType.double, "activation_map_limit", required=False),

@@ -86,7 +86,12 @@ def settings_of(net: Any) -> dict[str, Any]:
             usual = name in default and text == _Texts().setting(name, default[name])
             if name in ALWAYS or not usual:
                 settings[name] = text
-    settings |= {"precision": net.precision_, "random_state": net.seed_}
+    settings |= {
+        "precision": net.precision_,
+        "memory_format": net.arithmetic_.memory_format,
+        "threads": net.record_.arithmetic.get("threads", net.threads_),
+        "random_state": net.seed_,
+    }
     if loaded := getattr(net.module_, "loaded", None):
         settings["weights_loaded"] = loaded
     if given["precision"] != "auto":

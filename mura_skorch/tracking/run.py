@@ -106,6 +106,9 @@ class TrackedRun:
         here: dict[str, Any] = {"_queues": [], "_folder": None, "_is_active": False, "uri": ""}
         return {**self.__dict__, **here, "_header": header}
 
+    def __repr__(self):
+        return f"TrackedRun(run_id={self.run_id!r})"
+
     @property
     def run_id(self) -> str | None:
         """Id of the run, once it was created."""

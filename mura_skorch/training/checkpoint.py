@@ -10,6 +10,7 @@ from skorch.callbacks import Callback
 from skorch.history import History
 
 from mura_skorch.callbacks.scoring import has_stopped_early
+from mura_skorch.training.arithmetic import Arithmetic
 from mura_skorch.training.callback_state import load_callback, state_of_callback
 from mura_skorch.training.checkpoint_file import (
     DAMAGED,
@@ -191,6 +192,8 @@ def _check_fingerprint(net, info, fingerprint):
 def _restore(net, info, tensors):
     """Bring a net whose training begins to where a checkpoint was written."""
     try:
+        saved = FitRecord.from_dict(info["record"])
+        _restore_arithmetic(net, saved.arithmetic)
         callbacks = dict(net.callbacks_)
         for name, packed in info["callbacks"].items():
             if name in callbacks:
@@ -205,11 +208,28 @@ def _restore(net, info, tensors):
                     state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         net.history = History({**row, "batches": []} for row in info["history"])
         net.set_operating_point(info["operating_point"], net.threshold)
-        saved = FitRecord.from_dict(info["record"])
         net.update_record(seed=saved.seed, run_id=saved.run_id)
         _restore_random_states(net, unpack(info["random"], tensors))
     except DAMAGED as error:
         raise damaged_checkpoint(net.checkpoint_path, error) from error
+
+
+def _restore_arithmetic(net, saved):
+    """Compute as the first half of a fit did, whatever is fastest here: its bits depend on it."""
+    arithmetic = Arithmetic.from_dict(saved)
+    if arithmetic.device != net.arithmetic_.device:
+        return  # no bits can be kept
+    net.compute_with(arithmetic)
+    net.update_record(arithmetic=saved)
+    if net.threads_ < arithmetic.threads:
+        _log.warning(
+            "%s: training continues on %d of %d threads, and its results may differ in their last "
+            "bits; set OMP_NUM_THREADS=%d to keep them",
+            net.checkpoint_path,
+            net.threads_,
+            arithmetic.threads,
+            arithmetic.threads,
+        )
 
 
 def _random_states(net):

@@ -1,4 +1,4 @@
-"""Choose device, arithmetic and data loading for the machine at hand."""
+"""Choose device, number of threads and data loading for the machine at hand."""
 
 import math
 import os
@@ -16,8 +16,8 @@ __all__ = [
     "keep_compiled_kernels",
     "loader_defaults",
     "resolve_device",
-    "resolve_precision",
     "threads_within_quota",
+    "usable_threads",
 ]
 
 # oneDNN compiles a kernel for each layer and number of views, some 700 for each number in training,
@@ -64,29 +64,6 @@ def check_device(device):
         )
 
 
-def resolve_precision(precision, device):
-    """Return the arithmetic of the network.
-
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16"}
-        "auto" is bfloat16 where the device has instructions for it, float32 elsewhere.
-    device : str or torch.device
-        Where the network runs.
-
-    Returns
-    -------
-    {"float32", "bfloat16"}
-    """
-    if precision == "auto":
-        return "bfloat16" if _has_bfloat16(torch.device(device).type) else "float32"
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(
-            f"expected precision to be 'auto', 'float32' or 'bfloat16', got {precision!r}"
-        )
-    return precision
-
-
 def loader_defaults(device, n_batches, *, is_cached):
     """Return the arguments of torch's `DataLoader` that suit a device.
 
@@ -103,7 +80,8 @@ def loader_defaults(device, n_batches, *, is_cached):
     -------
     dict
         No workers on a CPU, whose cores the network needs, nor with a cache; up to eight that
-        decode for a GPU.
+        decode for a GPU. That number is a guess: no GPU has been measured. Pinned memory is what
+        lets a copy to a GPU run beside its work.
     """
     if torch.device(device).type != "cuda":
         return {}
@@ -139,18 +117,36 @@ def count_cores() -> int:
     return max(1, min(joblib.cpu_count(), math.ceil(min(quota, 2**31))))
 
 
-@contextmanager
-def threads_within_quota() -> Iterator[None]:
-    """Compute on no more threads than this process has cores.
+def usable_threads(limit: int | None = None) -> int:
+    """Return on how many threads a network computes here, 1 or more.
 
-    torch starts a thread per core of the machine. More threads than a container or a job may use
-    wait for each other, and are many times slower than one.
+    Parameters
+    ----------
+    limit : int, optional
+        Most threads. None means as many as the process has cores.
+
+    Notes
+    -----
+    torch starts a thread per core of the machine, or as many as the user has set. More threads than
+    a container or a job may use wait for each other, and are many times slower than one.
     """
-    before, n_cores = torch.get_num_threads(), count_cores()
-    if before <= n_cores:
+    return min(torch.get_num_threads(), count_cores(), limit or torch.get_num_threads())
+
+
+@contextmanager
+def threads_within_quota(limit: int | None = None) -> Iterator[None]:
+    """Compute on no more threads than this process has cores, and at most `limit`.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Most threads. None means as many as the process has cores.
+    """
+    before, usable = torch.get_num_threads(), usable_threads(limit)
+    if before == usable:
         yield
         return
-    torch.set_num_threads(n_cores)
+    torch.set_num_threads(usable)
     try:
         yield
     finally:
@@ -163,16 +159,3 @@ def keep_compiled_kernels():
     It reads the variable once, at its first convolution.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
-
-
-def _has_bfloat16(device_type):
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device_type != "cpu":
-        return False
-    if hasattr(torch.cpu, "get_capabilities"):
-        found = torch.cpu.get_capabilities()
-        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    # torch before get_capabilities has only this private question; without it: float32.
-    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(ask and ask())

@@ -18,6 +18,10 @@ N_NAMED = 8
 KILLED = re.compile(r"DataLoader worker \(pid")
 # How it says that pooling or a convolution has no pixel left.
 TOO_SMALL = re.compile(r"Output size is too small|Kernel size can't be greater than actual input")
+# How it says that it cannot compile a network.
+NO_COMPILER = re.compile(
+    r"No working C\+\+ compiler|Failed to find C compiler|Python\.h: No such file"
+)
 FULL_CPU = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory")
 
 
@@ -30,20 +34,17 @@ class _BadLossError(FloatingPointError):
         self.rows = rows
 
 
-def check_loss(loss: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
-    """Raise FloatingPointError where the loss of a batch is not finite.
+def check_loss(loss: float, rows: torch.Tensor | None) -> None:
+    """Raise FloatingPointError if the loss of a batch is not finite.
 
     Parameters
     ----------
-    loss : Tensor of shape ()
-    batch : dict
-        Where it holds ``row``, the rows of its studies in their table, `explained_faults` names
-        the studies.
+    loss : float
+    rows : Tensor of shape (B,), int64, or None
+        Rows of the batch's studies in their table, by which `explained_faults` names them.
     """
-    value = loss.item()
-    if not math.isfinite(value):
-        rows = batch.get("row") if isinstance(batch, dict) else None
-        raise _BadLossError(value, [] if rows is None else rows.tolist())
+    if not math.isfinite(loss):
+        raise _BadLossError(loss, [] if rows is None else rows.tolist())
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def explained_faults(
     torch.OutOfMemoryError, MemoryError
         The device's memory, or the machine's, ran out.
     RuntimeError
-        A loader's worker was killed.
+        A loader's worker was killed, or the machine has no compiler.
     ValueError
         The views are too small for the network.
     """
@@ -99,6 +100,12 @@ def explained_faults(
             raise ValueError(
                 "expected views that the network can halve as often as it does, got too small "
                 f"ones; raise dataset__image_size: {_reason(error)}"
+            ) from error
+        if found := NO_COMPILER.search(str(error)):
+            raise RuntimeError(
+                "expected a C++ compiler and Python's header files for module__compile=True, got "
+                f"{found.group()!r}; install them (on Debian and Ubuntu: apt-get install g++ "
+                "python3-dev), or leave module__compile out"
             ) from error
         if FULL_CPU.search(str(error)):
             raise MemoryError(_too_large(net, "the machine's memory", error)) from error

@@ -26,6 +26,9 @@ class FitRecord:
     digests : dict of str to str
         Digest of the studies of the ``validation`` part, and of the ``training`` part if the fit
         had a checkpoint.
+    arithmetic : dict of str to object
+        How the network was computed, see `mura_skorch.training.arithmetic.Arithmetic`; ``threads``
+        is the number that was used.
     """
 
     seed: int | None = None
@@ -34,6 +37,7 @@ class FitRecord:
     run_id: str | None = None
     interrupted: bool = False
     digests: dict[str, str] = field(default_factory=dict)
+    arithmetic: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can store it."""

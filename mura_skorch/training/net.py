@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from fnmatch import fnmatch
+from functools import partial
 from inspect import signature
 from secrets import randbits
 from typing import Any, Literal, Self
@@ -11,20 +12,25 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from skorch import NeuralNetBinaryClassifier
-from skorch.dataset import unpack_data
-from skorch.utils import to_tensor
+from skorch.dataset import get_len, unpack_data
+from skorch.utils import to_device, to_tensor
 from torch.utils.data import DataLoader
 
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
+from mura_skorch.inference.choice import Choice, current_choice
+from mura_skorch.inference.engines import Engine, Quantized
 from mura_skorch.models.pooling import pool_views
 from mura_skorch.models.study_network import subsample_views
+from mura_skorch.training.arithmetic import Arithmetic, choose_arithmetic, is_of_this_machine
+from mura_skorch.training.batch_losses import BatchLosses
 from mura_skorch.training.device import (
+    count_cores,
     keep_compiled_kernels,
     loader_defaults,
     resolve_device,
-    resolve_precision,
     threads_within_quota,
+    usable_threads,
 )
 from mura_skorch.training.errors import check_loss, explained_faults
 from mura_skorch.training.random_state import FitRandomness, draws_randomly, give_generator
@@ -39,6 +45,9 @@ from mura_skorch.utils.arguments import (
 
 __all__ = ["StudyNet", "check_loader_keeps_order"]
 
+# Attributes of `Arithmetic` that a network may have, too.
+FORMATS = ("training_format", "prediction_format")
+
 
 class StudyNet(NeuralNetBinaryClassifier):
     """A net that computes batches of studies.
@@ -51,7 +60,9 @@ class StudyNet(NeuralNetBinaryClassifier):
         "auto" is "cuda" if a GPU is available and "cpu" otherwise. None leaves everything where it
         is.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of the network; "auto" is bfloat16 if the device has instructions for it.
+        Arithmetic of the network; "auto" is the faster one, see `MuraClassifier`.
+    engine : {"torch", "auto", "onnxruntime", "openvino"}, default="torch"
+        What predicts.
     accumulate : int, default=1
         Batches whose gradients are added before the optimizer steps.
     fine_tune_after : int, default=0
@@ -69,7 +80,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         module: Callable[..., torch.nn.Module],
         *,
         device: str | torch.device | None = "auto",
-        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto",
+        engine: Literal["torch", "auto", "onnxruntime", "openvino"] = "torch",
         accumulate: int = 1,
         fine_tune_after: int = 0,
         flip_average: bool = False,
@@ -78,12 +90,16 @@ class StudyNet(NeuralNetBinaryClassifier):
     ) -> None:
         super().__init__(module, device=device, **kwargs)
         self.precision = precision
+        self.engine = engine
         self.accumulate = accumulate
         self.fine_tune_after = fine_tune_after
         self.flip_average = flip_average
         self.random_state = random_state
 
     random_: FitRandomness
+    quantized_: Quantized | None = None
+    choice_: tuple[tuple[Any, ...], Choice] | None = None  # see `current_choice`
+    arithmetic_: Arithmetic  # only `compute_with` replaces it
 
     @property
     def device(self) -> str | torch.device | None:
@@ -96,8 +112,24 @@ class StudyNet(NeuralNetBinaryClassifier):
 
     @property
     def precision_(self) -> str:
-        """Arithmetic of the network, "auto" resolved."""
-        return resolve_precision(self.precision, self.where_)
+        """Arithmetic of the network in torch, "auto" resolved."""
+        return self.arithmetic_.precision
+
+    @property
+    def threads_(self) -> int:
+        """Number of CPU threads that the network computes on."""
+        return usable_threads(self.arithmetic_.threads)
+
+    def compute_with(self, arithmetic: Arithmetic) -> None:
+        """Let the network compute in another precision and other memory formats from now on."""
+        self.arithmetic_ = arithmetic
+        formats = {name: getattr(arithmetic, name) for name in FORMATS}
+        for name, value in formats.items():
+            if hasattr(self.module_, name):
+                setattr(self.module_, name, value)
+        is_last = set(formats.values()) == {"channels_last"}
+        weights_format = torch.channels_last if is_last else torch.contiguous_format
+        self.module_.to(memory_format=weights_format)
 
     @property
     def where_(self) -> str | torch.device:
@@ -126,7 +158,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         return super().initialized_instance(instance_or_cls, kwargs)
 
     def initialize_module(self) -> Self:
-        """Make the network from the seed, in the memory format that suits its precision."""
+        """Make the network from the seed, in the arithmetic that suits the machine."""
         keep_compiled_kernels()
         seed = self.random_state
         if isinstance(seed, np.random.RandomState):
@@ -134,8 +166,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.random_ = FitRandomness(randbits(31) if seed is None else int(seed))
         with self.random_.forked(self.where_):  # layers initialize themselves from global numbers
             super().initialize_module()
-        if self.precision_ == "bfloat16":  # twice as fast in bfloat16, half as fast in float32
-            self.module_.to(memory_format=torch.channels_last)
+        self.compute_with(choose_arithmetic(self.precision, self.where_))
         return self
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
@@ -190,10 +221,16 @@ class StudyNet(NeuralNetBinaryClassifier):
         given = state["device"]
         super().__setstate__({**state, "device": resolve_device(given)})
         self.device = given
+        if self.initialized_ and not is_of_this_machine(self.arithmetic_, self.where_):
+            self.compute_with(choose_arithmetic(self.precision, self.where_))
 
     def infer(self, x, **fit_params):
         """Run the network in the chosen arithmetic; average over flips if that is asked for."""
         inputs = {name: value for name, value in x.items() if name != "row"}
+        if "view_index" in (names_taken(self.module_.forward) or ()):
+            # Found while the mask is on the CPU: the host would have to wait for a GPU.
+            inputs["view_index"] = inputs["view_mask"].flatten().nonzero().squeeze(1)
+        inputs = _sent(inputs, self.device)
         with self._arithmetic():
             output = super().infer(inputs, **fit_params)
             output = _checked_logits(self.module_, output)
@@ -209,8 +246,26 @@ class StudyNet(NeuralNetBinaryClassifier):
             (own + other) / 2 for own, other in zip(output, mirrored, strict=True)
         )
         if getattr(self.module_, "pooling", None) == "mean":
-            study_logit = pool_views(view_logit, to_tensor(view_mask, device=self.device))
+            study_logit = pool_views(view_logit, view_mask)
         return study_logit, view_logit
+
+    def prediction_engine(self) -> Engine | None:
+        """Return what predicts in the place of torch, or None.
+
+        It is made at the first prediction, and again after the weights or parameters changed.
+
+        Raises
+        ------
+        ImportError
+            The library of `engine` is not installed.
+        ValueError
+            `engine` or ``precision="int8"`` cannot compute this network.
+        """
+        return current_choice(self, count_cores()).engine
+
+    def describe_engine(self) -> str:
+        """Return library and arithmetic of predictions, such as "openvino, bfloat16"."""
+        return current_choice(self, count_cores()).name
 
     def _arithmetic(self):
         """Return the context in which the network computes."""
@@ -239,8 +294,10 @@ class StudyNet(NeuralNetBinaryClassifier):
         ndarray of shape (n_views, ...), float32
         """
         compute = getattr(deepcopy(self.module_).eval(), method)  # other threads use the network
+        if (engine := self.prediction_engine()) is not None:
+            compute = partial(compute, engine=engine)
         parts = []
-        with explained_faults(self), threads_within_quota():
+        with explained_faults(self), threads_within_quota(self.arithmetic_.threads):
             for batch in self.get_iterator(self.get_dataset(X), training=False):
                 inputs, _ = unpack_data(batch)
                 inputs = to_tensor(
@@ -263,11 +320,9 @@ class StudyNet(NeuralNetBinaryClassifier):
         """Return the loss; ours needs the batch's study types and mask, torch's does not."""
         if not hasattr(self.criterion_, "fit_weights"):
             return super().get_loss(y_pred[0], y_true, X=X, training=training)
-        y_true, study_type, view_mask = (
-            to_tensor(value, device=self.device)
-            for value in (y_true, X["study_type"], X["view_mask"])
-        )
-        return self.criterion_(y_pred, y_true, study_type, view_mask)
+        needed = {name: X[name] for name in ("study_type", "view_mask")}
+        sent = _sent({"label": y_true, **needed}, self.device)
+        return self.criterion_(y_pred, sent["label"], sent["study_type"], sent["view_mask"])
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call a hook of all callbacks; a finished epoch is recorded by all before a fit stops.
@@ -303,11 +358,28 @@ class StudyNet(NeuralNetBinaryClassifier):
 
         with (
             explained_faults(self, keys_of),
-            threads_within_quota(),
+            threads_within_quota(self.arithmetic_.threads),
             self._randomness(training),
             self._frozen_backbone() if is_head_only else nullcontext(),
         ):
-            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            self._run_batches(iterator, training, prefix, step_fn, **fit_params)
+
+    def _run_batches(self, iterator, training, prefix, step_fn, **fit_params):
+        """Compute the batches of an epoch, as skorch does, which waits for the GPU after each."""
+        if iterator is None:
+            return
+        losses, n_batches = BatchLosses(self.history, f"{prefix}_loss"), 0
+        try:
+            for batch in iterator:
+                self.notify("on_batch_begin", batch=batch, training=training)
+                step = step_fn(batch, **fit_params)
+                losses.record(step["loss"], batch[0].get("row"))
+                self.history.record_batch(f"{prefix}_batch_size", get_len(batch[0]))
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+                n_batches += 1
+        finally:
+            losses.finish()
+        self.history.record(f"{prefix}_batch_count", n_batches)
 
     @contextmanager
     def _frozen_backbone(self) -> Iterator[None]:
@@ -346,15 +418,26 @@ class StudyNet(NeuralNetBinaryClassifier):
         Torch reports a killed worker by an error wherever the program is at that moment: it must
         not be in the code of whoever reads this.
         """
-        with explained_faults(self), threads_within_quota():
-            outputs = list(super().forward_iter(X, training=training, device=device))
+        engine = None if training else self.prediction_engine()
+        with explained_faults(self), threads_within_quota(self.arithmetic_.threads):
+            # They stay where they are for now: a copy after each batch would wait for a GPU.
+            if engine is None:
+                outputs = list(super().forward_iter(X, training=training, device=None))
+            else:
+                outputs = [
+                    self._step_by(engine, batch)
+                    for batch in self.get_iterator(self.get_dataset(X), training=False)
+                ]
+            outputs = [to_device(output, device) for output in outputs]
         yield from outputs
 
-    def validation_step(self, batch, **fit_params):
-        """Compute a batch without gradients."""
-        step = super().validation_step(batch, **fit_params)
-        check_loss(step["loss"], batch[0])
-        return step
+    def _step_by(self, engine, batch):
+        """Return the logits that an engine computes of a batch, as `evaluation_step` does."""
+        self.check_is_fitted()
+        inputs, _ = unpack_data(batch)
+        with torch.no_grad():
+            self._set_training(False)
+            return self.infer(inputs, engine=engine)
 
     def train_step(self, batch, **fit_params):
         """Add a batch's gradients, and step after `accumulate` batches or the last of the epoch.
@@ -393,9 +476,21 @@ class StudyNet(NeuralNetBinaryClassifier):
         logits = self.infer(X, **fit_params)
         loss = self.get_loss(logits, y, X=X, training=True)
         (loss if self.accumulate == 1 else loss * len(y)).backward()
-        check_loss(loss, X)  # before a step is made of it; a GPU has its gradients to compute
+        if loss.device.type == "cpu":  # before a step is made of it; of a GPU `BatchLosses` looks
+            check_loss(loss.item(), X.get("row"))
         # The scores that keep the logits need no graph.
         return {"loss": loss, "y_pred": tuple(logit.detach() for logit in logits)}
+
+
+def _sent(inputs, device):
+    """Return a batch's tensors on a device; copies to a GPU are not waited for."""
+    if device is None or torch.device(device).type != "cuda":
+        return to_tensor(inputs, device=device)
+    inputs = to_tensor(inputs, device=None)
+    return {
+        name: (value if value.is_cuda else value.pin_memory()).to(device, non_blocking=True)
+        for name, value in inputs.items()
+    }
 
 
 def check_loader_keeps_order(given: dict[str, Any]) -> None:

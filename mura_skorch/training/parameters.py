@@ -22,8 +22,9 @@ from mura_skorch.calibration.operating_point import check_rule
 from mura_skorch.data.dataset import StudyDataset
 from mura_skorch.data.splits import as_split
 from mura_skorch.models.study_network import StudyNetwork
+from mura_skorch.training.arithmetic import check_precision
 from mura_skorch.training.callback_state import check_storable
-from mura_skorch.training.device import check_device, resolve_precision
+from mura_skorch.training.device import check_device
 from mura_skorch.training.net import check_loader_keeps_order
 from mura_skorch.utils.arguments import (
     check_whole,
@@ -39,7 +40,7 @@ __all__ = ["check_names", "check_parameters", "warn_of_maximum"]
 # Parts of the net, and how many arguments the net passes to each by position.
 PARTS = {
     **{"module": 0, "criterion": 0, "optimizer": 1, "dataset": 2},
-    **{"iterator_train": 1, "iterator_valid": 1, "compile": 1},
+    **{"iterator_train": 1, "iterator_valid": 1},
 }
 # What the net itself says to its dataset, see `MuraClassifier.get_dataset`.
 SAID = {"dataset": ("study_types", "on_bad_view")}
@@ -75,7 +76,7 @@ def check_parameters(net: Any) -> None:
     _check_callbacks(net, values)
     check_rule(net.threshold)
     check_device(net.device)
-    resolve_precision(net.precision, net.device or "cpu")
+    check_precision(net.precision)
     as_split(net.train_split)
     check_loader_keeps_order(net.get_params_for("iterator_valid"))
 
@@ -121,8 +122,7 @@ def _name_fault(net, name, values):
             return f"{name}: did you mean {part}__{near}?"
         if rest in own:
             return f"{name}: did you mean {rest}?"
-        of = "torch.compile" if part == "compile" else _called(values[part])
-        return f"{name}: {of} takes {', '.join(known) or 'nothing'}"
+        return f"{name}: {_called(values[part])} takes {', '.join(known) or 'nothing'}"
     if rest and part in own:
         return ""  # of a part that a subclass has added
     near = SYNONYMS.get(name) or _nearest(name, _all_names(net, values))
@@ -159,7 +159,7 @@ def _settings(callback):
 
 def _taken_by(part, values):
     """Return the names that a part takes, or None where it takes any."""
-    takes = torch.compile if part == "compile" else values[part]
+    takes = values[part]
     if part == "optimizer":
         with suppress(TypeError, ValueError):
             takes = find_optimizer(takes)
@@ -295,6 +295,11 @@ def _check_choices(net, values):
 
 def _check_parts(net, values):
     """Check the classes that the net is made of, and how they fit."""
+    if values["compile"] or any(name.startswith("compile__") for name in values):
+        raise ValueError(
+            "expected compile=False and no settings of it, got others, which would rename all "
+            "tensors of the model; pass module__compile=True"
+        )
     for name in ("module", "criterion", "dataset", "iterator_train", "iterator_valid"):
         if not callable(values[name]):
             raise TypeError(f"expected {name} to be a class, got {short_repr(values[name])}")

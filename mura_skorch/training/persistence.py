@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from skorch.history import History
 
+from mura_skorch.inference.engines import Quantized
 from mura_skorch.inspection.training_distance import TrainingDistance
 from mura_skorch.models.pretrained import check_fit
 from mura_skorch.models.serialization import (
@@ -26,6 +27,7 @@ __all__ = ["load_classifier", "load_weights", "save_classifier", "write_classifi
 
 PARTS = ("module", "criterion")
 DISTANCE = "training_distance."  # first part of the names of its tensors
+QUANTIZED = "quantized."
 
 
 def save_classifier(net: Any, folder: str | os.PathLike[str]) -> None:
@@ -54,6 +56,10 @@ def write_classifier(net: Any, folder: str | os.PathLike[str]) -> None:
     if net.training_distance_ is not None:
         own = net.training_distance_.to_tensors()
         tensors |= {f"{DISTANCE}{name}": value for name, value in own.items()}
+    if net.quantized_ is not None:
+        for name in ("structure", "weights"):
+            stored = np.frombuffer(getattr(net.quantized_, name), np.uint8)
+            tensors[f"{QUANTIZED}{name}"] = torch.from_numpy(stored.copy())
     params = {
         key: _plain(value)
         for key, value in net.get_params(deep=False).items()
@@ -66,6 +72,7 @@ def write_classifier(net: Any, folder: str | os.PathLike[str]) -> None:
         "operating_point": net.operating_point(),
         "classes": _class_names(net),
         "params": params,
+        "quantized": None if net.quantized_ is None else net.quantized_.report(),
         "history": [{k: v for k, v in row.items() if k != "batches"} for row in net.history],
     }
     write_model(folder, tensors, config)
@@ -105,7 +112,7 @@ def load_weights(net: Any, folder: str | os.PathLike[str]) -> None:
         }
         own = getattr(net, part + "_")
         if part == "module":
-            remedy = "pass the module that the model was saved with"
+            remedy = "leave module__backbone out, or pass the module that the model was saved with"
             what = f"the {type(own).__name__}"
             check_fit(own.state_dict(), state, what=what, source=folder, remedy=remedy)
         try:
@@ -129,7 +136,8 @@ def _load(cls, folder, params):
         if name != names.get(part):
             raise ValueError(
                 f"expected {part} {printable(name)}, with which the model in {printable(folder)} "
-                f"was saved, got {names.get(part, 'none')}; pass {part}=THAT_ONE to load"
+                f"was saved, got {names.get(part) or params.get(part, 'none')}; pass "
+                f"{part}=THAT_ONE to load"
             )
     start = net.module__weights
     taken = names_taken(net.module)
@@ -151,6 +159,13 @@ def _load(cls, folder, params):
         try:
             net.training_distance_ = TrainingDistance.from_tensors(own)
         except ValueError as error:
+            raise _unfit(folder, error) from error
+    if (report := config.get("quantized")) is not None:
+        try:
+            own = {name: tensors[QUANTIZED + name].numpy() for name in ("structure", "weights")}
+            files = {name: value.tobytes() for name, value in own.items()}
+            net.quantized_ = Quantized(**files, **report)
+        except (KeyError, TypeError) as error:
             raise _unfit(folder, error) from error
     return net
 

@@ -1,10 +1,32 @@
-"""Detect paths that escape a root directory."""
+"""Detect path traversal: paths and names that lead out of a folder."""
 
 import os
 import re
 from collections.abc import Iterable
 
-__all__ = ["is_unsafe_path", "paths_outside"]
+__all__ = ["is_name", "is_unsafe_path", "paths_outside"]
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text is the name of a file or folder, and no path.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> [is_name(text) for text in ("member_0", "", "..", "a/b")]
+    [True, False, False, False]
+    """
+    return text not in ("", ".", "..") and os.path.basename(text) == text
+
+
+_ABSOLUTE = re.compile(r"[\\/~]|[A-Za-z]:")
 
 
 def is_unsafe_path(text: str) -> bool:
@@ -25,7 +47,7 @@ def is_unsafe_path(text: str) -> bool:
     [False, True, True, True]
     """
     text = text.strip()
-    return bool(re.match(r"[\\/~]|[A-Za-z]:", text)) or ".." in re.split(r"[\\/]", text)
+    return bool(_ABSOLUTE.match(text)) or ".." in text.replace("\\", "/").split("/")
 
 
 def paths_outside(

@@ -7,21 +7,32 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from mura_skorch._version import __version__
 from mura_skorch.utils.identity import count_patients, patient_keys
 
-__all__ = ["data_digest", "git_commit", "package_versions", "provenance", "type_digests"]
+__all__ = [
+    "cpu_facts",
+    "data_digest",
+    "git_commit",
+    "package_versions",
+    "processor_name",
+    "provenance",
+    "type_digests",
+]
 
 _log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "torchvision", "skorch", "scikit-learn")
+INSTRUCTIONS = ("avx512_f", "avx512_bf16", "amx_bf16")
 PATIENCE = 10  # seconds to wait for each git command
 IDENTITY = ["study", "study_type", "patient", "label", "n_views"]
 
@@ -159,3 +170,28 @@ def _command():
     if sys.argv[0] in ("", "-c"):
         return "interactive"
     return shlex.join(Path(word).name if os.sep in word else word for word in sys.argv)
+
+
+def cpu_facts() -> dict[str, str]:
+    """Return what Linux knows of the first core, by its own names.
+
+    Returns
+    -------
+    dict of str to str
+        Elsewhere, and on ARM, ``model name`` is what Python knows.
+    """
+    facts: dict[str, str] = {}
+    with suppress(OSError):
+        first = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0]
+        pairs = (line.partition(":") for line in first.splitlines())
+        facts = {name.strip(): value.strip() for name, _, value in pairs}
+    return {"model name": platform.processor() or platform.machine()} | facts
+
+
+def processor_name() -> str:
+    """Return the name of the processor, of the GPU if there is one, and what speeds up bfloat16."""
+    names = [cpu_facts()["model name"]]
+    if torch.cuda.is_available():
+        names.append(torch.cuda.get_device_name())
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return ", ".join([*names, *(key for key in INSTRUCTIONS if has.get(key))])

@@ -50,7 +50,7 @@ class BlogLoop:
     def __init__(self, studies, image_size=224, device="cpu"):
         self.image_size = image_size
         self.device = device
-        self.network = models.study_network169(num_classes=1).to(device)
+        self.network = models.densenet169(num_classes=1).to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4)
         n_views = studies["views"].map(len)
         n_abnormal = n_views[studies["label"] == 1].sum()

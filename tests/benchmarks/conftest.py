@@ -1,4 +1,8 @@
-"""Two sides timed in turn: rows of a table, and how cost grows, printed and on request recorded."""
+"""Two sides timed in turn: rows of a table, and how cost grows, printed and on request recorded.
+
+Each file of this folder adds rows with `in_turn` or `add_row`. A row holds the ratio of the other
+side's seconds to ours, with its range over the rounds.
+"""
 
 import os
 import platform
@@ -14,13 +18,14 @@ import torch
 from matplotlib.figure import Figure
 
 from mura_skorch import read_studies, write_phantoms
-from mura_skorch.utils.provenance import git_commit, package_versions
+from mura_skorch.utils.provenance import git_commit, package_versions, processor_name
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 N_STUDIES = {"cpu": 16, "cuda": 400}[DEVICE]  # seconds of work for either side
 ROWS = []
 GROWTH = []
+BEGUN = time.perf_counter()
 HEADERS = ["what", "against", "ratio, median", "lowest to highest", "target", "met"]
 
 
@@ -85,8 +90,13 @@ def add_row(what, against, ratios, target, better=max):
     return ratio
 
 
+def on_device(inputs):
+    """Copy a batch's tensors to the device, from a GPU's point of view in the background."""
+    return {name: value.to(DEVICE, non_blocking=True) for name, value in inputs.items()}
+
+
 def wait():
-    """Let a GPU finish what it was told, so that the clock sees it."""
+    """Wait until a GPU has computed what was launched, before the clock is read."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
 
@@ -137,6 +147,7 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     lines = [f"| {' | '.join(row)} |" for row in [HEADERS, ["---"] * len(HEADERS), *ROWS]]
     lines += _growth_lines()
+    lines += ["", f"{len(ROWS)} rows in {(time.perf_counter() - BEGUN) / 60:.0f} minutes."]
     terminalreporter.write_line("\n" + "\n".join(lines))
     if name := config.getoption("--record"):
         folder = RECORDS / f"{date.today()}_{name}"
@@ -149,8 +160,6 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def _head(name):
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has = [key for key in ("avx512_f", "avx512_bf16", "amx_bf16") if found.get(key)]
     versions = ", ".join(f"{key} {value}" for key, value in package_versions().items())
     return [
         f"# Speed on {name}",
@@ -162,6 +171,6 @@ def _head(name):
         f"make bench RECORD={name}",
         "```",
         "",
-        f"{os.cpu_count()} cores, {platform.machine()}, {', '.join(has) or 'no AVX-512'}; "
+        f"{os.cpu_count()} cores of {processor_name()}, load {os.getloadavg()[0]:.1f} at the end; "
         f"Python {platform.python_version()}, {versions}; commit {git_commit() or 'unknown'}.",
     ]

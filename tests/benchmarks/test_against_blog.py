@@ -8,14 +8,30 @@ import pytest
 
 from mura_skorch import MuraClassifier
 from mura_skorch.data import StudyCollate, StudyDataset
+from mura_skorch.inference.engines import native_bfloat16
 from tests.benchmarks.blog_loop import run_blog, start_blog
 from tests.benchmarks.conftest import DEVICE, wait
 
 IMAGE_SIZE = 224  # pixels
-# Targets: of training on a GPU by minibatch; on a CPU with bfloat16 instructions and without.
-GPU = {8: 8, 64: 30}
-TRAINING = {"bfloat16": 4, "float32": 1.5}
-PREDICTION = {"bfloat16": 3.5}
+# Sides of ours, as parameters of the classifier. "auto" is what a user gets.
+TRAINED = {
+    "cpu": [{"precision": "auto"}, {"precision": "float32"}],
+    "cuda": [{"batch_size": 8}, {"batch_size": 64}],
+}[DEVICE]
+READ = {
+    "cpu": [
+        {"precision": "auto"},
+        {"precision": "float32"},
+        {"precision": "float32", "engine": "onnxruntime"},
+        {"precision": "float32", "engine": "openvino"},
+        {"precision": "bfloat16", "engine": "openvino"},
+        {"precision": "int8"},
+    ],
+    "cuda": [{"precision": "auto"}],
+}[DEVICE]
+# The least ratio, end to end: in training on a GPU by batch size, else by precision.
+TRAINING = {"cpu": {"bfloat16": 3, "float32": 1.5}, "cuda": {8: 8, 64: 30}}[DEVICE]
+PREDICTION = {"bfloat16": 3.5, "float32": 1.6, "int8": 5.5}  # the best of the engines
 
 
 class Blog:
@@ -39,27 +55,67 @@ def blog(studies):
     loop.pool.shutdown()
 
 
-@pytest.fixture(
-    scope="module",
-    params=[("auto", 8), ("float32", 8)] if DEVICE == "cpu" else [("auto", 8), ("auto", 64)],
-    ids=str,
-)
-def ours(request, studies, tmp_path_factory):
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", params=TRAINED, ids=str)
+def trained(request, studies, cache):
     """Our classifier, its cache filled and its study types known."""
-    precision, batch_size = request.param
     clf = MuraClassifier(
         module__weights=None,
         dataset__image_size=IMAGE_SIZE,
-        dataset__cache=tmp_path_factory.mktemp("cache"),
+        dataset__cache=cache,
         train_split=None,
-        precision=precision,
-        batch_size=batch_size,
+        max_epochs=1,
         device=DEVICE,
         callbacks__mlflow=None,
         verbose=0,
         random_state=0,
-    )
-    return clf.initialize().partial_fit(studies, epochs=0)
+        **request.param,
+    ).initialize()
+    check_differs_from_float32(clf, request.param)
+    return clf.partial_fit(studies)
+
+
+@pytest.fixture(scope="module")
+def saved(studies, tmp_path_factory):
+    """A model in a folder, also in integers."""
+    folder = tmp_path_factory.mktemp("model")
+    clf = MuraClassifier(
+        module__weights=None,
+        dataset__image_size=IMAGE_SIZE,
+        train_split=None,
+        max_epochs=1,
+        device=DEVICE,
+        callbacks__mlflow=None,
+        verbose=0,
+        random_state=0,
+    ).fit(studies[:8])
+    if DEVICE == "cpu":
+        clf.quantize(studies[:8], studies[8:16], force=True)  # its speed alone matters here
+    clf.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=READ, ids=str)
+def reader(request, saved, cache):
+    """Our classifier, loaded to predict."""
+    settings = request.param
+    if settings.get("engine") == "openvino" and settings["precision"] == "bfloat16":
+        pytest.importorskip("openvino")
+        if not native_bfloat16():
+            pytest.skip("OpenVINO finds no instructions for bfloat16")
+    clf = MuraClassifier.load(saved, dataset__cache=cache, device=DEVICE, **settings)
+    check_differs_from_float32(clf, settings)
+    return clf
+
+
+def check_differs_from_float32(clf, settings):
+    """Skip "auto" where it is float32, which has rows of its own."""
+    if DEVICE == "cpu" and settings["precision"] == "auto" and clf.precision_ == "float32":
+        pytest.skip("precision='auto' is float32 here: see its own row")
 
 
 @pytest.fixture(scope="module")
@@ -69,54 +125,58 @@ def tensors(studies):
     return StudyCollate()([dataset[i] for i in range(8)])
 
 
-def test_training_end_to_end(in_turn, studies, ours, blog):
+def test_training_end_to_end(in_turn, studies, trained, blog):
+    by = trained.batch_size if DEVICE == "cuda" else trained.precision_
     in_turn(
-        f"training, {DEVICE}, {ours.precision_}, minibatch {ours.batch_size}, end to end, cached",
+        f"training, {DEVICE}, {trained.precision_}, minibatch {trained.batch_size}, end to end, "
+        "cached",
         "the blog's loop",
-        lambda: ours.partial_fit(studies, epochs=1),
+        lambda: trained.partial_fit(studies),
         lambda: blog.run("train_epoch", studies),
-        target=GPU[ours.batch_size] if DEVICE == "cuda" else TRAINING[ours.precision_],
-        rounds=5,
+        target=TRAINING[by],
     )
 
 
-def test_training_arithmetic(in_turn, ours, blog, tensors):
+def test_training_arithmetic(in_turn, trained, blog, tensors):
     inputs, label = tensors
 
     def mine():
-        ours.optimizer_.zero_grad()
-        ours.train_step_single((inputs, label))
-        ours.optimizer_.step()
+        trained.optimizer_.zero_grad()
+        trained.train_step_single((inputs, label))
+        trained.optimizer_.step()
         wait()
 
     in_turn(
-        f"training, {DEVICE}, {ours.precision_}, minibatch 8, arithmetic alone",
+        f"training, {DEVICE}, {trained.precision_}, minibatch 8, arithmetic alone",
         "the blog's",
         mine,
         lambda: blog.run("train_tensors"),
     )
 
 
-def test_prediction_end_to_end(in_turn, studies, ours, blog):
+def test_prediction_end_to_end(in_turn, studies, reader, blog):
+    used = reader.describe_engine()  # which makes it
     in_turn(
-        f"prediction, {DEVICE}, {ours.precision_}, end to end, cached",
+        f"prediction, {DEVICE}, {used}, end to end, cached",
         "the blog's loop",
-        lambda: ours.predict_proba(studies),
+        lambda: reader.predict_proba(studies),
         lambda: blog.run("predict", studies),
-        target=PREDICTION.get(ours.precision_) if DEVICE == "cpu" else None,
+        target=PREDICTION[used.split(", ")[1]] if DEVICE == "cpu" else None,
         rounds=5,
     )
 
 
-def test_prediction_arithmetic(in_turn, ours, blog, tensors):
+def test_prediction_arithmetic(in_turn, reader, blog, tensors):
+    if reader.prediction_engine() is not None:
+        pytest.skip("of torch alone")
     inputs, label = tensors
 
     def mine():
-        ours.evaluation_step((inputs, label))
+        reader.evaluation_step((inputs, label))
         wait()
 
     in_turn(
-        f"prediction, {DEVICE}, {ours.precision_}, arithmetic alone",
+        f"prediction, {DEVICE}, {reader.precision_}, arithmetic alone",
         "the blog's",
         mine,
         lambda: blog.run("predict_tensors"),

@@ -1,6 +1,5 @@
 """How the seconds of an epoch grow with the studies and with the views of a study."""
 
-import os
 import time
 
 import numpy as np
@@ -16,7 +15,7 @@ from tests.benchmarks.conftest import DEVICE, add_growth
 
 N_EPOCHS = 3
 IMAGE_SIZE = 64  # pixels
-N_PICTURES = 64  # drawn ones, of which the tables hold links
+N_PICTURES = 64  # drawn ones, of which the tables hold copies
 
 
 def small_net():
@@ -45,18 +44,19 @@ def pictures(tmp_path_factory):
         with Image.open(picture) as image:
             small = image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE))
         small.save(picture)
-    return pictures
+    return [picture.read_bytes() for picture in pictures]
 
 
 def table_of(n_studies, n_views, pictures, folder):
-    """Return a table of studies with links to the pictures, half of them abnormal."""
+    """Return a table of studies with copies of the pictures, half of them abnormal."""
     folder.mkdir()
     views = []
     for i in range(n_studies):
-        links = [folder / f"{i}_{k}.png" for k in range(n_views)]
-        for k, link in enumerate(links):
-            os.link(pictures[(i + k) % len(pictures)], link)
-        views.append(tuple(map(str, links)))
+        copies = [folder / f"{i}_{k}.png" for k in range(n_views)]
+        for k, copy in enumerate(copies):
+            # No two files alike: a view belongs to one patient. PNG ends before the name.
+            copy.write_bytes(pictures[(i + k) % len(pictures)] + copy.name.encode())
+        views.append(tuple(map(str, copies)))
     number = np.arange(n_studies)
     return pd.DataFrame(
         {
@@ -90,8 +90,8 @@ def seconds_per_epoch(table, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("what", "sizes"),
     [
-        ("studies of 2 views", [(n, 2) for n in (100, 300, 1000, 3000, 10_000)]),
-        ("views of each of 200 studies", [(200, v) for v in (1, 2, 4, 8, 16, 32)]),
+        ("studies of 2 views", [(n, 2) for n in (100, 1000, 10_000)]),
+        ("views of each of 200 studies", [(200, v) for v in (1, 4, 16, 32)]),
     ],
     ids=["studies", "views"],
 )

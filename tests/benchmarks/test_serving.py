@@ -21,10 +21,17 @@ SERVED = f"served, {'CPU' if DEVICE == 'cpu' else 'GPU'}"
 
 
 @pytest.fixture(scope="module")
-def clf():
-    clf = MuraClassifier(module__weights=None, callbacks__mlflow=None, random_state=0).initialize()
-    clf.study_types_ = ["XR_WRIST"]
-    return clf
+def clf(studies):
+    """A model that is trained just enough to be quantized."""
+    clf = MuraClassifier(
+        module__weights=None,
+        train_split=None,
+        max_epochs=1,
+        callbacks__mlflow=None,
+        verbose=0,
+        random_state=0,
+    ).fit(studies[:8])
+    return clf.quantize(studies[:8], studies[8:16], force=True) if DEVICE == "cpu" else clf
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +41,14 @@ def table(studies):
 
 
 @pytest.fixture(scope="module")
-def url(clf, tmp_path_factory):
+def folder(clf, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     save_mlmodel(clf, folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(folder):
     begin = time.perf_counter()
     with served_model(folder / "model", folder / "log", "-t", "600") as server:
         add_row(f"{SERVED}: start-up, seconds", "", [time.perf_counter() - begin], None)
@@ -105,6 +117,26 @@ def test_throughput_of_64_studies(url, clf, table):
     add_row(f"{SERVED}: 64 studies, seconds", "", seconds, None)
     add_row(f"{SERVED}: 64 studies, views a second", "", [n_views / s for s in seconds], None)
     against_predict_proba("64 studies a request", clf, table, seconds)
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="engines compute on the CPU")
+@pytest.mark.parametrize(
+    "environment", [{"MURA_ENGINE": "auto"}, {"MURA_PRECISION": "int8"}], ids=str
+)
+def test_engine_serves_64_studies_faster(in_turn, folder, url, table, environment):
+    body = body_of(table)
+    with served_model(folder / "model", folder / "fast.log", "-t", "600", **environment) as server:
+        fast = f"{server.url}/invocations"
+        request = urllib.request.Request(fast, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            used = json.load(answer)["predictions"][0]["engine"]
+        in_turn(
+            f"{SERVED}: 64 studies a request, {used}",
+            "the default, torch",
+            lambda: seconds_of(fast, body),
+            lambda: seconds_of(url, body),
+            target=2.5,
+        )
 
 
 def test_latency_of_four_clients_at_once(url, table):

@@ -37,6 +37,13 @@ def test_too_few_patients_of_a_class_are_noticed(script):
     assert not script["has_both_classes"](np.tile(label, 2), np.tile(np.arange(7), 2))
 
 
+def test_train_split_without_enough_patients_is_refused_before_embedding(script, train):
+    few = train[train["patient"].isin(train["patient"].unique()[:3])]
+    with pytest.raises(ValueError, match="at least 4 patients of each class, got . with normal"):
+        script["check_enough"](few)
+    script["check_enough"](train)
+
+
 @pytest.mark.slow
 def test_report_and_run_hold_the_learning_curve_and_the_comparison(
     script, phantom_root, train, tmp_path, capsys, mlflow_store

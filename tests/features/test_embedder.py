@@ -120,7 +120,7 @@ def test_wrong_models_are_refused_with_a_remedy(network, valid):
         tiny_embedder(clone(network)).fit(valid)
     with pytest.raises(TypeError, match="member of an ensemble"):
         tiny_embedder(MuraEnsemble.of([network])).fit(valid)
-    with pytest.raises(FileNotFoundError, match="no model"):
+    with pytest.raises(FileNotFoundError, match="which is neither"):
         tiny_embedder("no/such/folder").fit(valid)
     with pytest.raises(TypeError, match="expected a DataFrame"):
         tiny_embedder(network).fit([1, 2])

@@ -131,23 +131,6 @@ def test_mode_weights_and_gradients_are_left_as_they_were(training, fails, valid
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
-def state_of(clf):
-    """Return weights and buffers, whose names depend on compiling."""
-    return [*clf.module_.parameters(), *clf.module_.buffers()]
-
-
-@pytest.mark.slow
-def test_compiled_network_has_maps(valid):
-    plain = known(random_classifier(), valid)
-    clf = tiny_classifier(compile=True, compile__backend="eager").initialize()
-    with torch.no_grad():
-        for own, other in zip(state_of(clf), state_of(plain), strict=True):
-            own.copy_(other)
-    known(clf, valid).predict_proba(valid)  # the compiled code has run
-    maps, expected = clf.localize(valid), plain.localize(valid)
-    np.testing.assert_allclose(np.concatenate(maps), np.concatenate(expected), atol=1e-5)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["eval mode", "training mode"])
 def test_threads_get_the_maps_and_probabilities_of_their_own_studies(valid, training):

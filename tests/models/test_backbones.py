@@ -1,5 +1,6 @@
 """Laws that hold for every backbone, and what is said where one does not fit."""
 
+import os
 import pickle
 import sys
 import warnings
@@ -15,6 +16,7 @@ from torch import nn
 from mura_skorch import MuraClassifier, MuraEnsemble, StudyNetwork
 from mura_skorch.callbacks import StatelessCallback
 from mura_skorch.ensemble import load_model
+from mura_skorch.inference import export_classifier
 from mura_skorch.models.backbones import check_image_size
 
 AVG = {"module__global_pool": "avg"}
@@ -171,6 +173,23 @@ def test_views_computed_one_at_a_time_give_the_same_logits(fitted_one, few):
     np.testing.assert_allclose(view_logits(one_by_one, few), view_logits(clf, few), atol=1e-4)
 
 
+# One of each family; all 24 take five minutes, with MURA_SKORCH_ALL_EXPORTS=1.
+EXPORTED = (
+    *("timm:test_resnet", "timm:test_convnext", "timm:test_vit", "densenet121", "mobilenet_v2"),
+    *("efficientnet_b0", "swin_t", "timm:vit_small_patch14_dinov2", "mobilenet_v3_small"),
+)
+
+
+def test_exported_graph_computes_the_same_logits_and_maps(fitted_one, tmp_path):
+    clf, _, why_no_maps = fitted_one
+    name = clf.get_params_for("module")["backbone"]
+    if name not in EXPORTED and not os.environ.get("MURA_SKORCH_ALL_EXPORTS"):
+        pytest.skip("set MURA_SKORCH_ALL_EXPORTS=1 to export every backbone")
+    about = export_classifier(clf, tmp_path)
+    assert ("map" in about["outputs"]) == (why_no_maps is None)
+    assert max(about["parity"].values()) < 1e-3  # MobileNetV2's logits nearly cancel
+
+
 def test_bfloat16_predicts_and_trains_and_keeps_the_law_of_views(fitted_one, few):
     clf, folder, _ = fitted_one
     half = MuraClassifier.load(folder, precision="bfloat16", module__augment=None)
@@ -183,6 +202,12 @@ def test_bfloat16_predicts_and_trains_and_keeps_the_law_of_views(fitted_one, few
 
 
 # --- other laws, with small backbones ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", [nn.Sequential(), None, 3])
+def test_backbone_that_is_no_name_and_no_function_is_refused(backbone):
+    with pytest.raises(TypeError, match="a name, or a function that returns a network, got"):
+        StudyNetwork(backbone=backbone)
 
 
 def test_default_is_densenet_169():
@@ -341,7 +366,10 @@ def test_network_that_averages_nothing_is_trained_and_has_no_maps(few):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2)), "last layer is linear"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2)),
+            "one output, got .* with 2; pass",
+        ),
         (lambda: nn.Conv2d(3, 1, 64), "last layer is linear"),
         (lambda: nn.Linear(64, 1), "one linear layer"),
     ],

@@ -330,7 +330,7 @@ def test_unreachable_hub_of_timm_is_answered_with_what_to_do(monkeypatch, tag):
         StudyNetwork(tag, backbone="timm:resnet10t")
 
 
-@pytest.mark.parametrize("tag", ["c3_in1k", "DEFAULT"])
+@pytest.mark.parametrize("tag", ["c3_in1k", "DEFAULT", "IMAGENET1K_V1"])
 def test_tag_of_timm_is_loaded(monkeypatch, tag):
     import timm
 
@@ -345,11 +345,12 @@ def test_tag_of_timm_is_loaded(monkeypatch, tag):
 
     monkeypatch.setattr(timm, "create_model", published)
     net = StudyNetwork(tag, backbone="timm:resnet10t")
-    assert asked == ["resnet10t" if tag == "DEFAULT" else "resnet10t.c3_in1k"]
+    assert asked == ["resnet10t.c3_in1k" if tag == "c3_in1k" else "resnet10t"]
     assert_network_is(net.network, whole.state_dict())
-    assert net.loaded.endswith(
-        "the last layer, of 1,000 outputs, is replaced by a random one of one output"
-    )
+    text = "the last layer, of 1,000 outputs, is replaced by a random one of one output"
+    if tag == "IMAGENET1K_V1":  # the estimator's default
+        text += "; timm's DEFAULT weights, since IMAGENET1K_V1 is torchvision's name"
+    assert net.loaded.endswith(text)
 
 
 @pytest.mark.parametrize("name", ["IMAGENET1K_V1", "IMAGENET1K_V2", "DEFAULT"])

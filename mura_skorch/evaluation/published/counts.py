@@ -12,11 +12,10 @@ __all__ = ["compare_counts", "is_mura", "published_counts", "resembles_mura"]
 
 def _by_split(table, columns):
     """Return the columns of a table of counts: split -> study type -> numbers."""
-    found = {}
-    for split, rows in table.groupby("split", sort=False):
-        types = dict(zip(rows["study_type"], rows[columns].to_numpy().tolist(), strict=True))
-        found[str(split)] = MappingProxyType({name: tuple(row) for name, row in types.items()})
-    return MappingProxyType(found)
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for split, name, *row in table[["split", "study_type", *columns]].itertuples(index=False):
+        found.setdefault(split, {})[name] = tuple(row)
+    return MappingProxyType({split: MappingProxyType(types) for split, types in found.items()})
 
 
 # Counted in public copies of the dataset's own lists of paths, train_image_paths.csv and

@@ -1,0 +1,248 @@
+"""Run an ONNX graph of views by ONNX Runtime or OpenVINO, in place of torch."""
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+
+from mura_skorch.inference.graph import FEATURES, INPUT, MAP, check_packages
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineName",
+    "Precision",
+    "Quantized",
+    "check_engine",
+    "check_quantized",
+    "installed_engines",
+    "native_bfloat16",
+    "openvino_core",
+]
+
+EngineName = Literal["onnxruntime", "openvino"]
+Precision = Literal["float32", "bfloat16", "int8"]
+ENGINES = get_args(EngineName)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network in 8-bit integers, and what that changed on studies that it was not made with.
+
+    Attributes
+    ----------
+    structure, weights : bytes
+        OpenVINO's two files.
+    n_views : int
+        Training views that the ranges of the integers were found on.
+    n_studies : int
+        Studies of the validation part.
+    n_changed : int
+        Those whose decision is another than in torch.
+    kappa_before, kappa_after : float
+        Cohen's kappa of torch and of the integers on these studies.
+    """
+
+    structure: bytes
+    weights: bytes
+    n_views: int
+    n_studies: int = 0
+    n_changed: int = 0
+    kappa_before: float = math.nan
+    kappa_after: float = math.nan
+
+    def report(self) -> dict[str, int | float]:
+        """Return what was counted, for a saved model and a run."""
+        values = asdict(self)
+        return {name: values[name] for name in values if name not in ("structure", "weights")}
+
+
+class Engine:
+    """A graph of views, compiled by another library than torch, on the CPU.
+
+    Copies share the compiled graph; a pickled engine compiles it again. Several threads may call
+    one engine.
+
+    Parameters
+    ----------
+    name : {"onnxruntime", "openvino"}
+        The library.
+    graph : bytes or Quantized
+        An ONNX model, as `mura_skorch.inference.graph.export_graph` makes it, or one in integers.
+    precision : {"float32", "bfloat16", "int8"}
+        Arithmetic. "bfloat16" needs OpenVINO. "int8" is that of the graph itself.
+    n_threads : int
+        Threads to compute on.
+
+    Attributes
+    ----------
+    has_maps : bool
+        Whether the graph computes activation maps.
+    """
+
+    def __init__(
+        self, name: EngineName, graph: bytes | Quantized, precision: Precision, n_threads: int
+    ) -> None:
+        self.name, self.graph = name, graph
+        self.precision, self.n_threads = precision, n_threads
+        self._compile()
+
+    def __str__(self) -> str:
+        """Return library and arithmetic, such as "openvino, bfloat16"."""
+        return f"{self.name}, {self.precision}"
+
+    def __copy__(self) -> Self:
+        """Return the engine itself."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Return the engine itself."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything but the compiled graph."""
+        return {name: value for name, value in vars(self).items() if name != "_run"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Compile the graph again."""
+        vars(self).update(state)
+        self._compile()
+
+    def _compile(self):
+        check_engine(self.name)
+        compile_graph = _openvino if self.name == "openvino" else _onnxruntime
+        self._run, names = compile_graph(self.graph, self.precision, self.n_threads)
+        self.has_maps = MAP in names
+
+    def features(self, views: torch.Tensor) -> torch.Tensor:
+        """Return what the network's last layer reads.
+
+        Parameters
+        ----------
+        views : Tensor of shape (N, H, W), uint8
+            Prepared views.
+
+        Returns
+        -------
+        Tensor of shape (N, n_features), float32
+        """
+        return self._output(FEATURES, views)
+
+    def maps(self, views: torch.Tensor) -> torch.Tensor:
+        """Return the activation maps of views, of shape (N, h, w), float32, in logits."""
+        return self._output(MAP, views)
+
+    def _output(self, name, views):
+        return torch.from_numpy(self._run(views.unsqueeze(1).numpy(), name))
+
+
+def installed_engines() -> list[str]:
+    """Return the names of the engines whose library, and what exports the graph, is installed."""
+    if not all(find_spec(name) for name in ("onnx", "onnxscript")):
+        return []
+    return [name for name in ENGINES if find_spec(name)]
+
+
+def check_engine(name: str) -> None:
+    """Raise ImportError if an engine's library is not installed.
+
+    Parameters
+    ----------
+    name : {"onnxruntime", "openvino"}
+    """
+    check_packages(name, extra="fast", otherwise=", or pass engine='torch'")
+
+
+def check_quantized(engine: str, quantized: Quantized | None) -> None:
+    """Raise where ``precision="int8"`` cannot be computed.
+
+    Parameters
+    ----------
+    engine : str
+        As it was given.
+    quantized : Quantized or None
+
+    Raises
+    ------
+    ImportError, ValueError
+    """
+    if engine == "onnxruntime":
+        raise ValueError(
+            "expected engine='openvino' with precision='int8', which it computes, got 'onnxruntime'"
+        )
+    if quantized is None:
+        raise ValueError(
+            "expected a quantized model for precision='int8', got one that is not; call "
+            "quantize(train) before you save it"
+        )
+    check_engine("openvino")
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the one core of OpenVINO in this process.
+
+    A core gives its thread another stack for signals. Of two cores, the one that is destroyed last
+    puts back the stack of the other, which is gone: the next signal then ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def native_bfloat16() -> bool:
+    """Return whether OpenVINO has bfloat16 instructions on this processor."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _onnxruntime(graph, precision, n_threads):
+    """Return a function of views and an output's name, and the names of all outputs."""
+    import onnxruntime
+
+    if precision == "bfloat16":
+        raise ValueError(
+            "expected precision='float32' with engine='onnxruntime', got 'bfloat16', which it does "
+            "not compute on CPUs; pass engine='openvino'"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def run(views: np.ndarray, name: str) -> np.ndarray:
+        return session.run([name], {INPUT: views})[0]
+
+    return run, [output.name for output in session.get_outputs()]
+
+
+def _openvino(graph, precision, n_threads):
+    """Return a function of views and an output's name, and the names of all outputs."""
+    import openvino
+
+    core = openvino_core()
+    hint = "bf16" if precision == "bfloat16" else "f32"
+    if precision == "int8" and native_bfloat16():
+        hint = "bf16"  # what is not quantized
+    settings = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": n_threads,
+    }
+    if isinstance(graph, Quantized):
+        weights = openvino.Tensor(np.frombuffer(graph.weights, np.uint8))
+        model = core.read_model(graph.structure, weights)
+    else:
+        model = core.read_model(graph)
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def run(views: np.ndarray, name: str) -> np.ndarray:
+        # A request of its own: that of the compiled model serves one thread.
+        request = compiled.create_infer_request()
+        request.infer({INPUT: views})
+        return request.get_tensor(name).data.copy()
+
+    return run, [output.get_any_name() for output in compiled.outputs]
