@@ -253,7 +253,7 @@ def _fastest(network, image_size, engines, torch_precision, *, is_open):
             "engine='torch'"
         )
     if len(candidates) == 1:
-        return Choice(engines[0], near[0], differences=differences)
+        return Choice(candidates[near[0]][0], near[0], differences=differences)
     seconds = _time({name: candidates[name][1] for name in near})
     best = min(near, key=seconds.__getitem__)
     if torch_name in near and seconds[torch_name] < MIN_GAIN * seconds[best]:

@@ -166,6 +166,13 @@ def test_missing_library_is_named_with_its_extra(plain, valid, monkeypatch):
     assert np.array_equal(net.predict_proba(valid), plain.predict_proba(valid))
 
 
+def test_auto_stays_with_torch_where_no_engine_has_the_arithmetic(plain, monkeypatch):
+    monkeypatch.setattr(choice, "installed_engines", lambda: ["onnxruntime"])
+    net = copy.deepcopy(plain).set_params(engine="auto", precision="bfloat16")
+    assert net.prediction_engine() is None
+    assert net.describe_engine() == "torch, bfloat16"
+
+
 def test_onnx_runtime_computes_no_bfloat16(plain, valid):
     net = copy.deepcopy(plain).set_params(engine="onnxruntime", precision="bfloat16")
     with pytest.raises(ValueError, match="expected precision='float32' with engine='onnxruntime'"):
