@@ -10,8 +10,6 @@ all of them; a figure is the median of the rounds. No clinical meaning.
 """
 
 import gc
-import os
-import platform
 import statistics
 import sys
 import time
@@ -21,8 +19,8 @@ import pandas as pd
 import torch
 
 from mura_skorch import MuraClassifier
-from mura_skorch.cli.options import add_option, make_parser
-from mura_skorch.utils.provenance import git_commit, package_versions, processor_name
+from mura_skorch.cli.options import add_option, make_parser, write_record
+from mura_skorch.utils.provenance import conditions
 
 BACKBONES = [
     "densenet169",
@@ -142,18 +140,6 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def conditions(args: Any) -> str:
-    """Return what the figures depend on, in one sentence."""
-    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
-    load = f", load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
-    return (
-        f"{processor_name()}; {os.cpu_count()} cores, {torch.get_num_threads()} threads{load}; "
-        f"batches of {N_STUDIES} studies of {N_VIEWS} views of {args.image_size} pixels, median of "
-        f"{args.rounds} rounds in turn after a warm-up; Python {platform.python_version()}, "
-        f"{versions}; commit {git_commit() or 'unknown'}."
-    )
-
-
 def main(argv=None):
     """Measure, print the table, write it to a folder if one is given; return 0."""
     parser = make_parser(__doc__)
@@ -174,14 +160,16 @@ def main(argv=None):
         device=args.device,
         precision=args.precision,
     )
-    text = f"{as_markdown(table)}\n\n{conditions(args)}"
+    details = (
+        f"batches of {N_STUDIES} studies of {N_VIEWS} views of {args.image_size} pixels, median of "
+        f"{args.rounds} rounds in turn after a warm-up"
+    )
+    text = f"{as_markdown(table)}\n\n{conditions(details)}"
     print(text)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
         command = f"python experiments/backbones.py --out {args.out} --rounds {args.rounds}"
         question = (__doc__ or "").splitlines()[0]
-        page = f"# Backbones\n\n{question}\n\n```\n{command}\n```\n\n{text}\n"
-        (args.out / "README.md").write_text(page, encoding="utf-8")
+        write_record(args.out, "Backbones", question, command, text)
     return 0
 
 

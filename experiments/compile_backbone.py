@@ -12,7 +12,6 @@ part of it. No clinical meaning.
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from typing import Any
 import torch
 
 from mura_skorch import MuraClassifier
-from mura_skorch.cli.options import add_option, make_parser
-from mura_skorch.utils.provenance import git_commit, package_versions
+from mura_skorch.cli.options import add_option, make_parser, write_record
+from mura_skorch.utils.provenance import conditions
 
 # Views of the minibatches of 8 studies: MURA's have 22 on average.
 MINIBATCHES = (22, 18, 27, 20)
@@ -134,23 +133,13 @@ def report(args: Any, cold: dict[str, Any], warm: dict[str, Any]) -> str:
         for found in (cold, warm)
     ]
     lines.append(f"| epochs of MURA until it has paid | {' | '.join(cells)} |")
-    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
-    load = f", load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
-    about = (
-        f"{args.backbone} at {args.image_size} pixels in {cold['precision']}; {processor()}, "
-        f"{cold['threads']} threads{load}; minibatches of {N_STUDIES} studies with "
-        f"{', '.join(map(str, MINIBATCHES))} views, median of {args.rounds} rounds in turn; an "
-        f"epoch of MURA has {TRAINING_VIEWS:,} views. Python {platform.python_version()}, "
-        f"{versions}; commit {git_commit() or 'unknown'}."
+    details = (
+        f"{args.backbone} at {args.image_size} pixels in {cold['precision']} on {cold['threads']} "
+        f"threads, minibatches of {N_STUDIES} studies with {', '.join(map(str, MINIBATCHES))} "
+        f"views, median of {args.rounds} rounds in turn; an epoch of MURA has {TRAINING_VIEWS:,} "
+        "views"
     )
-    return "\n".join([*lines, "", about])
-
-
-def processor() -> str:
-    """Return the name of the GPU if there is one, or of the processor."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return make_classifier("resnet18", 32, precision="float32").arithmetic_.processor
+    return "\n".join([*lines, "", conditions(details)])
 
 
 def main(argv=None):
@@ -177,11 +166,9 @@ def main(argv=None):
     text = report(args, cold, warm)
     print(text)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
         command = f"python experiments/compile_backbone.py --out {args.out} --rounds {args.rounds}"
         question = (__doc__ or "").splitlines()[0]
-        page = f"# A compiled backbone\n\n{question}\n\n```\n{command}\n```\n\n{text}\n"
-        (args.out / "README.md").write_text(page, encoding="utf-8")
+        write_record(args.out, "A compiled backbone", question, command, text)
     return 0
 
 

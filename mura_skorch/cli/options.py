@@ -26,6 +26,7 @@ __all__ = [
     "read_train_valid",
     "start_script",
     "weights_or_none",
+    "write_record",
 ]
 
 PHANTOMS = Path("phantoms")
@@ -141,6 +142,21 @@ def choose_studies(
     if unknown := sorted(set(args.study_types) - set(present)):
         raise ValueError(f"expected --study-types among {present}, got {unknown}")
     return studies[studies.study_type.isin(args.study_types)]
+
+
+def write_record(folder: Path, title: str, question: str, command: str, text: str) -> None:
+    """Write what was measured, and by which command, to ``README.md`` in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    title, question, command, text : str
+        What the page consists of, from top to bottom.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    page = f"# {title}\n\n{question}\n\n```\n{command}\n```\n\n{text}\n"
+    (folder / "README.md").write_text(page, encoding="utf-8")
 
 
 def weights_or_none(text: str) -> str | None:

@@ -20,6 +20,7 @@ from mura_skorch._version import __version__
 from mura_skorch.utils.identity import count_patients, patient_keys
 
 __all__ = [
+    "conditions",
     "cpu_facts",
     "data_digest",
     "git_commit",
@@ -186,6 +187,23 @@ def cpu_facts() -> dict[str, str]:
         pairs = (line.partition(":") for line in first.splitlines())
         facts = {name.strip(): value.strip() for name, _, value in pairs}
     return {"model name": platform.processor() or platform.machine()} | facts
+
+
+def conditions(details: str) -> str:
+    """Return what measured figures depend on, in one sentence for a record.
+
+    Parameters
+    ----------
+    details : str
+        What was measured, without a full stop.
+    """
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    load = f", load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
+    return (
+        f"{processor_name()}; {os.cpu_count()} cores, {torch.get_num_threads()} threads{load}; "
+        f"{details}; Python {platform.python_version()}, {versions}; commit "
+        f"{git_commit() or 'unknown'}."
+    )
 
 
 def processor_name() -> str:

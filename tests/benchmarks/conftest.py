@@ -5,7 +5,6 @@ side's seconds to ours, with its range over the rounds.
 """
 
 import os
-import platform
 import statistics
 import time
 from datetime import date
@@ -18,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 from mura_skorch import read_studies, write_phantoms
-from mura_skorch.utils.provenance import git_commit, package_versions, processor_name
+from mura_skorch.utils.provenance import conditions
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -160,7 +159,6 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def _head(name):
-    versions = ", ".join(f"{key} {value}" for key, value in package_versions().items())
     return [
         f"# Speed on {name}",
         "",
@@ -171,6 +169,5 @@ def _head(name):
         f"make bench RECORD={name}",
         "```",
         "",
-        f"{os.cpu_count()} cores of {processor_name()}, load {os.getloadavg()[0]:.1f} at the end; "
-        f"Python {platform.python_version()}, {versions}; commit {git_commit() or 'unknown'}.",
+        conditions("seconds of whole calls"),
     ]

@@ -34,6 +34,21 @@ TRAINING = {"cpu": {"bfloat16": 3, "float32": 1.5}, "cuda": {8: 8, 64: 30}}[DEVI
 PREDICTION = {"bfloat16": 3.5, "float32": 1.6, "int8": 5.5}  # the best of the engines
 
 
+def classifier(**params):
+    """Return our classifier, for one epoch off the record."""
+    return MuraClassifier(
+        module__weights=None,
+        dataset__image_size=IMAGE_SIZE,
+        train_split=None,
+        max_epochs=1,
+        device=DEVICE,
+        callbacks__mlflow=None,
+        verbose=0,
+        random_state=0,
+        **params,
+    )
+
+
 class Blog:
     """The blog's loop in a process of its own, where nothing of our package is in force."""
 
@@ -63,18 +78,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module", params=TRAINED, ids=str)
 def trained(request, studies, cache):
     """Our classifier, its cache filled and its study types known."""
-    clf = MuraClassifier(
-        module__weights=None,
-        dataset__image_size=IMAGE_SIZE,
-        dataset__cache=cache,
-        train_split=None,
-        max_epochs=1,
-        device=DEVICE,
-        callbacks__mlflow=None,
-        verbose=0,
-        random_state=0,
-        **request.param,
-    ).initialize()
+    clf = classifier(dataset__cache=cache, **request.param).initialize()
     check_differs_from_float32(clf, request.param)
     return clf.partial_fit(studies)
 
@@ -83,16 +87,7 @@ def trained(request, studies, cache):
 def saved(studies, tmp_path_factory):
     """A model in a folder, also in integers."""
     folder = tmp_path_factory.mktemp("model")
-    clf = MuraClassifier(
-        module__weights=None,
-        dataset__image_size=IMAGE_SIZE,
-        train_split=None,
-        max_epochs=1,
-        device=DEVICE,
-        callbacks__mlflow=None,
-        verbose=0,
-        random_state=0,
-    ).fit(studies[:8])
+    clf = classifier().fit(studies[:8])
     if DEVICE == "cpu":
         clf.quantize(studies[:8], studies[8:16], force=True)  # its speed alone matters here
     clf.save(folder)
