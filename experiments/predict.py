@@ -18,6 +18,7 @@ import warnings
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, 
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.features import StudyEmbedder
+from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.inspection import UNLIKE_PERCENTILE
 from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.studies import join_labels
@@ -143,7 +145,9 @@ def check(studies, keep, args):
 
 def open_model(args, studies):
     """Return the model at the requested operating point."""
-    model = load_model(args.model, device=args.device, engine=args.engine, **own_precision(args))
+    given = {"device": args.device, "engine": args.engine, "precision": args.precision}
+    # None is the model's own.
+    model = load_model(args.model, **{k: value for k, value in given.items() if value is not None})
     model.describe_engine()  # makes it now, or says why it cannot
     if args.refit_on:
         everything = local = read_studies(args.refit_on)
@@ -164,11 +168,6 @@ def open_model(args, studies):
             f"{args.threshold!r} on, got none; or pass a number"
         )
     return model if args.threshold is None else model.set_params(threshold=args.threshold)
-
-
-def own_precision(args):
-    """Return the precision that was asked for, if one was."""
-    return {} if args.precision is None else {"precision": args.precision}
 
 
 def embed_training(args, model):
@@ -332,13 +331,13 @@ def parse(argv):
     add_shared("--device")
     add(
         "--engine",
-        choices=["torch", "auto", "onnxruntime", "openvino"],
+        choices=get_args(EngineSetting),
         default="torch",
         help="what reads the views on a CPU; auto takes the fastest (extra [fast])",
     )
     add(
         "--precision",
-        choices=["auto", "float32", "bfloat16", "int8"],
+        choices=get_args(PrecisionSetting),
         help="arithmetic; int8 of a model that quantize() has prepared (default: the model's own)",
     )
     add_shared("--experiment", default="predict")

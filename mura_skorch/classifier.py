@@ -24,6 +24,7 @@ from mura_skorch.data.dataset import StudyDataset, prepare_views, split_by_study
 from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_split
 from mura_skorch.data.transforms import Augment
 from mura_skorch.data.unreadable import check_none_lost, warn_unreadable
+from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.inference.export import export_classifier
 from mura_skorch.inference.quantization import quantize
 from mura_skorch.inspection.activation_maps import localize
@@ -287,8 +288,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         iterator_valid__collate_fn: Callable[..., Any] = StudyCollate(),  # noqa: B008, stateless
         threshold: float | str = 0.5,
         device: str | torch.device | None = "auto",
-        precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto",
-        engine: Literal["torch", "auto", "onnxruntime", "openvino"] = "torch",
+        precision: PrecisionSetting = "auto",
+        engine: EngineSetting = "torch",
         accumulate: int = 1,
         fine_tune_after: int = 0,
         flip_average: bool = False,
@@ -423,7 +424,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         # The MLflow run ends before `fit_end` marks the checkpoint as finished.
         with signals_as_exceptions(), fit_end(self), tracked_fit(self, X):
             try:
-                data = self._prepare(X, y, fit_params)
+                data = self._prepare(X, y, fit_params, self.trained_patients_)
             except KeyboardInterrupt:
                 self.update_record(interrupted=True)
                 return self
@@ -440,7 +441,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             self.notify("on_train_end", X=X, y=y)
         return self
 
-    def _prepare(self, X, y, split_params, trained_patients=None):
+    def _prepare(self, X, y, split_params, trained_patients):
         """Return the data of a fit; nothing is changed."""
         return prepare_fit(
             X,
@@ -448,9 +449,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             make_dataset=self._make_dataset,
             split=self.split_,
             known_types=self.study_types_,
-            trained_patients=(
-                self.trained_patients_ if trained_patients is None else trained_patients
-            ),
+            trained_patients=trained_patients,
             rule=self.threshold if is_rule(self.threshold) else None,
             skip_unreadable=self.on_bad_view != "raise",
             max_bad_share=self.max_bad_share,
@@ -765,7 +764,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         self.check_is_fitted()
         X, y = check_studies(X, for_fit=True)
         if valid is None:
-            data = self._prepare(X, y, {}, trained_patients=set())
+            data = self._prepare(X, y, {}, trained_patients=set())  # it was trained on them
             if data.valid is None or data.valid_digest != self.record_.digests.get("validation"):
                 raise ValueError(
                     "expected the table that the model was fitted on, whose validation part it "
@@ -1008,7 +1007,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         """
         if not isinstance(X, FitData):
             X, y = check_studies(X, y, for_fit=True)
-            X = self._prepare(X, y, fit_params)
+            X = self._prepare(X, y, fit_params, self.trained_patients_)
         return X.train, X.valid
 
     @property

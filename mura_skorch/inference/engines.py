@@ -15,7 +15,9 @@ __all__ = [
     "ENGINES",
     "Engine",
     "EngineName",
+    "EngineSetting",
     "Precision",
+    "PrecisionSetting",
     "Quantized",
     "check_engine",
     "check_quantized",
@@ -24,6 +26,9 @@ __all__ = [
     "openvino_core",
 ]
 
+# Values of the parameters ``engine`` and ``precision`` of a net.
+EngineSetting = Literal["torch", "auto", "onnxruntime", "openvino"]
+PrecisionSetting = Literal["auto", "float32", "bfloat16", "int8"]
 EngineName = Literal["onnxruntime", "openvino"]
 Precision = Literal["float32", "bfloat16", "int8"]
 ENGINES = get_args(EngineName)

@@ -26,7 +26,7 @@ from mura_skorch.inference.graph import (
     check_packages,
     export_graph,
 )
-from mura_skorch.models.pooling import pool_views
+from mura_skorch.models.pooling import mean_logits
 from mura_skorch.models.serialization import check_model_folder, log_replaced
 from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.utils.atomic import make_folder, write_text, write_whole
@@ -153,10 +153,9 @@ def export_classifier(clf: Any, folder: str | os.PathLike[str]) -> dict[str, Any
     _check_classifier(clf)
     _check_folder(folder)
     check_packages(*NEEDED, extra="export")
-    net = deepcopy(clf.module_).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    net = deepcopy(clf.module_).cpu().float().to(memory_format=torch.contiguous_format)
     image_size = clf.get_params_for("dataset").get("image_size", 224)
-    graph = ViewGraph(net, image_size).eval()
-    model = export_graph(graph, image_size)
+    model = export_graph(ViewGraph(net, image_size), image_size)
     data = model.SerializeToString()
     about = {
         **_describe(clf, net, image_size),
@@ -361,9 +360,7 @@ def _of_torch(clf, net, views, study_type, has_maps):
             found[MAP] = net.activation_maps(batch, mask).numpy()
         if clf.flip_average:
             mirrored = net(batch.flip(-1), mask)
-            study, of_views = (study + mirrored[0]) / 2, (of_views + mirrored[1]) / 2
-            if net.pooling == "mean":
-                study = pool_views(of_views, mask)
+            study, of_views = mean_logits((study, of_views), mirrored, mask, net.pooling)
     logit = torch.cat([study, of_views]).double().numpy()
     shift = clf.prior_shift([study_type]) if clf.prior_correction_ else 0.0
     return {**found, "probability": expit(clf.calibrate_logit(logit - shift))}

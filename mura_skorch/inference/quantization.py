@@ -98,7 +98,7 @@ def _quantize(clf, views):
     import openvino
 
     image_size = views.shape[-1]
-    network = deepcopy(clf.module_).cpu().eval()
+    network = deepcopy(clf.module_).cpu()
     graph = export_graph(ViewGraph(network, image_size), image_size).SerializeToString()
     model = nncf.quantize(
         openvino_core().read_model(graph),

@@ -101,12 +101,7 @@ def make_backbone(
         (name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)
     ]
     name, head = linear[-1] if linear else ("", None)
-    if head is not None and name and head.out_features != 1:
-        raise ValueError(
-            f"expected a backbone with one output, got {_name_of(backbone)} with "
-            f"{head.out_features:,}; pass num_classes=1, or what it calls that, where it is built"
-        )
-    if head is None or head.out_features != 1:
+    if head is None:
         raise ValueError(
             f"expected a backbone whose last layer is linear, got {_name_of(backbone)}, which ends "
             "otherwise; take another one"
@@ -114,6 +109,11 @@ def make_backbone(
     if not name:
         raise ValueError(
             f"expected a backbone of several layers, got {_name_of(backbone)}: one linear layer"
+        )
+    if head.out_features != 1:
+        raise ValueError(
+            f"expected a backbone with one output, got {_name_of(backbone)} with "
+            f"{head.out_features:,}; pass num_classes=1, or what it calls that, where it is built"
         )
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, nn.Identity())

@@ -6,7 +6,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["POOLINGS", "GatedAttention", "Pooling", "attend_views", "pool_views", "view_weights"]
+__all__ = [
+    "POOLINGS",
+    "GatedAttention",
+    "Pooling",
+    "attend_views",
+    "mean_logits",
+    "pool_views",
+    "view_weights",
+]
 
 Pooling = Literal["mean", "attention", "attention_additive", "max"]
 POOLINGS = get_args(Pooling)
@@ -134,6 +142,35 @@ def view_weights(
     else:
         weight = view_mask / view_mask.sum(dim=1, keepdim=True)
     return weight[view_mask]
+
+
+def mean_logits(
+    own: tuple[torch.Tensor, torch.Tensor],
+    mirrored: tuple[torch.Tensor, torch.Tensor],
+    view_mask: torch.Tensor,
+    pooling: str | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the means of the logits of views and of their mirror images.
+
+    Parameters
+    ----------
+    own, mirrored : pair of Tensor
+        Logits of the studies, of shape (B,), and of the real views, of shape (N,).
+    view_mask : Tensor of shape (B, V), bool
+        N entries are True, at least one in each row.
+    pooling : str or None
+        How views are pooled. With "mean", the study's logit is pooled from the means of its views;
+        else it is the mean of the two.
+
+    Returns
+    -------
+    study_logit : Tensor of shape (B,)
+    view_logit : Tensor of shape (N,)
+    """
+    study_logit, view_logit = ((a + b) / 2 for a, b in zip(own, mirrored, strict=True))
+    if pooling == "mean":
+        study_logit = pool_views(view_logit, view_mask)
+    return study_logit, view_logit
 
 
 def max_views_logit(view_logit: torch.Tensor, view_mask: torch.Tensor) -> torch.Tensor:

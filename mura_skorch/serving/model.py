@@ -8,12 +8,13 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 from mura_skorch.ensemble import load_model
+from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.serving.deadlines import acquired_in_time
 from mura_skorch.serving.errors import raise_mlflow_errors
 from mura_skorch.serving.images import decode_studies
@@ -27,8 +28,8 @@ __all__ = ["StudyModel"]
 ROOT_VARIABLE = "MURA_IMAGE_ROOT"
 # Parameters of the model that variables set, and their choices.
 SETTINGS = {
-    "engine": ("MURA_ENGINE", ("torch", "auto", "onnxruntime", "openvino")),
-    "precision": ("MURA_PRECISION", ("auto", "float32", "bfloat16", "int8")),
+    "engine": ("MURA_ENGINE", get_args(EngineSetting)),
+    "precision": ("MURA_PRECISION", get_args(PrecisionSetting)),
 }
 
 

@@ -10,11 +10,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from filelock import FileLock, Timeout
 
+from mura_skorch.inference.engines import PrecisionSetting
 from mura_skorch.training.device import usable_threads
 from mura_skorch.training.speed import Seconds, measure_speed, measure_threads
 from mura_skorch.utils.atomic import write_text
@@ -99,7 +100,7 @@ def check_precision(precision: Any) -> None:
     precision : object
         Expected to be "auto", "float32", "bfloat16" or "int8".
     """
-    if precision not in ("auto", *PRECISIONS, "int8"):
+    if precision not in get_args(PrecisionSetting):
         raise ValueError(
             f"expected precision to be 'auto', 'float32', 'bfloat16' or 'int8', got {precision!r}"
         )

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from functools import partial
 from inspect import signature
 from secrets import randbits
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
 from mura_skorch.inference.choice import Choice, current_choice
-from mura_skorch.inference.engines import Engine, Quantized
-from mura_skorch.models.pooling import pool_views
+from mura_skorch.inference.engines import Engine, EngineSetting, PrecisionSetting, Quantized
+from mura_skorch.models.pooling import mean_logits
 from mura_skorch.models.study_network import subsample_views
 from mura_skorch.training.arithmetic import Arithmetic, choose_arithmetic, is_of_this_machine
 from mura_skorch.training.batch_losses import BatchLosses
@@ -80,8 +80,8 @@ class StudyNet(NeuralNetBinaryClassifier):
         module: Callable[..., torch.nn.Module],
         *,
         device: str | torch.device | None = "auto",
-        precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto",
-        engine: Literal["torch", "auto", "onnxruntime", "openvino"] = "torch",
+        precision: PrecisionSetting = "auto",
+        engine: EngineSetting = "torch",
         accumulate: int = 1,
         fine_tune_after: int = 0,
         flip_average: bool = False,
@@ -226,11 +226,7 @@ class StudyNet(NeuralNetBinaryClassifier):
 
     def infer(self, x, **fit_params):
         """Run the network in the chosen arithmetic; average over flips if that is asked for."""
-        inputs = {name: value for name, value in x.items() if name != "row"}
-        if "view_index" in (names_taken(self.module_.forward) or ()):
-            # Found while the mask is on the CPU: the host would have to wait for a GPU.
-            inputs["view_index"] = inputs["view_mask"].flatten().nonzero().squeeze(1)
-        inputs = _sent(inputs, self.device)
+        inputs = self._inputs_for(self.module_.forward, x)
         with self._arithmetic():
             output = super().infer(inputs, **fit_params)
             output = _checked_logits(self.module_, output)
@@ -238,16 +234,16 @@ class StudyNet(NeuralNetBinaryClassifier):
                 return output
             mirrored = super().infer({**inputs, "views": inputs["views"].flip(-1)}, **fit_params)
             mirrored = _checked_logits(self.module_, mirrored)
-        return self._mean_logits(output, mirrored, inputs["view_mask"])
+        pooling = getattr(self.module_, "pooling", None)
+        return mean_logits(output, mirrored, inputs["view_mask"], pooling)
 
-    def _mean_logits(self, output, mirrored, view_mask):
-        """Return the mean of the logits of views and of their mirror images, pooled by study."""
-        study_logit, view_logit = (
-            (own + other) / 2 for own, other in zip(output, mirrored, strict=True)
-        )
-        if getattr(self.module_, "pooling", None) == "mean":
-            study_logit = pool_views(view_logit, view_mask)
-        return study_logit, view_logit
+    def _inputs_for(self, compute, batch):
+        """Return what a method of the network reads of a batch, on the net's device."""
+        inputs = {name: value for name, value in batch.items() if name != "row"}
+        if "view_index" in (names_taken(compute) or ()):
+            # Found while the mask is on the CPU: the host would have to wait for a GPU.
+            inputs["view_index"] = inputs["view_mask"].flatten().nonzero().squeeze(1)
+        return _sent(inputs, self.device)
 
     def prediction_engine(self) -> Engine | None:
         """Return what predicts in the place of torch, or None.
@@ -299,11 +295,7 @@ class StudyNet(NeuralNetBinaryClassifier):
         parts = []
         with explained_faults(self), threads_within_quota(self.arithmetic_.threads):
             for batch in self.get_iterator(self.get_dataset(X), training=False):
-                inputs, _ = unpack_data(batch)
-                inputs = to_tensor(
-                    {name: value for name, value in inputs.items() if name != "row"},
-                    device=self.device,
-                )
+                inputs = self._inputs_for(compute, unpack_data(batch)[0])
                 with torch.no_grad(), self._arithmetic():
                     output = compute(**inputs)
                     if self.flip_average:
@@ -418,17 +410,13 @@ class StudyNet(NeuralNetBinaryClassifier):
         Torch reports a killed worker by an error wherever the program is at that moment: it must
         not be in the code of whoever reads this.
         """
-        engine = None if training else self.prediction_engine()
+        step = partial(self.evaluation_step, training=training)
+        if not training and (engine := self.prediction_engine()) is not None:
+            step = partial(self._step_by, engine)
         with explained_faults(self), threads_within_quota(self.arithmetic_.threads):
             # They stay where they are for now: a copy after each batch would wait for a GPU.
-            if engine is None:
-                outputs = list(super().forward_iter(X, training=training, device=None))
-            else:
-                outputs = [
-                    self._step_by(engine, batch)
-                    for batch in self.get_iterator(self.get_dataset(X), training=False)
-                ]
-            outputs = [to_device(output, device) for output in outputs]
+            iterator = self.get_iterator(self.get_dataset(X), training=training)
+            outputs = [to_device(output, device) for output in [step(batch) for batch in iterator]]
         yield from outputs
 
     def _step_by(self, engine, batch):
