@@ -92,11 +92,12 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     module__memory_efficient : bool, default=False
         Gradient checkpointing: less memory, more time.
     module__compile : bool, default=False
-        Compile the backbone in the first epoch of each process, for a faster fit. DenseNet-169
-        takes minutes, seconds where torch's cache of compiled code (``TORCHINDUCTOR_CACHE_DIR``)
-        has it. A C++ compiler is needed. It is not saved: a loaded model compiles only with
-        ``load(folder, module__compile=True)``. skorch's own ``compile`` is refused, since it
-        renames all tensors.
+        Compile the backbone in the first epoch of each process. Whether that makes a fit faster
+        depends on the network and the machine: ``experiments/compile_backbone.py`` measures it.
+        Compiling DenseNet-169 takes minutes, or seconds if torch's cache of compiled code
+        (``TORCHINDUCTOR_CACHE_DIR``) has it. It needs a C++ compiler. It is not saved: a loaded
+        model compiles only with ``load(folder, module__compile=True)``. skorch's own ``compile``
+        is refused, since it renames all tensors.
     criterion : class, default=StudyTypeBCE
         The loss, its class weights fitted on the training part of each fit. `StudyTypeBCE` or a
         subclass. Or `torch.nn.BCEWithLogitsLoss` or a subclass, which gets only the logits and
@@ -193,11 +194,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     random_state : int, RandomState or None, default=None
         Seed of initial weights, shuffling and augmentation. On one CPU with the same precision,
         memory format and number of threads, which each run records, the same seed gives the same
-        bits, with any number of loader workers. None draws a
-        fresh seed. Torch's global random state is the same after a fit as before. Fits in several
-        threads run side by side, unless a network draws by itself, as dropout does: these take
-        turns. A network that draws without dropout or stochastic depth needs an attribute
-        ``draws_randomly = True``.
+        bits, with any number of loader workers. None draws a fresh seed. Torch's global random
+        state is the same after a fit as before. Fits in several threads run side by side, unless a
+        network draws by itself, as dropout does: these take turns. A network that draws without
+        dropout or stochastic depth needs an attribute ``draws_randomly = True``.
     checkpoint_path : path or None, default=None
         File for a checkpoint after each epoch. A fit that was killed loses one epoch at most: the
         same fit with the same file continues, in the same MLflow run, and ends with the bits it

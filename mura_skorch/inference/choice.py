@@ -110,7 +110,7 @@ def current_choice(net: Any, n_threads: int) -> Choice:
         if net.engine == "auto" and not is_quantized:
             return own
         raise ValueError(
-            f"expected engine='torch' and another precision than 'int8', got "
+            f"expected engine='torch' and a precision other than 'int8', got "
             f"engine={net.engine!r} and precision={net.precision!r}: {reason}"
         )
     if is_quantized:

@@ -36,7 +36,7 @@ ENGINES = get_args(EngineName)
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network in 8-bit integers, and what that changed on studies that it was not made with.
+    """A network in 8-bit integers, and what that changed on studies it was not calibrated on.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Quantized:
     n_studies : int
         Studies of the validation part.
     n_changed : int
-        Those whose decision is another than in torch.
+        Those whose decision differs from that of torch.
     kappa_before, kappa_after : float
         Cohen's kappa of torch and of the integers on these studies.
     """
