@@ -51,6 +51,7 @@ class Gauge(Callback):
         every = max((net.n_batches_left_ if net.accumulate == 1 else 1) // PER_EPOCH, 1)
         self.n_batches_ += training
         if training and self.n_batches_ % every == 0:
+            give_back()
             workers = sorted(child.pid or 0 for child in multiprocessing.active_children())
             names = ["main", *(f"worker {i + 1}" for i in range(len(workers)))]
             for name, pid in zip(names, [os.getpid(), *workers], strict=True):
@@ -66,13 +67,15 @@ def memory_of(pid):
     return {"resident_mb": found["Rss"] / MB, "private_mb": private / MB}
 
 
-def holdings():
-    """Return memory in MB, threads and open files of this process.
-
-    What Python and the C library hold free for later is given back first: it is no leak.
-    """
+def give_back():
+    """Give back what Python and the C library hold free for later, which is no leak."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
+
+
+def holdings():
+    """Return memory in MB, threads and open files of this process."""
+    give_back()
     n_threads, n_files = (len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd"))
     return memory_of(os.getpid()) | {"threads": n_threads, "files": n_files}
 
