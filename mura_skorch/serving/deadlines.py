@@ -7,11 +7,11 @@ between images and between parts of a batch.
 import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
 from contextvars import ContextVar
+from typing import Any
 
-__all__ = ["DEADLINE", "Deadline", "DeadlineError", "acquired_in_time", "check_deadline"]
+__all__ = ["DEADLINE", "Deadline", "DeadlineError", "check_deadline", "result_in_time"]
 
 
 class DeadlineError(Exception):
@@ -58,21 +58,24 @@ def check_deadline() -> None:
         raise DeadlineError("expected an answer in time, got none; send fewer studies at once")
 
 
-@contextmanager
-def acquired_in_time(lock: "threading.Lock | threading.Semaphore") -> Iterator[None]:
-    """Hold a lock or semaphore; wait for it no longer than the deadline.
+def result_in_time(task: Future[Any]) -> Any:
+    """Return the result of a task; wait no longer than the deadline for it to begin.
+
+    Parameters
+    ----------
+    task : Future
+        It checks the deadline itself.
 
     Raises
     ------
     DeadlineError
     """
-    if not lock.acquire(timeout=min(_seconds_left(), threading.TIMEOUT_MAX)):
-        raise DeadlineError("expected a free core in time, got none; try again later")
     try:
-        check_deadline()
-        yield
-    finally:
-        lock.release()
+        return task.result(timeout=min(_seconds_left(), threading.TIMEOUT_MAX))
+    except TimeoutError:
+        if task.cancel():
+            raise DeadlineError("expected a free core in time, got none; try again later") from None
+        return task.result()  # soon, since the deadline has passed
 
 
 def _seconds_left():

@@ -4,9 +4,10 @@ import base64
 import binascii
 import io
 import re
-import threading
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mura_skorch.data.image_size import count_pixels
 from mura_skorch.data.images import decode_view
 from mura_skorch.data.transforms import Prepare
 from mura_skorch.data.views import ArrayViews
-from mura_skorch.serving.deadlines import acquired_in_time, check_deadline
+from mura_skorch.serving.deadlines import check_deadline, result_in_time
 from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
 from mura_skorch.training.device import count_cores
@@ -37,8 +38,8 @@ KINDS = {
     "DICOM": lambda data: data[128:132] == b"DICM",
 }
 LONGEST_PATH = 4096  # characters, the limit of Linux
-# Decoding more requests at once than there are cores would only take more memory.
-DECODERS = threading.BoundedSemaphore(count_cores())
+# For the images of all requests: decoding more at once than there are cores would only take memory.
+DECODERS = ThreadPoolExecutor(count_cores(), thread_name_prefix="decoder")
 
 
 class DecodedStudies(Dataset):
@@ -81,8 +82,8 @@ def decode_studies(
 ) -> DecodedStudies:
     """Return the studies of a request with their views decoded and prepared.
 
-    The headers of all files are read before the first file is decoded. Files are decoded one at a
-    time.
+    The headers of all files are read before the first file is decoded. As many files are decoded
+    at a time, of all requests together, as there are cores.
 
     Parameters
     ----------
@@ -116,24 +117,36 @@ def decode_studies(
         for row, its_names, its_notes in zip(rows, names, notes, strict=True)
         for image, name in zip(row.images, its_names, strict=True)
     ]
-    views: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
-    shapes, n_pixels = [], 0
-    with acquired_in_time(DECODERS):
-        for image, name, _ in named:
-            check_deadline()
-            n_pixels += _count_pixels(_read(image, name, root, limits), name, limits)
-        if n_pixels > limits.total_pixels:
-            raise BadRequestError(
-                f"expected at most {limits.total_pixels:,} pixels in all images of a request, got "
-                f"{n_pixels:,}; send the studies in several requests"
-            )
-        for image, name, its_notes in named:
-            check_deadline()
-            view, view_notes = _decode(_read(image, name, root, limits), name, limits)
-            its_notes.extend(view_notes)
-            shapes.append(view.shape)
-            for size, prepared in views.items():
-                prepared.append(Prepare(size)(view))
+    n_pixels = 0
+    for image, name, _ in named:
+        check_deadline()
+        n_pixels += _count_pixels(_read(image, name, root, limits), name, limits)
+    if n_pixels > limits.total_pixels:
+        raise BadRequestError(
+            f"expected at most {limits.total_pixels:,} pixels in all images of a request, got "
+            f"{n_pixels:,}; send the studies in several requests"
+        )
+
+    def decode(image, name):
+        check_deadline()
+        view, view_notes = _decode(_read(image, name, root, limits), name, limits)
+        return [Prepare(size)(view) for size in sizes], view.shape, view_notes
+
+    # Each task sees the request's deadline. The first error in the order of the images is raised.
+    tasks = [
+        DECODERS.submit(copy_context().run, decode, image, name) for image, name, _ in named
+    ]
+    try:
+        decoded = [result_in_time(task) for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+    for (_, _, its_notes), (_, _, view_notes) in zip(named, decoded, strict=True):
+        its_notes.extend(view_notes)
+    shapes = [shape for _, shape, _ in decoded]
+    views = {
+        size: [prepared[number] for prepared, _, _ in decoded] for number, size in enumerate(sizes)
+    }
     table = pd.DataFrame({"study_type": [row.study_type or "" for row in rows]})
     table["views"] = np.fromiter(names, dtype=object, count=len(names))
     return DecodedStudies(table, views, shapes, notes)

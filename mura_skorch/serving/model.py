@@ -5,9 +5,10 @@ package it imports mlflow at its head.
 """
 
 import os
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, get_args
 
 import pandas as pd
@@ -15,7 +16,7 @@ from mlflow.pyfunc import PythonModel
 
 from mura_skorch.ensemble import load_model
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
-from mura_skorch.serving.deadlines import acquired_in_time
+from mura_skorch.serving.deadlines import check_deadline, result_in_time
 from mura_skorch.serving.errors import raise_mlflow_errors
 from mura_skorch.serving.images import decode_studies
 from mura_skorch.serving.limits import read_limits
@@ -77,16 +78,21 @@ class StudyModel(PythonModel):
     def load_context(self, context):
         """Load the weights, once per process, and limit requests if this is a server."""
         self.limits = read_limits()
-        self.model = load_model(self.folder, **read_settings())
-        self.model.describe_engine()  # makes it now, or says why it cannot
-        stop_between_batches(self.model)
-        # Requests are decoded in parallel but computed one at a time: they would only share the
-        # cores.
-        self.network = threading.Lock()
+        # Images are decoded in parallel, but requests computed one at a time: they would only
+        # share the cores. In one thread, since each that computes would start others, which are
+        # slower together.
+        self.network = ThreadPoolExecutor(1, "network")
+        self.model = self.network.submit(self._load).result()
         if is_server_starting():
             from mura_skorch.serving.handler import RequestHandler  # needs starlette
 
             replace_handler(RequestHandler(self).answer)
+
+    def _load(self):
+        model = load_model(self.folder, **read_settings())
+        model.describe_engine()  # makes it now, or says why it cannot
+        stop_between_batches(model)
+        return model
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
         """Return one row per study, see `mura_skorch.serving.responses.answer`.
@@ -136,7 +142,12 @@ class StudyModel(PythonModel):
         root = os.environ.get(ROOT_VARIABLE)
         sizes = image_sizes(self.model)
         studies = decode_studies(rows, sizes, root=root, limits=self.limits)
-        with acquired_in_time(self.network), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the answer repeats them in its note
-            computed = compute(self.model, studies, activation_maps=activation_maps)
-        return answer(self.model, studies, *computed)
+
+        def compute_and_answer():
+            check_deadline()  # the request may have waited
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # the answer repeats them in its note
+                computed = compute(self.model, studies, activation_maps=activation_maps)
+            return answer(self.model, studies, *computed)
+
+        return result_in_time(self.network.submit(copy_context().run, compute_and_answer))

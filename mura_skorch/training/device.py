@@ -1,7 +1,9 @@
 """Choose device, number of threads and data loading for the machine at hand."""
 
+import ctypes
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import current_process
@@ -14,6 +16,7 @@ __all__ = [
     "check_device",
     "count_cores",
     "keep_compiled_kernels",
+    "keep_freed_memory",
     "loader_defaults",
     "resolve_device",
     "threads_within_quota",
@@ -24,6 +27,10 @@ __all__ = [
 # and keeps 1,024. Keeping them for all numbers that minibatches of eight studies have takes some
 # tens of MB and saved a quarter of the time at 64 pixels, a twentieth at 224.
 KERNELS = 16_384
+
+# Numbers of glibc's ``mallopt``, and the variables by which a user sets the same.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def resolve_device(device):
@@ -159,3 +166,22 @@ def keep_compiled_kernels():
     It reads the variable once, at its first convolution.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+
+
+def keep_freed_memory():
+    """Let the C library of Linux keep freed memory, unless the environment says how it allocates.
+
+    torch allocates every activation anew on the CPU. By default glibc gives memory of this size
+    back to the system at once, which fills it with zeros when it comes again. Kept, DenseNet-169
+    predicted in three quarters of the time in bfloat16 and trained in six sevenths, with the same
+    peak of memory.
+    """
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in MALLOC_VARIABLES):
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is None:  # another C library
+        return
+    for size in (2**30, 2**25):  # bytes; older versions take no more than the second
+        if set_option(MMAP_THRESHOLD, size):
+            set_option(TRIM_THRESHOLD, 2**30)
+            return

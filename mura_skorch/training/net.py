@@ -27,6 +27,7 @@ from mura_skorch.training.batch_losses import BatchLosses
 from mura_skorch.training.device import (
     count_cores,
     keep_compiled_kernels,
+    keep_freed_memory,
     loader_defaults,
     resolve_device,
     threads_within_quota,
@@ -160,6 +161,7 @@ class StudyNet(NeuralNetBinaryClassifier):
     def initialize_module(self) -> Self:
         """Make the network from the seed, in the arithmetic that suits the machine."""
         keep_compiled_kernels()
+        keep_freed_memory()
         seed = self.random_state
         if isinstance(seed, np.random.RandomState):
             seed = seed.randint(2**31)

@@ -15,8 +15,8 @@ from mura_skorch.serving.deadlines import (
     DEADLINE,
     Deadline,
     DeadlineError,
-    acquired_in_time,
     check_deadline,
+    result_in_time,
 )
 from mura_skorch.serving.handler import STOPPED
 from mura_skorch.serving.images import decode_studies
@@ -49,8 +49,8 @@ def deadline():
 
 def test_call_from_python_has_no_deadline():
     check_deadline()
-    with acquired_in_time(threading.Lock()):
-        pass
+    with ThreadPoolExecutor(1) as pool:
+        assert result_in_time(pool.submit(list)) == []
 
 
 def test_passed_and_cancelled_deadlines_raise(deadline):
@@ -66,18 +66,43 @@ def test_passed_and_cancelled_deadlines_raise(deadline):
         check_deadline()
 
 
-def test_lock_is_waited_for_until_the_deadline_and_released(deadline):
-    lock = threading.Lock()
+@pytest.fixture
+def busy():
+    """A pool whose only thread is held, and the event that frees it."""
+    freed = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(freed.wait)
+        yield pool, freed
+        freed.set()
+
+
+def test_task_is_waited_for_until_the_deadline_and_then_never_starts(deadline, busy):
+    pool, freed = busy
     deadline(0.01)
-    with lock, pytest.raises(DeadlineError, match="expected a free core in time"):
-        acquired_in_time(lock).__enter__()
-    with pytest.raises(DeadlineError, match="expected an answer in time"):
-        acquired_in_time(lock).__enter__()
-    assert not lock.locked()
+    task = pool.submit(list)
+    with pytest.raises(DeadlineError, match="expected a free core in time"):
+        result_in_time(task)
+    assert task.cancelled()
     deadline(1000)
-    with acquired_in_time(lock):
-        assert lock.locked()
-    assert not lock.locked()
+    freed.set()
+    assert result_in_time(pool.submit(list)) == []
+
+
+def test_task_that_has_begun_ends_as_it_ends_itself(deadline, busy):
+    pool, freed = busy
+    began = threading.Event()
+
+    def slow():
+        began.set()
+        time.sleep(0.1)
+        raise TimeoutError("its own")
+
+    freed.set()
+    task = pool.submit(slow)
+    began.wait()
+    deadline(0.01)
+    with pytest.raises(TimeoutError, match="its own"):
+        result_in_time(task)
 
 
 def test_images_are_not_decoded_after_the_deadline(deadline):

@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,28 @@ def test_number_of_kept_kernels_is_the_users_where_they_give_one(monkeypatch):
     monkeypatch.delenv(name)
     keep_compiled_kernels()
     assert int(os.environ[name]) > 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+@pytest.mark.parametrize(
+    ("variable", "is_kept"), [("MALLOC_NOTHING", True), ("MALLOC_MMAP_THRESHOLD_", False)]
+)
+def test_freed_memory_is_used_again_unless_the_user_says_how_to_allocate(variable, is_kept):
+    # In a process of its own: what glibc keeps holds until a process ends.
+    code = """
+import resource, torch
+from mura_skorch.training.device import keep_freed_memory
+keep_freed_memory()
+torch.ones(8 * 2**20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10): torch.ones(8 * 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = os.environ | {variable: "131072"}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    pages = 10 * 32 * 2**20 / os.sysconf("SC_PAGE_SIZE")
+    assert (int(found.stdout) < 0.5 * pages) is is_kept
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
