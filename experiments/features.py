@@ -4,6 +4,7 @@ python experiments/features.py                                   # phantoms, ran
 python experiments/features.py --data MURA-v1.1 --cache cache    # ImageNet's weights
 python experiments/features.py --data MURA-v1.1 --cache cache --run RUN   # beside a trained model
 python experiments/features.py --data clinic --model RUN         # features of a trained network
+python experiments/features.py --data clinic --dask tcp://head:8786   # regressions on a cluster
 
 A logistic regression is fitted on the features of growing numbers of patients of the train split,
 its penalty chosen by folds of these patients. It is scored on the valid split, which no choice
@@ -13,6 +14,7 @@ how much it matters which patients were labelled.
 
 import sys
 import warnings
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mura_skorch.cli.cluster import dask_client
 from mura_skorch.cli.options import (
     add_option,
     choose_studies,
@@ -59,16 +62,24 @@ def main(argv=None):
     """Embed, fit, score and report; return 0."""
     args = parse(argv)
     torch.set_num_threads(args.threads)
-    try:
-        check_writable(args.out)
-        studies = read(args)
-        train, valid = (studies[studies.split == name] for name in ("train", "valid"))
-        check_enough(train)
-        embedder = make_embedder(args).fit(train)
-        trained = load_model(args.run, device=args.device) if args.run else None
-        experiment_id = use_experiment(args.experiment, note=join_notes(studies))
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        sys.exit(f"features: {error}")
+    with ExitStack() as stack:
+        try:
+            check_writable(args.out)
+            studies = read(args)
+            train = studies[studies.split == "train"]
+            check_enough(train)
+            embedder = make_embedder(args).fit(train)
+            trained = load_model(args.run, device=args.device) if args.run else None
+            experiment_id = use_experiment(args.experiment, note=join_notes(studies))
+            stack.enter_context(dask_client(args.dask, count_cores()))
+        except (OSError, ValueError, TypeError, ImportError) as error:
+            sys.exit(f"features: {error}")
+        return evaluate(args, studies, embedder, trained, experiment_id)
+
+
+def evaluate(args, studies, embedder, trained, experiment_id):
+    """Embed, fit, score and report; return 0."""
+    train, valid = (studies[studies.split == name] for name in ("train", "valid"))
     note = join_notes(studies)
     print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
     with TrackedRun(name="features", note=note) as run:
@@ -295,6 +306,7 @@ def parse(argv):
     add_shared("--device")
     add_shared("--threads", default=count_cores())
     add_shared("--cache", help="folder for features, so that each view is computed once")
+    add_shared("--dask", help="fit the regressions on a Dask cluster, local or tcp://HOST:8786")
     add_shared("--random-state")
     add_shared("--experiment", default="features")
     add_shared("--out")

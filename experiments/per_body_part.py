@@ -2,6 +2,7 @@
 
 python experiments/per_body_part.py                             # phantoms, minutes on two cores
 python experiments/per_body_part.py --data MURA-v1.1 --pooled   # hours on a GPU
+python experiments/per_body_part.py --dask tcp://head:8786      # on a Dask cluster
 python experiments/per_body_part.py --resume results/20261123-101500   # resume after a crash
 """
 
@@ -19,6 +20,7 @@ import torch
 
 from mura_skorch import MuraClassifier, PatientSplit
 from mura_skorch.callbacks import EpochLine
+from mura_skorch.cli.cluster import LOCAL, dask_client, make_absolute
 from mura_skorch.cli.jobs import run_tasks, runs_sentence
 from mura_skorch.cli.options import (
     add_option,
@@ -57,7 +59,7 @@ from mura_skorch.training.signals import signals_as_exceptions
 from mura_skorch.utils.text import printable
 
 POOLED = "all"
-OF_THIS_CALL = ("resume", "parent_run_id")
+OF_THIS_CALL = ("resume", "dask", "parent_run_id")
 # Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
 DEFAULTS = {
     "weights": ("IMAGENET1K_V1", "none"),
@@ -77,20 +79,25 @@ def main(argv=None):
     is_resumed = args.resume is not None
     with ExitStack() as stack:
         try:
-            args = load_args(args.resume) if is_resumed else args
+            if is_resumed:
+                dask, args = args.dask, load_args(args.resume)
+                args.dask = dask
+            if args.dask is not None:
+                make_absolute(args)
             studies = read(args)
             StudyNetwork(weights_or_none(args.weights))  # fails here or never
             stack.enter_context(lock_folder(args.out))
             if not is_resumed:
                 check_new(args.out)
             experiment_id = use_experiment(args.experiment, note=join_notes(studies))
-        except (OSError, ValueError) as error:
+            client = stack.enter_context(dask_client(args.dask, args.jobs))
+        except (ImportError, OSError, ValueError) as error:
             sys.exit(f"per_body_part: {error}")
         stack.enter_context(signals_as_exceptions())
-        return run(args, studies, experiment_id, is_resumed)
+        return run(args, studies, experiment_id, is_resumed, client)
 
 
-def run(args, studies, experiment_id, is_resumed):
+def run(args, studies, experiment_id, is_resumed, client=None):
     """Train on each type, and report the types that finished."""
     note = join_notes(studies)
     settings = {name: value for name, value in vars(args).items() if name not in OF_THIS_CALL}
@@ -111,6 +118,7 @@ def run(args, studies, experiment_id, is_resumed):
             parent=parent,
             jobs=args.jobs,
             label=lambda name: f"{printable(name):<12}",
+            client=client,
         )
         scores = report(done, failed, studies, args, parent)
         if not failed:
@@ -123,7 +131,8 @@ def run(args, studies, experiment_id, is_resumed):
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     print(runs_sentence(experiment_id))
     if failed:
-        print(f"Resume with: {sys.argv[0]} --resume {args.out}")
+        there = f" --dask {args.dask}" if args.dask else ""
+        print(f"Resume with: {sys.argv[0]} --resume {args.out}{there}")
     return code
 
 
@@ -207,7 +216,7 @@ def read(args):
     if reserved := {POOLED, OVERALL} & set(studies.study_type):
         raise ValueError(f"expected study types other than {POOLED} and {OVERALL}, got {reserved}")
     studies = choose_studies(args, studies, DEFAULTS)
-    if args.jobs * args.threads > count_cores():
+    if args.dask in (None, LOCAL) and args.jobs * args.threads > count_cores():
         print(
             f"{args.jobs} jobs of {args.threads} threads on {count_cores()} cores slow each other "
             "down: pass a smaller --threads (which changes the rounding of results)"
@@ -230,19 +239,23 @@ def parse(argv):
     add_shared("--device")
     add("--valid-share", type=float, help="share of the train split's patients for validation")
     add("--jobs", type=int, help="types trained at a time; does not change the results")
+    add_shared("--dask")
     add_shared("--threads", help="CPU threads per training; changes the rounding")
     add_shared("--cache")
     add_shared("--random-state")
     add_shared("--experiment", default="per_body_part")
-    add("--resume", type=Path, metavar="OUT", help="resume the call with that --out; nothing else")
+    add("--resume", type=Path, metavar="OUT", help="resume the call with that --out")
     add_shared(
         "--cases", default=1, help="false negatives and false positives of each type to show"
     )
     add("--pooled", action="store_true", help="also train one model on all types")
     add_shared("--out")
     args = parser.parse_args(argv, Namespace(parent_run_id=None))
-    if args.resume is not None and len(sys.argv[1:] if argv is None else argv) > 2:
-        parser.error("expected --resume OUT alone: it uses the arguments of the resumed call")
+    given = [n for n, value in vars(args).items() if value != parser.get_default(n)]
+    if args.resume is not None and not {*given} <= {*OF_THIS_CALL}:
+        parser.error(
+            "expected --resume OUT, and --dask at most: the rest is as in the resumed call"
+        )
     return args
 
 

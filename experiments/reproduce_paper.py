@@ -4,7 +4,7 @@ python experiments/reproduce_paper.py --data MURA-v1.1 --protocol v3   # one mod
 python experiments/reproduce_paper.py --data MURA-v1.1 --protocol v4   # ten models: a week-end
 python experiments/reproduce_paper.py                                  # phantoms, minutes
 
-The same command with the same --out resumes: finished models are reused.
+The same command with the same --out resumes, after the last epoch: finished models are reused.
 """
 
 import shutil
@@ -17,6 +17,8 @@ import torch
 
 from mura_skorch import Augment, MuraClassifier, PatientSplit, StudyNetwork, ValidStudies
 from mura_skorch.callbacks import EpochLine
+from mura_skorch.cli.cluster import dask_client, make_absolute
+from mura_skorch.cli.jobs import run_tasks
 from mura_skorch.cli.options import (
     add_option,
     find_data,
@@ -25,7 +27,7 @@ from mura_skorch.cli.options import (
     start_script,
     weights_or_none,
 )
-from mura_skorch.cli.script_state import check_settings, lock_folder
+from mura_skorch.cli.script_state import check_settings, checkpoint_path, clear, lock_folder
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import join_notes, prediction_table, write_competition
 from mura_skorch.evaluation.formatting import format_scores
@@ -34,6 +36,7 @@ from mura_skorch.report import collect_predictions, write_report
 from mura_skorch.studies import explode_views
 from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
 from mura_skorch.tracking.mlflow_model import save_mlmodel
+from mura_skorch.training.checkpoint_file import run_id_of
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.provenance import data_digest
 
@@ -51,34 +54,49 @@ SHARED = ("protocol", "select_on_valid", "image_size", "degrees", *COMMON)
 
 
 def main(argv=None):
-    """Train, select members, evaluate and report; return 0, or 130 after Ctrl-C."""
+    """Train, select members, evaluate and report; return 0, 1 after a failure, 130 after Ctrl-C."""
     args = parse(argv)
     torch.set_num_threads(args.threads)
     with ExitStack() as stack:
         try:
+            if args.dask is not None:
+                make_absolute(args)
             studies = read(args)
             StudyNetwork(weights_or_none(args.weights))  # fails here or never
             stack.enter_context(lock_folder(args.out))
             check_settings(args.out, shared_settings(args, studies))
             experiment_id = use_experiment(args.experiment, note=join_notes(studies))
-        except (OSError, ValueError) as error:
+            client = stack.enter_context(dask_client(args.dask, args.jobs))
+        except (ImportError, OSError, ValueError) as error:
             sys.exit(f"reproduce_paper: {error}")
-        return run(args, studies, experiment_id)
+        return run(args, studies, experiment_id, client)
 
 
-def run(args, studies, experiment_id):
+def run(args, studies, experiment_id, client):
     """Train the models, choose among them, and write the report."""
     note = join_notes(studies)
     print(note or "", *(f"{name}={value}" for name, value in vars(args).items()), flush=True)
     train, valid = (studies[studies["split"] == split] for split in ("train", "valid"))
     with TrackedRun(name=f"paper_{args.protocol}", note=note) as parent:
         parent.log_params(vars(args))
-        try:
-            nets = [fit_seed(seed, train, valid, args, parent) for seed in range(args.n_seeds)]
-        except KeyboardInterrupt:
-            parent.status = "KILLED"
-            print(f"Stopped; pass --out {args.out} to resume after the models that are finished")
-            return 130
+        _, failed, code = run_tasks(
+            train_seed,
+            range(args.n_seeds),
+            train,
+            valid,
+            args,
+            parent=parent,
+            jobs=args.jobs,
+            label=lambda seed: f"seed_{seed:<7}",
+            client=client,
+        )
+        if failed:
+            print(f"The same command with --out {args.out} resumes: finished models are reused")
+            return code
+        clear(args.out)
+        folders = [model_folder(seed, args) for seed in range(args.n_seeds)]
+        load = partial(MuraClassifier.load, device=args.device, dataset__cache=args.cache)
+        nets = [load(folder) for folder in folders]
         model, about = choose(nets, args, parent)
         shutil.rmtree(args.out / "model", ignore_errors=True)  # of an earlier call
         save_mlmodel(model, args.out / "model")
@@ -122,15 +140,20 @@ def title(args):
     return text
 
 
-def fit_seed(seed, train, valid, args, parent):
-    """Return the model of a seed: trained on single views, or saved by an earlier call."""
-    folder = args.out / "models" / f"seed_{seed}"
-    if not (folder / "model.json").is_file():
-        held_out = PatientSplit(args.valid_share)  # the same patients for every seed
+def train_seed(seed, train, valid, args, parent):
+    """Train on single views and save the model of a seed, unless an earlier call has saved it.
+
+    Return the seed, and the error, if any.
+    """
+    folder = model_folder(seed, args)
+    if (folder / "model.json").is_file():
+        return seed, True, None
+    held_out = PatientSplit(args.valid_share)  # the same patients for every seed
+    state = checkpoint_path(args.out, f"seed_{seed}")
+    try:
+        torch.set_num_threads(args.threads)
         with TrackedRun(
-            name=f"seed_{seed}",
-            parent=parent,
-            note=parent.note,
+            run_id_of(state), name=f"seed_{seed}", parent=parent, note=parent.note
         ) as run:
             clf = MuraClassifier(
                 module__weights=weights_or_none(args.weights),
@@ -151,11 +174,19 @@ def fit_seed(seed, train, valid, args, parent):
                 iterator_valid__num_workers=args.workers,
                 callbacks__mlflow__run_id=run,
                 callbacks__print_log=EpochLine(f"seed_{seed}"),
+                checkpoint_path=state,
             ).fit(explode_views(train))
             if clf.interrupted_:
                 raise KeyboardInterrupt
         clf.save(folder)
-    return MuraClassifier.load(folder, device=args.device, dataset__cache=args.cache)
+    except Exception as error:
+        return seed, None, f"FAILED: {error}"
+    return seed, True, None
+
+
+def model_folder(seed, args):
+    """Return the folder of the model of a seed."""
+    return args.out / "models" / f"seed_{seed}"
 
 
 def choose(nets, args, parent):
@@ -233,6 +264,8 @@ def parse(argv):
     add("--valid-share", type=float, help="share of the train split's patients for validation")
     add_shared("--device")
     add_shared("--threads", default=count_cores(), help="CPU threads; changes the rounding")
+    add("--jobs", type=int, default=1, help="models at a time; does not change the results")
+    add_shared("--dask")
     add("--workers", type=int, default=0, help="processes that read images")
     add_shared("--cache")
     add_shared("--cases")

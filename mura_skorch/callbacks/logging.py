@@ -11,6 +11,7 @@ from skorch.utils import Ansi
 
 from mura_skorch.callbacks.base import StatelessCallback
 from mura_skorch.data.dataset import studies_of
+from mura_skorch.utils.dask_worker import print_line
 from mura_skorch.utils.progress import in_notebook, progress_bar
 
 __all__ = ["CpuUtilisation", "EpochLine", "EpochTable", "ViewsPerSecond", "format_seconds"]
@@ -79,11 +80,10 @@ class CpuUtilisation(StatelessCallback):
         n_cores = self.cpu_seconds_ / max(self.seconds_, 1e-9)
         if self.seconds_ >= self.min_seconds and n_cores < self.lowest * n_threads:
             self.has_reported_ = True
-            print(  # noqa: T201, printing is its job
+            print_line(
                 f"epoch {len(net.history)}: {n_threads} threads computed on {n_cores:.1f} cores. "
                 "Other programs use the rest, and the threads wait for each other. End them, or "
-                f"use fewer threads: OMP_NUM_THREADS={max(int(n_cores), 1)}",
-                flush=True,
+                f"use fewer threads: OMP_NUM_THREADS={max(int(n_cores), 1)}"
             )
 
 
@@ -132,7 +132,8 @@ class EpochProgress(StatelessCallback, ProgressBar):
 class EpochLine(StatelessCallback):
     """Print one line per epoch, with the speed and the time left, for several fits at once.
 
-    Where the net's ``verbose`` is 0, nothing is printed.
+    A Dask worker prints on the screen of its client. Where the net's ``verbose`` is 0, nothing is
+    printed.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ class EpochLine(StatelessCallback):
                 parts.append(f"{key} {row[key]:.3f}")
         parts.append(f"{row['views_per_second']:.0f} views/s")
         parts.append(f"{format_seconds(left)} left")
-        print("  ".join(parts), flush=True)  # noqa: T201, printing is its job
+        print_line("  ".join(parts))
 
 
 def format_seconds(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """Train several models of a script in parallel, show their progress, and end as the user asks."""
 
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ def run_tasks(
     parent: TrackedRun,
     jobs: int,
     label: Callable[[Any], str],
+    client: Any = None,
 ) -> tuple[dict[Any, Any], dict[Any, str], int]:
     """Call a function for each task, and print a line when one is done.
 
@@ -44,6 +46,9 @@ def run_tasks(
         Tasks at a time.
     label : callable
         Returns the name of a task.
+    client : distributed.Client, optional
+        Of a Dask cluster, on the workers of which the tasks run. A task whose worker was killed is
+        called again; see ``allowed-failures`` in Dask's configuration.
 
     Returns
     -------
@@ -57,9 +62,10 @@ def run_tasks(
     done: dict[Any, Any] = {}
     failed: dict[Any, str] = {}
     code, begin = 0, time.time()
+    if client is not None:
+        jobs = max(1, sum(client.nthreads().values()))
     try:
-        pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
-        for task, found, why in pool(delayed(train)(task, *args, parent) for task in tasks):
+        for task, found, why in _results(train, tasks, args, parent, jobs, label, client):
             if why:
                 failed[task] = why
             else:
@@ -73,12 +79,43 @@ def run_tasks(
         code, parent.status, why = STOPPED.get(type(error), STOPPED[TerminatedWorkerError])
         end_children(parent, parent.status)
         failed |= {task: why for task in tasks if task not in {**done, **failed}}
-    if jobs > 1:
+    if client is not None:
+        end_children(parent, "KILLED")  # runs of workers that were killed
+    elif jobs > 1:
         # Its processes end during the report. Otherwise the script would wait for them at its end.
         get_reusable_executor(reuse=True).shutdown(wait=False)
     if failed and not code:
         code, parent.status = 1, "FAILED"
     return done, failed, code
+
+
+def _results(train, tasks, args, parent, jobs, label, client):
+    """Return an iterator over what the function returns, the first to end first."""
+    if client is not None:
+        return _results_of_cluster(train, tasks, (*args, parent.for_worker()), label, client)
+    pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
+    return pool(delayed(train)(task, *args, parent) for task in tasks)
+
+
+def _results_of_cluster(train, tasks, args, label, client):
+    """Yield what workers of a Dask cluster return.
+
+    Not by joblib's backend: it waits for ever for a task whose workers were killed.
+    """
+    from distributed import as_completed
+
+    futures = {}
+    for task in tasks:
+        key = f"fit-{label(task).strip()}-{uuid.uuid4().hex}"
+        futures[client.submit(train, task, *args, key=key)] = task
+    try:
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except Exception as error:
+                yield futures[future], None, f"FAILED: {error}"
+    finally:
+        client.cancel(list(futures))  # those that wait for a worker
 
 
 def runs_sentence(experiment_id: str | None) -> str:

@@ -46,6 +46,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": Path,
         "help": "folder for prepared views, so that each is decoded once",
     },
+    "--dask": {
+        "metavar": "ADDRESS",
+        "help": "fit on the workers of a Dask cluster, tcp://HOST:8786, or of one on this machine: "
+        "local; does not change the results",
+    },
     "--cases": {"type": int, "default": 4, "help": "false negatives and false positives to show"},
     "--random-state": {"type": int, "default": 0},
     "--experiment": {"help": "name of the MLflow experiment"},

@@ -134,4 +134,5 @@ def checkpoint_path(folder: Path, name: str) -> Path:
 
 def clear(folder: Path) -> None:
     """Remove the arguments and checkpoints of a script that has finished."""
-    shutil.rmtree(folder / FOLDER)
+    with suppress(FileNotFoundError):  # all its fits had finished in earlier calls
+        shutil.rmtree(folder / FOLDER)

@@ -116,8 +116,7 @@ class MlflowTracker(Callback):
                 name=self.run_name or dataset_name(X),
                 parent=self.parent_run_id or running_parent(origin),
                 note=join_notes(X),
-                uri=origin.uri,
-                experiment_id=origin.experiment_id,
+                origin=origin,
             ).open()
         net.run_id_ = self.run_.run_id
         self.run_.set_tags(study_tags(X) | ({"clone": "true"} if is_clone(net) else {}))

@@ -8,17 +8,18 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
-from mura_skorch.tracking.clones import lasting_uri
 from mura_skorch.tracking.experiment import active_run_id
 from mura_skorch.tracking.offline.connection import is_client_error, is_local, retry, set_defaults
 from mura_skorch.tracking.offline.queue import SendQueue
 from mura_skorch.tracking.offline.send_records import find_or_create_run, send_records
-from mura_skorch.tracking.offline.spool import Spool
+from mura_skorch.tracking.offline.spool import OFFLINE, Spool
+from mura_skorch.tracking.origin import Origin, lasting_uri
 from mura_skorch.tracking.values import is_finite, metric_name, param_name, param_value
 
 __all__ = ["MODEL_NAME", "TrackedRun", "status_of"]
@@ -48,6 +49,9 @@ class TrackedRun:
         Parent of a new run, or its id, for worker processes, where no run is active.
     note : str, optional
         A caveat, such as "phantoms: no clinical meaning", shown as the run's description.
+    origin : Origin, optional
+        Where the process is that asked for the run. It goes where runs go there, unless `uri` is
+        given. None means the origin of `parent`, if that came from another process.
     uri, experiment_id : str, optional
         Where to log. None means MLflow's current tracking URI and experiment.
     wait : float, default=10
@@ -75,6 +79,7 @@ class TrackedRun:
         name: str | None = None,
         parent: Self | str | None = None,
         note: str | None = None,
+        origin: Origin | None = None,
         uri: str | None = None,
         experiment_id: str | None = None,
         wait: float = WAIT,
@@ -91,6 +96,7 @@ class TrackedRun:
             "parent_run_id": parent.run_id if isinstance(parent, TrackedRun) else parent,
             "parent_key": parent._header["key"] if isinstance(parent, TrackedRun) else None,
             "experiment_id": experiment_id,
+            "experiment": parent._header["experiment"] if isinstance(parent, TrackedRun) else None,
             "is_owned": True,
             "tags": {},
         }
@@ -99,11 +105,17 @@ class TrackedRun:
         self._queues: list[SendQueue] = []  # more than one if a disk has been full
         self._process = os.getpid()
         self._folder: Path | None = None
+        self._spools = OFFLINE
+        if origin is None and isinstance(parent, TrackedRun):
+            origin = parent._origin
+        self._origin = origin or Origin()
+        self._is_for_worker = False
 
     def __getstate__(self):
-        # A worker needs to know the run; a pickle holds no address of a server.
+        # A worker needs to know the run; a pickle that is kept holds no address of a server.
         header = {key: value for key, value in self._header.items() if key not in OF_A_PROCESS}
         here: dict[str, Any] = {"_queues": [], "_folder": None, "_is_active": False, "uri": ""}
+        here |= {"_spools": OFFLINE, "_origin": self._origin if self._is_for_worker else Origin()}
         return {**self.__dict__, **here, "_header": header}
 
     def __repr__(self):
@@ -173,6 +185,19 @@ class TrackedRun:
         for queue in self._queues:
             queue.close()
         self._queues = []
+
+    def for_worker(self) -> Self:
+        """Return a copy to send to a worker process, as the parent of the runs there.
+
+        They go where this run goes, also if the worker was started without MLFLOW_TRACKING_URI.
+        What they cannot send is stored next to what this process cannot send. An address with a
+        password is not sent along.
+        """
+        self._complete_header()
+        found = copy(self)
+        found._origin = Origin.here(self.run_id, self.uri, self._header["experiment_id"])
+        found._is_for_worker = True
+        return found
 
     def __enter__(self):
         return self.open()
@@ -283,13 +308,16 @@ class TrackedRun:
         set_defaults()
         header = self._header
         if "start_time" not in header:
-            self.uri = self.uri or mlflow.get_tracking_uri()
-            own_experiment = header["experiment_id"] or os.environ.get("MLFLOW_EXPERIMENT_ID")
+            origin = self._origin.seen_here()
+            self.uri = self.uri or origin.uri or mlflow.get_tracking_uri()
+            if os.path.isdir(origin.folder):
+                self._spools = Path(origin.folder, OFFLINE)
+            experiment_id = header["experiment_id"] or origin.experiment_id
             header |= {
                 "start_time": _now(),
-                "uri": lasting_uri(self.uri),
-                "experiment_id": own_experiment,
-                "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+                "uri": lasting_uri(self.uri) or None,
+                "experiment_id": experiment_id or os.environ.get("MLFLOW_EXPERIMENT_ID"),
+                "experiment": header["experiment"] or os.environ.get("MLFLOW_EXPERIMENT_NAME"),
                 "tags": {} if self.run_id else resolve_tags({}),
             }
         return header
@@ -325,7 +353,7 @@ class TrackedRun:
         """Start to send in the background; return whether a disk takes the records."""
         if spool is None:
             try:
-                spool = Spool.create(self._header)
+                spool = Spool.create(self._header, self._spools)
             except OSError:
                 self._is_lost = is_local(self.uri)
                 return False
@@ -337,8 +365,8 @@ class TrackedRun:
 
     def _left_spool(self):
         """Return what this run, or an earlier process, left unsent, or None."""
-        found = Spool.of_run("run_id", self.run_id) if self.run_id else None
-        return found or Spool.of_run("key", self._header["key"])
+        found = Spool.of_run("run_id", self.run_id, self._spools) if self.run_id else None
+        return found or Spool.of_run("key", self._header["key"], self._spools)
 
     def _put(self, content, source=None):
         """Send a record to a local store; write it to the spool for a server."""

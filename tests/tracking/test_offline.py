@@ -513,6 +513,61 @@ def test_worker_that_gets_a_run_knows_its_id(experiment, proxy):
     assert proxy.url.encode() not in pickle.dumps(parent)
 
 
+WORKER = """
+import os, pickle, sys, warnings
+from mura_skorch.tracking import TrackedRun
+assert not any("MLFLOW" in name for name in os.environ)
+with open(sys.argv[1], "rb") as file:
+    parent = pickle.load(file)
+with TrackedRun(name="child", parent=parent, wait=1) as run:
+    run.log_metrics({"a": 1}, step=1)
+"""
+
+
+def log_in_worker(parent, folder):
+    """Log a child run in a process without MLflow's variables, in another folder."""
+    folder.mkdir()
+    (folder / "parent.pkl").write_bytes(pickle.dumps(parent.for_worker()))
+    environment = {key: text for key, text in os.environ.items() if "MLFLOW" not in key}
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WORKER, "parent.pkl"],
+        cwd=folder, env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=True,
+    )  # fmt: skip
+    assert os.listdir(folder) == ["parent.pkl"]
+
+
+def test_run_of_a_worker_that_was_started_elsewhere_is_a_child_on_the_same_server(
+    experiment, proxy, tmp_path
+):
+    with TrackedRun(name="parent") as parent:
+        log_in_worker(parent, tmp_path / "worker")
+    found = runs(experiment)
+    assert found["child"].data.tags["mlflow.parentRunId"] == parent.run_id
+    assert found["child"].info.status == "FINISHED"
+    assert steps(found["child"].info.run_id) == [1]
+
+
+def test_worker_leaves_what_a_server_did_not_get_in_the_folder_of_its_client(
+    experiment, proxy, tmp_path
+):
+    parent = TrackedRun(name="parent").open()
+    proxy.close()
+    log_in_worker(parent, tmp_path / "worker")
+    assert [folder.name[:6] for folder in spools()] == ["child-"]
+    proxy.open()
+    parent.close()
+    assert main(["sync"]) == 0
+    assert runs(experiment)["child"].data.tags["mlflow.parentRunId"] == parent.run_id
+
+
+def test_worker_gets_no_password(experiment, proxy):
+    with TrackedRun(name="parent") as parent:
+        assert proxy.url.encode() in pickle.dumps(parent.for_worker())
+        parent.uri = proxy.url.replace("//", "//reader:secret@")
+        assert b"secret" not in pickle.dumps(parent.for_worker())
+        parent.uri = proxy.url
+
+
 def test_fork_of_a_process_that_is_sending_logs_too(experiment, proxy):
     def log_and_flush(run):
         log_epochs(run, 2)

@@ -107,10 +107,10 @@ class Spool:
         self._lock = lock
 
     @classmethod
-    def create(cls, header: dict[str, Any]) -> Self:
-        """Make a folder here, or among temporary files where this folder is read-only or full."""
+    def create(cls, header: dict[str, Any], parent: Path = OFFLINE) -> Self:
+        """Make a folder in another, or among temporary files where that is read-only or full."""
         try:
-            return cls._create(header, OFFLINE)
+            return cls._create(header, parent)
         except OSError:
             return cls._create(header, Path(tempfile.mkdtemp(prefix=f"{OFFLINE}-")))
 
@@ -142,9 +142,9 @@ class Spool:
         return None
 
     @classmethod
-    def of_run(cls, name: str, value: str) -> Self | None:
+    def of_run(cls, name: str, value: str, parent: Path = OFFLINE) -> Self | None:
         """Return the spool that an earlier process left of a run, by its ``run_id`` or ``key``."""
-        for folder in find_spools(OFFLINE):
+        for folder in find_spools(parent):
             if _header(folder).get(name) == value and (found := cls.open(folder)) is not None:
                 return found
         return None
