@@ -6,11 +6,19 @@ active and the tracking URI may not be set.
 
 import os
 import sys
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from mura_skorch.tracking.experiment import active_run_id
-from mura_skorch.tracking.offline.connection import is_client_error, set_defaults
+from mura_skorch.tracking.offline.connection import (
+    is_client_error,
+    is_missing,
+    retry,
+    set_defaults,
+)
 from mura_skorch.tracking.origin import Origin
+from mura_skorch.utils.dask_worker import dask_worker
 
 __all__ = ["forget_origin", "is_clone", "origin_of", "remember_origin", "running_parent"]
 
@@ -33,8 +41,8 @@ def remember_origin(clone: Any, source: Any) -> None:
     else:
         source._last_origin_ = here
     clone._clone_origin_ = here
-    if "distributed" in sys.modules:
-        _make_absolute(clone)
+    if "distributed" in sys.modules and dask_worker() is None:
+        _prepare_for_dask(clone, uri)
 
 
 def is_clone(net: Any) -> bool:
@@ -68,9 +76,15 @@ def forget_origin(net: Any) -> None:
         net._clone_origin_ = Origin()
 
 
-def _make_absolute(net):
-    """Make the paths among the parameters absolute: Dask's workers may be in other folders."""
+def _prepare_for_dask(net, uri):
+    """Make paths absolute, since workers may be in other folders, and a new database complete."""
+    import mlflow
+
     given = net.get_params(deep=False)
     paths = {name: os.path.abspath(given[name]) for name in PATHS if given.get(name) is not None}
     if paths:
         net.set_params(**paths)
+    if is_missing(uri) and given.get("callbacks__mlflow", True) is not None:
+        with suppress(Exception):  # the first run warns about it
+            # Two workers that create a database at once both fail.
+            retry(partial(mlflow.MlflowClient(uri).search_experiments, max_results=1), uri)

@@ -217,7 +217,7 @@ def test_seeds_on_a_local_cluster_give_the_same_models(data, own_store, capsys):
     assert "seed_1       done; 2 of 2 models" in capsys.readouterr().out
     assert scores_of("out/report") == scores_of("alone/report")
     assert not Path("out/state").exists()
-    parent = runs()[0]
+    parent = next(run for run in runs() if run.info.run_name == "paper_v4")  # the last
     assert children(parent.info.run_id).keys() == {"seed_0", "seed_1"}
     assert {run.info.status for run in runs()} == {"FINISHED"}
 
