@@ -1,5 +1,6 @@
 """Run the fits of a script on the workers of a Dask cluster."""
 
+import logging
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -50,6 +51,7 @@ def dask_client(address: str | None, n_workers: int) -> Iterator[Any]:
         raise ImportError(
             f"expected distributed for --dask, got {error}; pip install 'mura-skorch[dask]'"
         ) from error
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     with ExitStack() as stack:
         if address == LOCAL:
             # Workers may start the processes that read images.
