@@ -108,7 +108,7 @@ class TrackedRun:
         self._spools = OFFLINE
         if origin is None and isinstance(parent, TrackedRun):
             origin = parent._origin
-        self._origin = origin or Origin()
+        self._origin: Origin = origin or Origin()
         self._is_for_worker = False
 
     def __getstate__(self):

@@ -2,6 +2,8 @@ import json
 import os
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -13,6 +15,7 @@ import torch
 from mura_skorch import read_studies, write_phantoms
 from mura_skorch.ensemble import MuraEnsemble, load_model
 from mura_skorch.studies import join_labels
+from mura_skorch.training.checkpoint_file import run_id_of
 
 pytestmark = pytest.mark.slow
 
@@ -186,3 +189,22 @@ def test_invalid_arguments_exit_with_one_message(main, data, arguments, message)
     with pytest.raises(SystemExit, match=message):
         main(["--data", str(data), *arguments])
     assert not Path("results").exists()
+
+
+@pytest.mark.faults
+def test_killed_call_resumes_after_its_last_epoch_in_the_same_run(main, data):
+    call = ["--data", str(data), "--out", "out", *QUICK, "--max-epochs", "3"]
+    script = subprocess.Popen([sys.executable, SCRIPT, *call], stdout=subprocess.PIPE, text=True)
+    for line in script.stdout:
+        if "epoch  2/3" in line:
+            break
+    script.kill()
+    script.communicate()
+    (found,) = Path("out/state").glob("*.safetensors")
+    run_id = run_id_of(found)
+    assert main(call) == 0
+    points = mlflow.MlflowClient().get_metric_history(run_id, "train_loss")
+    assert [point.step for point in points] == [1, 2, 3]
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+    assert load_model("out/model").run_id_ == run_id
+    assert not Path("out/state").exists()
