@@ -1,0 +1,78 @@
+"""Train for four epochs with a checkpoint; on request one process fails in the second.
+
+torchrun ... -m mura_skorch.distributed training.py PHANTOMS FOLDER [error | kill | freeze | slow]
+
+After a restart by torchrun nothing fails any more.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from nets import TinyNet, tiny_classifier
+from skorch.callbacks import Callback
+
+from mura_skorch import read_studies
+from mura_skorch.distributed import current_processes
+
+FAULT = "" if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else sys.argv[-1]
+BATCHES = 4 + 2  # of process 1 before its fault: 4 in an epoch
+
+
+class Failing(TinyNet):
+    """A network that fails in process 1."""
+
+    n_seen = 0  # batches of this process, whose copies of the network come and go
+
+    def forward(self, *args, **kwargs):
+        processes = current_processes()
+        if processes is not None and processes.rank == 1 and self.training:
+            Failing.n_seen += 1
+            if Failing.n_seen == BATCHES:
+                self.fail()
+        return super().forward(*args, **kwargs)
+
+    def fail(self):
+        if FAULT == "error":
+            raise LookupError("no such view")
+        if FAULT in ("kill", "freeze"):
+            os.kill(os.getpid(), signal.SIGKILL if FAULT == "kill" else signal.SIGSTOP)
+
+
+class Talking(Callback):
+    """Say when an epoch begins, and slow it down so that a signal comes within it."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        print("epoch", len(net.history), flush=True)
+
+    def on_batch_end(self, net, training=None, **kwargs):
+        if FAULT == "slow" and training:
+            time.sleep(0.3)
+
+
+def main():
+    """Train, and print how it ended."""
+    root, folder = sys.argv[1:3]
+    studies = read_studies(root, "train")
+    clf = tiny_classifier(
+        module=Failing,
+        max_epochs=4,
+        batch_size=2,
+        checkpoint_path=Path(folder) / "checkpoint",
+        callbacks=[("talking", Talking())],
+        callbacks__mlflow__log_model=False,
+    )
+    try:
+        clf.fit(studies)
+    finally:
+        total = sum(value.double().sum().item() for value in clf.module_.state_dict().values())
+        print("epochs:", len(clf.history), "interrupted:", clf.interrupted_, flush=True)
+        print("weights:", repr(total), flush=True)
+        torch.save(clf.module_.state_dict(), Path(folder) / "weights.pt")
+
+
+if __name__ == "__main__":
+    main()
