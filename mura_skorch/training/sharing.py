@@ -1,9 +1,9 @@
 """Share the batches of an epoch, or of a prediction, among the processes of a job."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from copy import copy
+from copy import deepcopy
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,11 @@ from mura_skorch.training.signals import deferred_signals, signals_as_exceptions
 __all__ = ["Plan", "deal", "share_epoch", "share_prediction"]
 
 STATISTICS = ("running_mean", "running_var")  # of batch norm
+# Each process has statistics of its own views in an epoch. torch 2.14 has renamed the argument.
+HAS_NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+OWN_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if HAS_NEW_NAME else "broadcast_buffers": False
+}
 # Attributes of a net that its copies in other processes do without: rank 0 alone records and steps.
 LEFT_OUT = ("optimizer_", "callbacks_", "history_", "quantized_", "choice_", "training_distance_")
 
@@ -116,7 +121,7 @@ def share_epoch(
             plan, order = source, None
         else:
             plan = _training_plan(net, source, processes.size) if training else _plan(source, processes.size)
-            order = (_help_epoch, _copy_for_helpers(net), plan, training, prefix, fit_params)
+            order = (_help_epoch, _parts_of(net), plan, training, prefix, fit_params)
         kind = _Training if training else _Evaluation
         with processes.lock:
             work = kind(net, processes, plan, losses, prefix, fit_params)
@@ -134,20 +139,22 @@ def share_prediction(net: Any, processes: Processes, loader: Any) -> list[Any]:
     plan = _plan(loader, processes.size)
     with processes.lock, signals_as_exceptions():
         work = _Prediction(net, processes, plan)
-        _compute(work, (_help_prediction, _copy_for_helpers(net), plan))
+        _compute(work, (_help_prediction, _parts_of(net), plan))
     return work.outputs
 
 
-def _help_epoch(net, plan, training, prefix, fit_params, processes):
+def _help_epoch(parts, plan, training, prefix, fit_params, processes):
     """Compute a helper's share of an epoch."""
+    net = _net_of(*parts)
     net.random_ = FitRandomness(plan.seed + processes.rank)
     net.history_ = History()
     net.history.new_epoch()
     net.run_single_epoch(plan, training=training, prefix=prefix, step_fn=None, **fit_params)
 
 
-def _help_prediction(net, plan, processes):
+def _help_prediction(parts, plan, processes):
     """Compute a helper's share of a prediction."""
+    net = _net_of(*parts)
     with threads_within_quota(net.arithmetic_.threads):
         _compute(_Prediction(net, processes, plan), None)
 
@@ -186,6 +193,8 @@ def _compute(work, order, *, training=False):
     except BaseException:
         processes.stop()
         raise
+    finally:
+        work.close()
 
 
 def _agreed(processes, make):
@@ -231,6 +240,9 @@ class _Prediction:
     def end(self):
         """Do nothing."""
 
+    def close(self):
+        """Do nothing."""
+
 
 class _Evaluation:
     """Validate, a batch of the loader at a time."""
@@ -259,6 +271,9 @@ class _Evaluation:
     def end(self):
         """Do nothing."""
 
+    def close(self):
+        """Do nothing."""
+
     def _record(self, rows, loss, label, logits, *, training):
         rows = torch.tensor(rows)
         batch = {"row": rows}, label.cpu()  # the views are in several processes
@@ -272,6 +287,8 @@ class _Evaluation:
 class _Training(_Evaluation):
     """Train; rank 0 takes the steps, and the others copy its weights."""
 
+    batch_norms: Sequence[tuple[nn.Module, str, nn.Module]] = ()
+
     def begin(self):
         """Find the parameters whose gradients are summed."""
         self.batch_norms = _batch_norms(self.net.module_) if self.processes.sync_batch_norm else []
@@ -281,9 +298,9 @@ class _Training(_Evaluation):
         self.parameters = [p for p in step.parameters() if p.requires_grad]
         self.step = DistributedDataParallel(
             step,
-            broadcast_buffers=False,  # each process has statistics of its own views in an epoch
+            static_graph=True,  # which also allows tokens that some transformers never read
             gradient_as_bucket_view=True,
-            find_unused_parameters=True,  # such as tokens that some transformers never read
+            **OWN_BUFFERS,
         )
         sizes = [sum(map(len, shares)) for shares in self.plan.rounds]
         self.sizes = [
@@ -298,8 +315,7 @@ class _Training(_Evaluation):
         self.net._set_training(True)
         X, y = unpack_data(batch)
         X = subsample_views(X, getattr(self.net.module_, "max_views", None), self.net.random_.steps)
-        with self._summing(number):
-            loss, *logits = self.step(X, y)
+        loss, *logits = self.step(X, y)
         if loss.device.type == "cpu":
             check_loss(loss.item(), X.get("row"))
         self.loss, self.n_studies = loss, get_len(y)
@@ -312,13 +328,11 @@ class _Training(_Evaluation):
         """Sum the gradients over all processes; step after `accumulate` rounds or the last."""
         first = number - number % self.net.accumulate
         n_studies = sum(self.sizes[first : first + self.net.accumulate])
-        is_last = self._is_last(number)
         # torch averages over the processes, whatever number of studies each has.
         share = self.n_studies * self.processes.size / n_studies
-        with self._summing(number):
-            (self.loss * share).backward()
+        (self.loss * share).backward()  # what earlier rounds have summed is the same everywhere
         self.loss = None
-        if is_last:
+        if (number + 1) % self.net.accumulate == 0 or number + 1 == len(self.plan):
             if self.processes.rank == 0:
                 self.net.notify(
                     "on_grad_computed",
@@ -343,18 +357,15 @@ class _Training(_Evaluation):
 
     def end(self):
         """Average the statistics that batch norm has run over each process's views."""
-        for parent, name, layer in self.batch_norms:
-            setattr(parent, name, layer)
         state = self.net.module_.state_dict(keep_vars=True)
         self.processes.average(
             [value for name, value in state.items() if name.endswith(STATISTICS)]
         )
 
-    def _is_last(self, number):
-        return (number + 1) % self.net.accumulate == 0 or number + 1 == len(self.plan)
-
-    def _summing(self, number):
-        return nullcontext() if self._is_last(number) else self.step.no_sync()
+    def close(self):
+        """Put the layers of batch norm back."""
+        for parent, name, layer in self.batch_norms:
+            setattr(parent, name, layer)
 
 
 def _batch_norms(module):
@@ -419,13 +430,25 @@ def _batches(loader):
     return [[int(row) for row in batch] for batch in batches]
 
 
-def _copy_for_helpers(net):
-    """Return a copy that computes batches, and neither records nor steps."""
-    twin = copy(net)
-    for name in LEFT_OUT:
-        vars(twin).pop(name, None)
-    twin.callbacks, twin.callbacks_, twin.train_split = "disable", [], None
-    twin.checkpoint_path, twin.fine_tune_after, twin.engine = None, 0, "torch"
+def _parts_of(net):
+    """Return a net as its class and attributes, without what records and steps.
+
+    cloudpickle also sends classes of the program itself. skorch's own way of pickling does not.
+    """
+    state = {name: value for name, value in vars(net).items() if name not in LEFT_OUT}
+    state |= {"callbacks": "disable", "callbacks_": [], "train_split": None}
+    state |= {"checkpoint_path": None, "fine_tune_after": 0, "engine": "torch"}
     if torch.device(net.where_).type == "cuda":
-        twin.device = "cuda"  # the helper's own
-    return twin
+        state["device"] = "cuda"  # the helper's own
+        for name in ("module_", "criterion_"):
+            state[name] = deepcopy(state[name]).cpu()
+    return type(net), state
+
+
+def _net_of(kind, state):
+    """Return the net of its class and attributes, on this process's device."""
+    net = kind.__new__(kind)
+    vars(net).update(state)
+    net.module_.to(net.where_)
+    net.criterion_.to(net.where_)
+    return net

@@ -41,7 +41,7 @@ class Watching(TinyNet):
 FITS = {
     "even": {"n": 16},
     "uneven last minibatch": {"n": 13},
-    "a process without studies": {"n": 9},
+    "a process without studies": {"n": 10},
     "loss of views": {"n": 13, "criterion__level": "view"},
     "accumulated": {"n": 13, "accumulate": 2, "batch_size": N_STUDIES // 2},
     "head first": {"n": 13, "fine_tune_after": 1},
@@ -63,14 +63,14 @@ def fit(studies, n, **params):
         del settings["module__backbone"]
     clf = tiny_classifier(**settings).fit(studies[:n])
     keys = ("train_loss", "train_batch_count", "valid_loss", "valid_kappa", "lr")
-    rows = [{key: row[key] for key in keys if key in row} for row in clf.history]
+    rows = [{key: float(row[key]) for key in keys if key in row} for row in clf.history]
     return clf, {"weights": clf.module_.state_dict(), "history": rows}
 
 
 def main():
     """Store everything; print how many processes there were."""
     root, out = sys.argv[1:]
-    studies = read_studies(root, "train")
+    studies = read_studies(root).query("split == 'train'")
     found = {}
     for name, params in FITS.items():
         clf, found[name] = fit(studies, **params)

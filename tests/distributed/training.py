@@ -56,7 +56,7 @@ class Talking(Callback):
 def main():
     """Train, and print how it ended."""
     root, folder = sys.argv[1:3]
-    studies = read_studies(root, "train")
+    studies = read_studies(root).query("split == 'train'")
     clf = tiny_classifier(
         module=Failing,
         max_epochs=4,
