@@ -44,9 +44,11 @@ def main() -> None:
         try:
             run_program(args.script, args.arguments)
         finally:
+            processes.stop()
             if processes.is_whole:
                 processes.tell(QUIT)
-    dist.destroy_process_group()
+    if processes.is_whole:
+        dist.destroy_process_group()
 
 
 def run_program(script: str, arguments: list[str]) -> None:

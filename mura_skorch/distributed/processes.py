@@ -101,6 +101,7 @@ class Processes:
                 f"expected parts that can be sent to the other {self.size - 1} processes, got one "
                 f"that cannot be pickled: {error}; define its class in a module"
             ) from error
+        self.stop()  # where a signal has kept an earlier work from it
         self._broadcast([sys.path, content])
         self.phase = "exchange"
 
@@ -235,7 +236,8 @@ class Processes:
             raise self._lost(error) from error
 
     def _lost(self, error):
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = line.split("] ", 1)[-1].partition(". This is")[0][:200]  # without a file of gloo
         return RuntimeError(
             f"expected all {self.size} processes to go on, got one that is gone or does not "
             f"answer: {reason}; start the same program again: with checkpoint_path it goes on "

@@ -167,7 +167,7 @@ def _compute(work, order, *, training=False):
         with deferred_signals(every=True):
             if order is not None:
                 processes.tell(*order)
-            loader = _agreed(
+            loader, _ = _agreed(
                 processes,
                 lambda: iter(
                     net.get_iterator(plan.dataset, training, batches=[rows for rows in own if rows])
@@ -177,35 +177,37 @@ def _compute(work, order, *, training=False):
             processes.phase = "exchange"
         for number, rows in enumerate(own):
             with deferred_signals(every=True):
-                parts: tuple[torch.Tensor, ...] = ()
-                error = None
-                try:
-                    if rows:
-                        parts = work.compute(number, next(loader))
-                except Exception as found:
-                    error = found
-                sizes = processes.exchange([len(part) for part in parts], error)
+                # Twice, since `DistributedDataParallel` itself exchanges before it computes.
+                batch, _ = _agreed(processes, lambda rows=rows: next(loader) if rows else None)
+                parts, sizes = _agreed(
+                    processes,
+                    lambda number=number, batch=batch: (
+                        () if batch is None else work.compute(number, batch)
+                    ),
+                    lambda parts: [len(part) for part in parts],
+                )
                 work.finish(number, _gathered(net, processes, parts, sizes))
         with deferred_signals(every=True):
             processes.exchange()
             work.end()
             processes.phase = "idle"
     except BaseException:
-        processes.stop()
+        with deferred_signals(every=True):
+            processes.stop()
         raise
     finally:
         work.close()
 
 
-def _agreed(processes, make):
-    """Return what a function makes, or raise in all processes where it fails in one."""
-    made = error = None
+def _agreed(processes, make, numbers_of=lambda made: ()):
+    """Return what a function makes, and numbers of all processes; raise in all if one fails."""
+    made, numbers, error = None, (), None
     try:
         made = make()
+        numbers = numbers_of(made)
     except Exception as found:
         error = found
-    processes.exchange(error=error)
-    return made
+    return made, processes.exchange(numbers, error)
 
 
 def _gathered(net, processes, parts, sizes):

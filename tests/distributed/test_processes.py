@@ -176,7 +176,8 @@ def test_signal_to_all_processes_stops_the_fit_as_in_one(
     phantom_root, tmp_path, number, uninterrupted
 ):
     process = subprocess.Popen(
-        command("training.py", phantom_root, tmp_path, "slow"),
+        # A shell's background jobs ignore Ctrl-C, and their children do.
+        ["env", "--default-signal=INT,TERM", *command("training.py", phantom_root, tmp_path, "slow")],
         env=environment(tmp_path),
         cwd=tmp_path,
         stdout=subprocess.PIPE,

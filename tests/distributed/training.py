@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 from nets import TinyNet, tiny_classifier
-from skorch.callbacks import Callback
 
 from mura_skorch import read_studies
+from mura_skorch.callbacks import StatelessCallback
 from mura_skorch.distributed import current_processes
 
 FAULT = "" if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else sys.argv[-1]
-BATCHES = 4 + 2  # of process 1 before its fault: 4 in an epoch
+BATCHES = 8 + 2  # of process 1 before its fault: there are 8 in an epoch
 
 
 class Failing(TinyNet):
@@ -42,7 +42,7 @@ class Failing(TinyNet):
             os.kill(os.getpid(), signal.SIGKILL if FAULT == "kill" else signal.SIGSTOP)
 
 
-class Talking(Callback):
+class Talking(StatelessCallback):
     """Say when an epoch begins, and slow it down so that a signal comes within it."""
 
     def on_epoch_begin(self, net, **kwargs):
