@@ -1,5 +1,6 @@
 """The processes of one job, of which rank 0 runs the program and the others help it."""
 
+import logging
 import os
 import sys
 import threading
@@ -8,11 +9,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import torch
 import torch.distributed as dist
 
 __all__ = ["Processes", "StoppedError", "count_processes", "current_processes", "use_processes"]
+
+_log = logging.getLogger(__name__)
 
 TIMEOUT_VARIABLE = "MURA_SKORCH_PROCESS_TIMEOUT"
 TIMEOUT = 300  # seconds that the processes wait for one of them within an epoch
@@ -73,7 +76,7 @@ class Processes:
             world_size=self.size,
             timeout=timeout,
         )
-        self._idle = dist.new_group(backend="gloo", timeout=FOREVER)
+        self._idle: Any = dist.new_group(backend="gloo", timeout=FOREVER)
         self._pid = os.getpid()
         self.lock = threading.RLock()  # threads of the program share the processes
         self.is_whole = True
@@ -115,7 +118,7 @@ class Processes:
 
     def _broadcast(self, items):
         self._check_whole()
-        with self._alive():
+        with self.computing():
             dist.broadcast_object_list(items, src=0, group=self._idle)
 
     def exchange(
@@ -170,13 +173,13 @@ class Processes:
     def _gather(self, own):
         self._check_whole()
         found = [torch.empty_like(own) for _ in range(self.size)]
-        with self._alive():
+        with self.computing():
             dist.all_gather(found, own)
         return torch.stack(found).tolist()
 
     def _raise_first(self, error):
         errors: list[Any] = [None] * self.size
-        with self._alive():
+        with self.computing():
             dist.all_gather_object(errors, None if error is None else _packed(error))
         rank, content = next((r, content) for r, content in enumerate(errors) if content)
         if rank == self.rank:
@@ -198,42 +201,44 @@ class Processes:
         padded = values.new_zeros(max(lengths))
         padded[: len(values)] = values
         found = [torch.empty_like(padded) for _ in lengths]
-        with self._alive():
+        with self.computing():
             dist.all_gather(found, padded)
         return [part[:length] for part, length in zip(found, lengths, strict=True)]
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
         """Average tensors over all processes, in place."""
         for flat, parts in _flattened(tensors):
-            with self._alive():
+            with self.computing():
                 dist.all_reduce(flat)
             _fill(parts, flat / self.size)
 
     def copy_from_first(self, tensors: Sequence[torch.Tensor]) -> None:
         """Copy rank 0's tensors to all processes, in place."""
         for flat, parts in _flattened(tensors):
-            with self._alive():
+            with self.computing():
                 dist.broadcast(flat, src=0)
             if self.rank:
                 _fill(parts, flat)
 
     @contextmanager
-    def unbroken(self) -> Iterator[None]:
-        """Run a block in which all processes compute together: after an error in it none can."""
+    def computing(self) -> Iterator[None]:
+        """Run a block in which all processes compute together: after an error in it none can.
+
+        Raises
+        ------
+        RuntimeError
+            A process is gone or does not answer.
+        """
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self.is_whole = False
+            if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
+                lost = self._lost(error)
+                if self.rank == 0:
+                    _log.error("%s", lost)  # before torchrun ends this process, too
+                raise lost from error
             raise
-
-    @contextmanager
-    def _alive(self):
-        """Explain the error of a process that is gone or does not answer."""
-        try:
-            with self.unbroken():
-                yield
-        except RuntimeError as error:
-            raise self._lost(error) from error
 
     def _lost(self, error):
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -120,7 +120,11 @@ def share_epoch(
         if processes.rank:
             plan, order = source, None
         else:
-            plan = _training_plan(net, source, processes.size) if training else _plan(source, processes.size)
+            plan = (
+                _training_plan(net, source, processes.size)
+                if training
+                else _plan(source, processes.size)
+            )
             order = (_help_epoch, _parts_of(net), plan, training, prefix, fit_params)
         kind = _Training if training else _Evaluation
         with processes.lock:
@@ -332,7 +336,8 @@ class _Training(_Evaluation):
         n_studies = sum(self.sizes[first : first + self.net.accumulate])
         # torch averages over the processes, whatever number of studies each has.
         share = self.n_studies * self.processes.size / n_studies
-        (self.loss * share).backward()  # what earlier rounds have summed is the same everywhere
+        with self.processes.computing():
+            (self.loss * share).backward()  # what earlier rounds have summed is equal everywhere
         self.loss = None
         if (number + 1) % self.net.accumulate == 0 or number + 1 == len(self.plan):
             if self.processes.rank == 0:

@@ -74,7 +74,7 @@ def main():
     found = {}
     for name, params in FITS.items():
         clf, found[name] = fit(studies, **params)
-    # Both predict with one model: with batch statistics, weights depend on who computes which views.
+    # Both predict with one model. With batch statistics, weights depend on who computes what.
     folder = Path(out).with_name("model")
     if current_processes() is None:
         clf.save(folder)

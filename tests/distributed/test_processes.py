@@ -177,7 +177,11 @@ def test_signal_to_all_processes_stops_the_fit_as_in_one(
 ):
     process = subprocess.Popen(
         # A shell's background jobs ignore Ctrl-C, and their children do.
-        ["env", "--default-signal=INT,TERM", *command("training.py", phantom_root, tmp_path, "slow")],
+        [
+            "env",
+            "--default-signal=INT,TERM",
+            *command("training.py", phantom_root, tmp_path, "slow"),
+        ],
         env=environment(tmp_path),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
