@@ -38,16 +38,16 @@ def main() -> None:
         return
     processes = Processes(sync_batch_norm=args.sync_batch_norm)
     use_processes(processes)
-    if processes.rank:
-        help_out(processes)
-    else:
-        try:
+    try:
+        if processes.rank:
+            help_out(processes)
+        else:
             run_program(args.script, args.arguments)
-        finally:
+    finally:
+        if processes.rank == 0:
             processes.stop()
             if processes.is_whole:
                 processes.tell(QUIT)
-    if processes.is_whole:
         dist.destroy_process_group()
 
 
