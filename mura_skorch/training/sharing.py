@@ -1,6 +1,7 @@
 """Share the batches of an epoch, or of a prediction, among the processes of a job."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from inspect import signature
@@ -321,7 +322,8 @@ class _Training(_Evaluation):
         self.net._set_training(True)
         X, y = unpack_data(batch)
         X = subsample_views(X, getattr(self.net.module_, "max_views", None), self.net.random_.steps)
-        loss, *logits = self.step(X, y)
+        with self._summing(number):
+            loss, *logits = self.step(X, y)
         if loss.device.type == "cpu":
             check_loss(loss.item(), X.get("row"))
         self.loss, self.n_studies = loss, get_len(y)
@@ -336,10 +338,10 @@ class _Training(_Evaluation):
         n_studies = sum(self.sizes[first : first + self.net.accumulate])
         # torch averages over the processes, whatever number of studies each has.
         share = self.n_studies * self.processes.size / n_studies
-        with self.processes.computing():
+        with self.processes.computing(), self._summing(number):
             (self.loss * share).backward()  # what earlier rounds have summed is equal everywhere
         self.loss = None
-        if (number + 1) % self.net.accumulate == 0 or number + 1 == len(self.plan):
+        if self._is_last(number):
             if self.processes.rank == 0:
                 self.net.notify(
                     "on_grad_computed",
@@ -368,6 +370,17 @@ class _Training(_Evaluation):
         self.processes.average(
             [value for name, value in state.items() if name.endswith(STATISTICS)]
         )
+
+    def _is_last(self, number):
+        """Return whether a step is taken after a round."""
+        return (number + 1) % self.net.accumulate == 0 or number + 1 == len(self.plan)
+
+    def _summing(self, number):
+        """Return the context of a round: gradients are summed before a step.
+
+        And in the first round, in which torch finds out which parameters are used.
+        """
+        return nullcontext() if number == 0 or self._is_last(number) else self.step.no_sync()
 
     def close(self):
         """Put the layers of batch norm back."""

@@ -43,7 +43,7 @@ FITS = {
     "uneven last minibatch": {"n": 13},
     "a process without studies": {"n": 10},
     "loss of views": {"n": 13, "criterion__level": "view"},
-    "accumulated": {"n": 13, "accumulate": 2, "batch_size": N_STUDIES // 2},
+    "accumulated": {"n": 32, "accumulate": 3, "batch_size": N_STUDIES // 2},
     "head first": {"n": 13, "fine_tune_after": 1},
     "with batch statistics": {"n": 13, "module": Watching, "module__backbone": None},
 }
