@@ -117,9 +117,13 @@ class Processes:
         return cloudpickle.loads(content)
 
     def _broadcast(self, items):
+        """Send objects of rank 0 to all others, who may have waited long."""
         self._check_whole()
         with self.computing():
-            dist.broadcast_object_list(items, src=0, group=self._idle)
+            # What wakes them fits into any buffer. What follows would block if one is frozen, and
+            # so has the short timeout.
+            dist.broadcast(torch.zeros(1), src=0, group=self._idle)
+            dist.broadcast_object_list(items, src=0)
 
     def exchange(
         self, numbers: Sequence[int] = (), error: BaseException | None = None

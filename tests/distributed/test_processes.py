@@ -12,7 +12,7 @@ import pytest
 import torch
 from laws import FITS
 
-from mura_skorch.training.sharing import deal
+from mura_skorch.training.shares import deal
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torchrun over gloo")
@@ -160,10 +160,11 @@ def test_torchrun_starts_all_again_after_a_killed_process(phantom_root, tmp_path
     assert status_of(tmp_path)[-1] == "FINISHED"
 
 
-def test_frozen_process_ends_the_fit_after_the_timeout(phantom_root, tmp_path):
+@pytest.mark.parametrize("fault", ["freeze", "freeze idle"])
+def test_frozen_process_ends_the_fit_after_the_timeout(phantom_root, tmp_path, fault):
     begin = time.monotonic()
     variables = {"MURA_SKORCH_PROCESS_TIMEOUT": "5"}
-    done = run("training.py", tmp_path, phantom_root, tmp_path, "freeze", **variables)
+    done = run("training.py", tmp_path, phantom_root, tmp_path, fault, **variables)
     assert done.returncode != 0
     assert "does not answer" in done.stderr
     assert status_of(tmp_path) == ["FAILED"]
@@ -201,3 +202,39 @@ def test_signal_to_all_processes_stops_the_fit_as_in_one(
     assert not helpers_of(tmp_path)
     assert run("training.py", tmp_path, phantom_root, tmp_path).returncode == 0
     assert_equal(tmp_path, uninterrupted)
+
+
+# --- the launcher --------------------------------------------------------------------------------
+
+
+def launch(folder, *args, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "mura_skorch.distributed", *map(str, args)],
+        env=environment(folder, **variables),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_without_torchrun_the_program_runs_alone_with_its_arguments(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from mura_skorch.distributed import count_processes\n"
+        "print(count_processes(), sys.argv[1:])\n"
+        "raise SystemExit(3)\n"
+    )
+    done = launch(tmp_path, program, "--data", "x", "--help")
+    assert done.stdout == "1 ['--data', 'x', '--help']\n"
+    assert done.returncode == 3
+
+
+def test_launcher_says_what_is_wrong_before_it_joins_others(tmp_path):
+    done = launch(tmp_path, tmp_path / "nothing.py")
+    assert "which is no file" in done.stderr
+    done = launch(tmp_path, __file__, WORLD_SIZE="2", MURA_SKORCH_PROCESS_TIMEOUT="soon")
+    assert "expected MURA_SKORCH_PROCESS_TIMEOUT to be a number of seconds" in done.stderr
+    if not torch.cuda.is_available():
+        done = launch(tmp_path, "--sync-batch-norm", __file__, WORLD_SIZE="2")
+        assert "expected GPUs with --sync-batch-norm" in done.stderr

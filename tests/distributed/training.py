@@ -1,10 +1,12 @@
 """Train for four epochs with a checkpoint; on request one process fails in the second.
 
-torchrun ... -m mura_skorch.distributed training.py PHANTOMS FOLDER [error | kill | freeze | slow]
+torchrun ... -m mura_skorch.distributed training.py PHANTOMS FOLDER [error | kill | freeze | ...]
 
 After a restart by torchrun nothing fails any more.
 """
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,6 +28,14 @@ class Talking(StatelessCallback):
     def on_batch_end(self, net, training=None, **kwargs):
         if FAULT == "slow" and training:
             time.sleep(0.3)
+
+    def on_epoch_end(self, net, **kwargs):
+        if FAULT == "freeze idle" and len(net.history) == 2:
+            parent = os.getppid()
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            for pid in map(int, children):
+                if pid != os.getpid():
+                    os.kill(pid, signal.SIGSTOP)
 
 
 def main():
