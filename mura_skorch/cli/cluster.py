@@ -11,6 +11,7 @@ from joblib import parallel_config
 
 from mura_skorch._version import __version__
 from mura_skorch.cli.options import find_data
+from mura_skorch.distributed import count_processes
 
 __all__ = ["LOCAL", "dask_client", "make_absolute"]
 
@@ -39,11 +40,17 @@ def dask_client(address: str | None, n_workers: int) -> Iterator[Any]:
     ImportError
         Dask's package distributed is missing.
     OSError, ValueError
-        No scheduler or worker answers, or a worker has another version of mura_skorch.
+        No scheduler or worker answers, a worker has another version of mura_skorch, or this is one
+        of several processes of torchrun.
     """
     if address is None:
         yield None
         return
+    if count_processes() > 1:
+        raise ValueError(
+            f"expected --dask without torchrun, got {count_processes()} processes that train each "
+            "model; choose one of the two"
+        )
     try:
         import dask
         import distributed

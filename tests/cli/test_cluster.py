@@ -325,6 +325,11 @@ def test_cluster_without_workers_is_told(bad_call, monkeypatch):
         assert "expected a worker at tcp://" in bad_call(empty.scheduler_address)
 
 
+def test_processes_of_torchrun_are_refused(bad_call, monkeypatch):
+    monkeypatch.setattr(cluster, "count_processes", lambda: 2)
+    assert "without torchrun, got 2 processes" in bad_call("local")
+
+
 @pytest.mark.slow
 def test_workers_with_another_version_are_refused(bad_call, elsewhere, monkeypatch):
     monkeypatch.setattr(cluster, "__version__", "0.0")
