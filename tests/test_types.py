@@ -36,6 +36,7 @@ PACKAGES = [
             "scoring",
             "serving",
             "studies",
+            "sweeps",
             "tracking",
             "utils.identity",
             "utils.progress",
