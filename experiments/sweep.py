@@ -527,7 +527,9 @@ def comparison(params, args):
     if args.set != NO_SETTINGS and "=" not in args.set:
         return ""  # the parameters of a preset or a file cannot be joined with others
     given = [] if args.set == NO_SETTINGS else [args.set]
-    given += [f"{name}={value!r}" for name, value in parameters_of(params).items()]
+    for name, value in parameters_of(params).items():
+        is_word = isinstance(value, str) and value.isidentifier()
+        given.append(f"{name}={value if is_word else repr(value)}")  # few quotes for the shell
     words = ["python", "experiments/ablate.py", args.set, ",".join(given)]
     words += ["--data", str(args.data), "--study-types", *args.study_types]
     for name in ("module", *DEFAULTS):

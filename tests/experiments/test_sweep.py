@@ -1,6 +1,8 @@
+import html
 import os
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 
 from mura_skorch import write_phantoms
+from mura_skorch.cli.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "sweep.py"
@@ -116,14 +119,19 @@ def test_every_trial_is_on_record_and_the_valid_split_is_not_read(main, data, ow
 
 
 @pytest.mark.slow
-def test_recipe_of_the_page_trains_the_best_trial(main, data, own_store):
-    assert main(call(data, "--trials", 2)) == 0
-    page = Path("out/sweep.html").read_text()
-    recipe = re.search(r"<code>(import runpy.*?)</code>", page, re.DOTALL)[1]
+def test_page_has_the_lines_that_train_the_best_trial(main, data, own_store):
+    assert main(call(data, "--trials", 2, "--space", "lr=1e-4:1e-1:log", "optimizer=Adam")) == 0
+    page = html.unescape(Path("out/sweep.html").read_text())
+    recipe, command = re.findall("<code>((?:import|python) .*?)</code>", page, re.DOTALL)
     found = {}
-    exec(recipe.replace("&#39;", "'").replace("&#34;", '"'), found)
-    best = pd.read_csv("out/trials.csv")["value"].min()
-    assert min(found["clf"].history[:, "valid_loss"]) == pytest.approx(best)
+    exec(recipe, found)
+    table = pd.read_csv("out/trials.csv").set_index("trial")
+    best = table.loc[table["value"].idxmin()]
+    assert min(found["clf"].history[:, "valid_loss"]) == pytest.approx(best["value"])
+    settings = read_settings(shlex.split(command)[3])
+    assert settings["lr"] == pytest.approx(best["lr"])
+    assert settings["optimizer"] == "Adam"
+    assert settings["precision"] == "float32"
 
 
 @pytest.mark.slow
@@ -221,7 +229,7 @@ def test_two_workers_at_once_share_the_trials(data, own_store):
 
 
 @pytest.mark.faults
-def test_killed_trial_continues_from_its_checkpoint_in_its_run(data, own_store):
+def test_killed_trial_continues_from_its_checkpoint_in_its_run(main, data, own_store, capsys):
     long = ("--trials", 2, "--max-epochs", 6)
     worker = start(data, *long)
     read_until(worker, r"trial 0-0 +epoch +3/6")
@@ -229,9 +237,8 @@ def test_killed_trial_continues_from_its_checkpoint_in_its_run(data, own_store):
     worker.wait()
     (run,) = [run for run in all_runs() if run.info.run_name == "trial 0"]
     assert run.info.status == "RUNNING"
-    again = start(data, *long)
-    printed = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, printed
+    assert main(call(data, *long)) == 0
+    printed = capsys.readouterr().out
     assert "trial 0 again: lr" in printed
     epochs = re.findall(r"trial 0-0 +epoch +(\d)/6", printed)
     assert epochs[-1] == "6"
@@ -287,7 +294,7 @@ def test_frozen_worker_loses_no_result(data, own_store):
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_sweep_continues_by_the_same_command(data, own_store, number, code):
+def test_stopped_sweep_continues_by_the_same_command(main, data, own_store, number, code):
     long = ("--trials", 2, "--max-epochs", 6)
     worker = start(data, *long)
     read_until(worker, r"trial 0-0 +epoch +2/6")
@@ -296,13 +303,10 @@ def test_stopped_sweep_continues_by_the_same_command(data, own_store, number, co
     assert worker.returncode == code, rest
     assert "The same command continues." in rest
     assert {run.info.status for run in all_runs()} == {"KILLED"}
-    again = start(data, *long)
-    printed = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, printed
+    assert main(call(data, *long)) == 0
     parent, trials = parent_and_trials()
     assert {run.info.status for run in [parent, *trials.values()]} == {"FINISHED"}
-    whole = start(data, "--study", "whole", "--out", "whole", *long)
-    assert whole.wait(timeout=300) == 0
+    assert main(call(data, "--study", "whole", "--out", "whole", *long)) == 0
     tables = [pd.read_csv(f"{out}/trials.csv") for out in ("out", "whole")]
     same = ["trial", "state", "lr", "batch_size", "value", "epochs"]
     pd.testing.assert_frame_equal(*(table[same] for table in tables))
