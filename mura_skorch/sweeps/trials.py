@@ -1,8 +1,8 @@
 """The trials of a sweep that several processes share: asked, kept alive, retried, counted.
 
-Optuna's storage is the only thing that the processes share, beside a folder with a lock and the
-checkpoints. Its own retries (`RetryFailedTrialCallback`) and heartbeat work within
-``Study.optimize`` alone, and lose a trial whose worker dies between the two.
+The processes share Optuna's storage, and a folder with a lock and the checkpoints. Optuna gives
+heartbeats in ``Study.optimize`` alone, not for ``ask``. Its ``RetryFailedTrialCallback`` is not
+used: a process that dies after it failed a trial, before it queues the retry, would lose the trial.
 """
 
 import os

@@ -73,6 +73,7 @@ def test_interrupted_study_draws_what_an_uninterrupted_one_draws(tmp_path, monke
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.slow
 def test_killed_trial_is_retried_with_its_values(impatient):
     killed = make_queue().next(1)
     wait_until_stale()
@@ -85,6 +86,7 @@ def test_killed_trial_is_retried_with_its_values(impatient):
     assert [len(own) for own in queue.attempts().values()] == [2]
 
 
+@pytest.mark.slow
 def test_living_trial_is_left_alone(impatient):
     one, other = make_queue(), make_queue()
     trial = one.next(1)
@@ -95,6 +97,7 @@ def test_living_trial_is_left_alone(impatient):
     assert one.tell(trial, 0.5)
 
 
+@pytest.mark.slow
 def test_trial_that_is_killed_again_and_again_is_given_up(impatient):
     for _ in range(2):
         assert make_queue(n_retries=1).next(1) is not None
@@ -125,6 +128,7 @@ def test_process_that_dies_while_it_asks_leaves_no_trial_behind():
     assert trial.user_attrs["origin"] == 0
 
 
+@pytest.mark.slow
 def test_result_of_a_process_that_was_frozen_is_collected_by_a_retry(impatient):
     frozen, other = make_queue(), make_queue()
     trial = frozen.next(1)
