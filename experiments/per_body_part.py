@@ -38,6 +38,7 @@ from mura_skorch.cli.script_state import (
     lock_folder,
     save_args,
 )
+from mura_skorch.distributed import count_processes
 from mura_skorch.evaluation import add_pooled_scores, join_notes
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
@@ -206,6 +207,13 @@ def read(args):
     studies = read_train_valid(args.data)
     if reserved := {POOLED, OVERALL} & set(studies.study_type):
         raise ValueError(f"expected study types other than {POOLED} and {OVERALL}, got {reserved}")
+    if count_processes() > 1:
+        args.jobs = args.jobs or 1
+        if args.jobs > 1:
+            raise ValueError(
+                f"expected --jobs 1 where {count_processes()} processes train each model, got "
+                f"{args.jobs}; leave --jobs out"
+            )
     studies = choose_studies(args, studies, DEFAULTS)
     if args.jobs * args.threads > count_cores():
         print(

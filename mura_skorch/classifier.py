@@ -24,6 +24,7 @@ from mura_skorch.data.dataset import StudyDataset, prepare_views, split_by_study
 from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_split
 from mura_skorch.data.transforms import Augment
 from mura_skorch.data.unreadable import check_none_lost, warn_unreadable
+from mura_skorch.distributed import count_processes
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.inference.export import export_classifier
 from mura_skorch.inference.quantization import quantize
@@ -239,6 +240,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         code 143 and the MLflow run as KILLED.
     pruned_ : bool
         Whether `mura_skorch.callbacks.Pruning` ended the last fit, in a sweep.
+    n_processes_ : int
+        Processes that computed the last fit together, see `mura_skorch.distributed`.
     training_distance_ : TrainingDistance or None
         What `measure_training` has learnt.
     quantized_ : Quantized or None
@@ -344,6 +347,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     run_id_ = recorded("run_id", "The MLflow run of the last fit, or None.")
     interrupted_ = recorded("interrupted", "Whether Ctrl-C ended the last fit.")
     pruned_ = recorded("pruned", "Whether `Pruning` ended the last fit.")
+    n_processes_ = recorded("n_processes", "Processes that computed the last fit together.")
 
     def update_record(self, **changes: Any) -> None:
         """Replace fields of the fit's record; nothing else writes it."""
@@ -482,6 +486,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             note=join_notes(self.note_, X),
             digests=digests,
             arithmetic=asdict(self.arithmetic_) | {"threads": self.threads_},
+            n_processes=count_processes(),
         )
         before = self._class_weights(data.valid)
         if hasattr(self.criterion_, "fit_weights"):  # torch's own criteria have no such weights

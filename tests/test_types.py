@@ -20,6 +20,7 @@ PACKAGES = [
             "callbacks",
             "data",
             "dicom",
+            "distributed",
             "ensemble",
             "evaluation",
             "evaluation.published",

@@ -133,9 +133,7 @@ def decode_studies(
         return [Prepare(size)(view) for size in sizes], view.shape, view_notes
 
     # Each task sees the request's deadline. The first error in the order of the images is raised.
-    tasks = [
-        DECODERS.submit(copy_context().run, decode, image, name) for image, name, _ in named
-    ]
+    tasks = [DECODERS.submit(copy_context().run, decode, image, name) for image, name, _ in named]
     try:
         decoded = [result_in_time(task) for task in tasks]
     finally:

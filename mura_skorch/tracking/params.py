@@ -92,6 +92,9 @@ def settings_of(net: Any) -> dict[str, Any]:
         "threads": net.record_.arithmetic.get("threads", net.threads_),
         "random_state": net.seed_,
     }
+    if net.n_processes_ > 1:
+        settings["n_processes"] = net.n_processes_
+        settings["global_batch_size"] = net.n_processes_ * net.batch_size
     if loaded := getattr(net.module_, "loaded", None):
         settings["weights_loaded"] = loaded
     if given["precision"] != "auto":

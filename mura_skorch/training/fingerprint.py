@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mura_skorch.data.dataset import studies_of
+from mura_skorch.distributed import count_processes
 from mura_skorch.utils.identity import patient_keys
 
 __all__ = ["differences", "digest_of", "fingerprint_of"]
@@ -52,6 +53,8 @@ def fingerprint_of(net: Any, data: Any) -> dict[str, str]:
         if name not in FREE and not name.startswith(FREE_PREFIXES)
     }
     params["callbacks"] = ", ".join(n for n, _ in net.callbacks_ if n not in FREE_CALLBACKS)
+    if (n_processes := count_processes()) > 1:
+        params["number of processes"] = str(n_processes)
     return params | {
         "training studies": data.train_digest,
         "validation studies": data.valid_digest,

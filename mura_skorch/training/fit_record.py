@@ -31,6 +31,8 @@ class FitRecord:
     arithmetic : dict of str to object
         How the network was computed, see `mura_skorch.training.arithmetic.Arithmetic`; ``threads``
         is the number that was used.
+    n_processes : int
+        Processes that computed the fit together.
     """
 
     seed: int | None = None
@@ -41,6 +43,7 @@ class FitRecord:
     pruned: bool = False
     digests: dict[str, str] = field(default_factory=dict)
     arithmetic: dict[str, Any] = field(default_factory=dict)
+    n_processes: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can store it."""

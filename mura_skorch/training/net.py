@@ -1,6 +1,6 @@
 """A skorch net for studies: device, precision, loaders, loss and accumulation of gradients."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from fnmatch import fnmatch
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, base_of, is_cached
+from mura_skorch.distributed import current_processes
 from mura_skorch.inference.choice import Choice, current_choice
 from mura_skorch.inference.engines import Engine, EngineSetting, PrecisionSetting, Quantized
 from mura_skorch.models.pooling import mean_logits
@@ -35,6 +36,7 @@ from mura_skorch.training.device import (
 )
 from mura_skorch.training.errors import check_loss, explained_faults
 from mura_skorch.training.random_state import FitRandomness, draws_randomly, give_generator
+from mura_skorch.training.sharing import share_epoch, share_prediction
 from mura_skorch.training.signals import deferred_signals
 from mura_skorch.utils.arguments import (
     check_whole,
@@ -48,6 +50,8 @@ __all__ = ["StudyNet", "check_loader_keeps_order"]
 
 # Attributes of `Arithmetic` that a network may have, too.
 FORMATS = ("training_format", "prediction_format")
+# Arguments of a loader that say how minibatches are drawn.
+DRAWING = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last")
 
 
 class StudyNet(NeuralNetBinaryClassifier):
@@ -171,28 +175,46 @@ class StudyNet(NeuralNetBinaryClassifier):
         self.compute_with(choose_arithmetic(self.precision, self.where_))
         return self
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return the loader; the one for prediction keeps the order and draws nothing at random."""
+    def get_iterator(
+        self,
+        dataset: Any,
+        training: bool = False,
+        batches: Sequence[Sequence[int]] | None = None,
+    ) -> Any:
+        """Return the loader; the one for prediction keeps the order and draws nothing at random.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        training : bool, default=False
+        batches : sequence of sequence of int, optional
+            Rows of the minibatches, where they are drawn already.
+        """
         prefix = "iterator_train" if training else "iterator_valid"
         given = {"batch_size": self.batch_size, **self.get_params_for(prefix)}
         if given["batch_size"] == -1:
             given["batch_size"] = len(dataset)
         check_whole("batch_size", given["batch_size"], 1, "studies")
         given["batch_size"] = int(given["batch_size"])  # torch takes no number of NumPy's
+        if training and (processes := current_processes()) is not None:
+            given["batch_size"] *= processes.size
         n_batches = -(-len(dataset) // given["batch_size"])
         suited: dict[str, Any] = loader_defaults(
             self.where_, n_batches, is_cached=is_cached(dataset)
         )
-        if training:
+        if batches is not None:
+            given = {name: value for name, value in given.items() if name not in DRAWING}
+            given["batch_sampler"] = batches
+        elif training:
             given = _with_sampler(given, len(dataset))
             if "generator" in (names_taken(self.iterator_train) or ()):
                 suited["generator"] = self.random_.loader
         else:
             check_loader_keeps_order(given)
         iterator = getattr(self, prefix)(dataset, **suited | given)
-        if not training and isinstance(iterator, DataLoader):
+        if (not training or batches is not None) and isinstance(iterator, DataLoader):
             iterator.generator = torch.Generator()
-        if training and len(dataset) and len(iterator) == 0:
+        if training and batches is None and len(dataset) and len(iterator) == 0:
             raise ValueError(
                 f"expected at least one batch of the {len(dataset)} training studies, got none: "
                 f"batch_size is {self.batch_size}; lower it, or leave iterator_train__drop_last out"
@@ -362,6 +384,16 @@ class StudyNet(NeuralNetBinaryClassifier):
         """Compute the batches of an epoch, as skorch does, which waits for the GPU after each."""
         if iterator is None:
             return
+        if (processes := current_processes()) is not None:
+            share_epoch(
+                self,
+                processes,
+                iterator,
+                training=training,
+                prefix=prefix,
+                fit_params=fit_params,
+            )
+            return
         losses, n_batches = BatchLosses(self.history, f"{prefix}_loss"), 0
         try:
             for batch in iterator:
@@ -413,12 +445,17 @@ class StudyNet(NeuralNetBinaryClassifier):
         not be in the code of whoever reads this.
         """
         step = partial(self.evaluation_step, training=training)
+        processes = None if training else current_processes()
         if not training and (engine := self.prediction_engine()) is not None:
-            step = partial(self._step_by, engine)
+            step, processes = partial(self._step_by, engine), None
         with explained_faults(self), threads_within_quota(self.arithmetic_.threads):
             # They stay where they are for now: a copy after each batch would wait for a GPU.
             iterator = self.get_iterator(self.get_dataset(X), training=training)
-            outputs = [to_device(output, device) for output in [step(batch) for batch in iterator]]
+            if processes is None or len(iterator) == 1:
+                outputs = [step(batch) for batch in iterator]
+            else:
+                outputs = share_prediction(self, processes, iterator)
+            outputs = [to_device(output, device) for output in outputs]
         yield from outputs
 
     def _step_by(self, engine, batch):

@@ -21,12 +21,12 @@ class _Handler:
 
     def __init__(self):
         self.n_signals = 0
-        self.is_deferring = False
+        self.is_deferring = self.is_deferring_every = False
         self.deferred = None
 
     def __call__(self, number, frame):
         self.n_signals += 1
-        if self.is_deferring and self.n_signals == 1:
+        if self.is_deferring and (self.n_signals == 1 or self.is_deferring_every):
             self.deferred = number
         else:
             raise _exception(number)
@@ -68,13 +68,19 @@ def signals_as_exceptions() -> Iterator[None]:
 
 
 @contextmanager
-def deferred_signals() -> Iterator[None]:
-    """Raise the exception of a first signal only after the block; a second one is not deferred."""
+def deferred_signals(*, every: bool = False) -> Iterator[None]:
+    """Raise the exception of a first signal only after the block; a second one is not deferred.
+
+    Parameters
+    ----------
+    every : bool, default=False
+        Whether later ones are deferred, too.
+    """
     handler = _handlers[-1] if _handlers and _is_main_thread() else None
     if handler is None:
         yield
         return
-    handler.is_deferring = True
+    handler.is_deferring, handler.is_deferring_every = True, every
     try:
         yield
     finally:
