@@ -113,7 +113,8 @@ class TrialQueue:
         self.random_state = random_state
         self.lock = FileLock(Path(folder) / ".sweep.lock", timeout=LOCK_WAIT)
         self._held: set[int] = set()
-        settings = {}
+        # Connections of before a server was away are found out before they are used.
+        settings: dict[str, Any] = {"pool_pre_ping": True}
         if url.startswith("sqlite"):
             settings = {"connect_args": {"timeout": DATABASE_WAIT}}
         pruner = optuna.pruners.NopPruner()

@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from servers import Postgres
 
 from mura_skorch import write_phantoms
 from mura_skorch.cli.settings import read_settings
@@ -310,6 +311,24 @@ def test_stopped_sweep_continues_by_the_same_command(main, data, own_store, numb
     tables = [pd.read_csv(f"{out}/trials.csv") for out in ("out", "whole")]
     same = ["trial", "state", "lr", "batch_size", "value", "epochs"]
     pd.testing.assert_frame_equal(*(table[same] for table in tables))
+
+
+@pytest.mark.faults
+def test_sweep_outlives_its_database(data, own_store, tmp_path):
+    with Postgres(tmp_path / "postgres.log") as database:
+        worker = start(data, "--trials", 2, "--max-epochs", 8, "--storage", database.uri)
+        read_until(worker, r"trial 0-0 +epoch +3/8")
+        database.kill()
+        printed = read_until(worker, r"trial 0-0 +epoch +8/8")
+        assert "could not be reported, training continues" in printed
+        time.sleep(2)
+        database.start()
+        printed = worker.communicate(timeout=300)[0]
+    assert worker.returncode == 0, printed
+    table = pd.read_csv("out/trials.csv")
+    assert table["state"].tolist() == ["complete"] * 2
+    parent, trials = parent_and_trials()
+    assert {run.info.status for run in [parent, *trials.values()]} == {"FINISHED"}
 
 
 @pytest.mark.parametrize(
