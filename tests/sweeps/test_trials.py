@@ -120,6 +120,7 @@ def test_trial_with_an_error_is_not_retried():
     assert queue.next(1) is None
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_process_that_dies_while_it_asks_leaves_no_trial_behind():
     queue = make_queue()
     queue.study.ask(queue.space)  # what `next` does first
