@@ -1,6 +1,7 @@
 """Studies whose views are in an object store or on a web server."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_dicom
+from disks import fill, small_disk
 from nets import TinyNet, tiny_classifier
-from object_store import Gate, ObjectStore, file_server
+from object_store import Gate, ObjectStore, file_server, google_store
 from servers import Proxy
 
 from mura_skorch import MuraClassifier, read_studies
@@ -533,3 +536,63 @@ def test_caches_are_listed_and_removed_without_asking_the_store(gate, s3_train):
     assert len(remove_caches("cache", all_files=True)) == 2
     assert [path for path in Path("cache").iterdir() if path.suffix != ".lock"] == []
     assert gate.requests == []
+
+
+# ---------------------------------------------------------------- Google's, and DICOM
+
+
+@pytest.fixture
+def google(phantom_root, monkeypatch):
+    """The way to a stand-in for Google Cloud Storage."""
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks Google by gRPC
+    with google_store(phantom_root.parent) as server, Gate(server.port) as gate:
+        monkeypatch.setitem(fsspec.config.conf["gs"], "endpoint_url", gate.url)
+        yield gate
+
+
+def test_google_addresses_are_listed_once_and_read(google, train):
+    studies = read_studies(f"gs://bucket/{NAME}")
+    there = studies[studies.split == "train"]
+    assert google.images == []
+    assert len(google.requests) <= 6
+    assert np.array_equal(cached(there), cached(train))
+    first = paths_of(there)[0]
+    assert remote.stat_files([first], fresh=False)[first].digest
+    google.reset()
+    cached(there)
+    assert google.images == []
+
+
+def test_dicom_files_are_read_from_an_address(tmp_path):
+    pixels = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    write_dicom(tmp_path / "image1.dcm", pixels)
+    with file_server(tmp_path) as web:
+        view = read_view(f"{web.url}/image1.dcm")
+    assert np.array_equal(view, read_view(tmp_path / "image1.dcm"))
+
+
+# -------------------------------------------------------------------------- scripts
+
+
+@pytest.mark.faults
+def test_full_disk_names_the_room_that_views_need(gate, s3_train, tmp_path):
+    with small_disk(tmp_path / "disk", "200k") as disk:
+        filler = fill(disk)
+        with filler.open("r+b") as file:
+            file.truncate(filler.stat().st_size - 80_000)
+        with pytest.raises(OSError, match=r"expected .* GB of free disk for the cache, got"):
+            fill_cache(disk, paths_of(s3_train), Prepare(32))
+
+
+def test_scripts_read_a_bucket(gate, train):
+    settings = {"module__weights": None, "module__backbone": "resnet18", "train_split": None}
+    settings |= {"dataset__image_size": 32, "max_epochs": 1, "callbacks__mlflow": None}
+    MuraClassifier(**settings, verbose=0).fit(train[::4]).save("model")
+    script = Path(__file__).parents[1] / "experiments" / "predict.py"
+    main = runpy.run_path(str(script), run_name="predict")["main"]
+    call = ["--model", "model", "--data", f"s3://bucket/data/{NAME}", "--split", "valid"]
+    with pytest.raises(SystemExit, match="expected --cache for data that is not on a disk"):
+        main([*call, "--out", "out"])
+    assert main([*call, "--out", "out", "--cache", "cache", "--cases", "1"]) == 0
+    assert Path("out/report.html").is_file()

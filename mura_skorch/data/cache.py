@@ -428,11 +428,11 @@ def _open_store(folder: Path, n_views: int, transform: Any) -> Iterator[RemoteVi
 @contextmanager
 def _reader(
     folder: Path, paths: list[str], stamps: list[Stamp], transform: Any
-) -> Iterator[Callable[[int], np.ndarray]]:
+) -> Iterator[Callable[[int], Any]]:
     """Yield what returns a prepared view by its number; remote ones have been read by then."""
     notes = ViewNotes()
 
-    def read_file(number: int) -> np.ndarray:
+    def read_file(number: int) -> Any:
         return transform(read_view(paths[number], note=notes))
 
     remote = {view[0]: view for view in _remote_views(paths, stamps)}
@@ -442,14 +442,14 @@ def _reader(
     with _open_store(folder, len(remote), transform) as store:
         store.read(remote.values())
 
-        def read(number: int) -> np.ndarray:
+        def read(number: int) -> Any:
             view = remote.get(paths[number])
             return read_file(number) if view is None else store[view]
 
         yield read
 
 
-def _write_views(file: Path, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> int:
+def _write_views(file: Path, read: Callable[[int], Any], shape: tuple[int, int, int]) -> int:
     """Write the prepared views to a new file, give it its name and return its checksum."""
     unfinished = Path(f"{file}{UNFINISHED}")
     n_bytes = shape[1] * shape[2]

@@ -135,7 +135,7 @@ def _write_part(name: Path, network: dict[str, Any], views: list[View], features
         "reading_rules": READING,
         "network": network,
         "n_views": len(views),
-        "fingerprint": fingerprint_of(stamp for _, *stamp in views),
+        "fingerprint": fingerprint_of((size, changed) for _, size, changed in views),
         "checksum": zlib.crc32(features.data),
         "paths": paths,
         "stamps": [stamp for _, *stamp in views],

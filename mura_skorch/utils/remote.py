@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
 from mura_skorch.utils.progress import map_in_threads
 from mura_skorch.utils.text import short_reason
@@ -56,7 +56,7 @@ class FileStat(NamedTuple):
 _seen: dict[str, FileStat] = {}
 
 
-def is_remote(path: object) -> bool:
+def is_remote(path: object) -> TypeGuard[str]:
     """Return whether a path is an address that starts with s3://, gs://, https:// or http://."""
     return isinstance(path, str) and path.startswith(STARTS)
 
@@ -244,15 +244,16 @@ def _file_system(scheme: str) -> Any:
 
 def _explained(scheme: str, address: str, error: Exception) -> tuple[OSError, bool]:
     """Return an error in plain words, and whether another attempt is of no use."""
-    is_missing = isinstance(error, FileNotFoundError)
-    if is_missing and scheme in WEB and error.__cause__ is not None:
+    cause: BaseException = error
+    if isinstance(error, FileNotFoundError) and scheme in WEB:
         # fsspec says so of a web file whatever the reason is.
-        error, is_missing = error.__cause__, False
-    status = getattr(error, "status", 0)
+        cause = error.__cause__ or error
+    is_missing = isinstance(cause, FileNotFoundError)
+    status = getattr(cause, "status", 0) if scheme in WEB else 0
     if is_missing or status in MISSING:
         return FileNotFoundError(errno.ENOENT, "expected a file, got none", address), True
-    reason = short_reason(f"{type(error).__name__}: {error}")
-    if isinstance(error, PermissionError) or status in DENIED:
+    reason = short_reason(f"{type(cause).__name__}: {cause}")
+    if isinstance(cause, PermissionError) or status in DENIED:
         text = f"expected to be allowed to read it, got {reason}; check the credentials"
         return PermissionError(errno.EACCES, text, address), True
     text = f"expected an answer, got {reason}; check network and credentials, then try again"

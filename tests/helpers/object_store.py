@@ -1,11 +1,16 @@
 """A real object store on loopback, a web server of files, and a gate that fails at will."""
 
+import base64
+import hashlib
 import http.client
+import json
 import sys
 import threading
 import time
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from servers import Server
 
@@ -49,6 +54,51 @@ class Silent(SimpleHTTPRequestHandler):
 def file_server(folder):
     """A web server of the files in a folder."""
     return Serving(partial(Silent, directory=folder))
+
+
+class Google(Silent):
+    """The two calls of Google's JSON API that reading needs, for the files below a folder."""
+
+    def do_GET(self):
+        address = urlsplit(self.path)
+        query, parts = parse_qs(address.query), address.path.strip("/").split("/")
+        if "alt" in query:  # .../o/<name>?alt=media
+            file = Path(self.directory, unquote(parts[-1]))
+            self._say(file.read_bytes() if file.is_file() else None)
+            return
+        if parts[-1] != "o":
+            self._say(None)
+            return
+        prefix = query.get("prefix", [""])[0]
+        found = {
+            str(file.relative_to(self.directory)): file.read_bytes()
+            for file in sorted(Path(self.directory).rglob("*"))
+            if file.is_file()
+        }
+        items = [
+            {
+                "name": name,
+                "bucket": "bucket",
+                "size": str(len(data)),
+                "md5Hash": base64.b64encode(hashlib.md5(data).digest()).decode(),
+                "etag": "CAE=",
+            }
+            for name, data in found.items()
+            if name.startswith(prefix)
+        ]
+        self._say(json.dumps({"items": items}).encode())
+
+    def _say(self, data):
+        self.send_response_only(404 if data is None else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data or b"")))
+        self.end_headers()
+        self.wfile.write(data or b"")
+
+
+def google_store(folder):
+    """A stand-in for Google Cloud Storage; every bucket holds the files in a folder."""
+    return Serving(partial(Google, directory=folder))
 
 
 class Gate(Serving):
