@@ -5,6 +5,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from itertools import chain
@@ -36,7 +37,7 @@ from mura_skorch.data import (
 from mura_skorch.dicom import read_dicom_studies
 from mura_skorch.exploration import read_image_files
 from mura_skorch.features import StudyEmbedder
-from mura_skorch.studies import check_studies
+from mura_skorch.studies import check_studies, join_labels
 from mura_skorch.training.fingerprint import digest_of
 from mura_skorch.utils import remote
 from mura_skorch.utils.identity import copied_files
@@ -54,7 +55,7 @@ def store(tmp_path_factory, phantom_root):
         "AWS_ACCESS_KEY_ID": "reader",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",  # botocore's own; s3fs repeats as well
+        "AWS_MAX_ATTEMPTS": "1",  # botocore's own
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -280,6 +281,7 @@ def test_reading_goes_on_where_the_store_went_away(gate, store, s3_train, train,
     assert all(found.size > 0 for found in stat.values())
     n_passed = 20
     served = []
+    monkeypatch.setattr(remote, "WAITS", (0.01,))
     with Proxy(gate.port) as line:
         monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)
         fresh_files()
@@ -410,6 +412,16 @@ def test_refused_access_is_no_unreadable_view(gate, s3_train, on_bad_view):
         dataset.prepare()
 
 
+@pytest.mark.faults
+def test_short_absence_of_a_store_is_waited_for(gate, s3_train, train, monkeypatch):
+    monkeypatch.setattr(remote, "WAITS", (0.1, 3.0))
+    with Proxy(gate.port, is_open=False) as line:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)
+        fresh_files()
+        threading.Timer(1.0, line.open).start()
+        assert np.array_equal(cached(s3_train[:4]), cached(train[:4]))
+
+
 def test_missing_package_is_named_with_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ImportError, match=r"expected the package gcsfs .*mura-skorch\[remote\]"):
@@ -469,7 +481,7 @@ def test_web_server_that_fails_at_times_is_asked_again(web, web_train, train, st
 
 @pytest.mark.faults
 def test_web_server_that_stays_away_is_an_error_and_no_missing_file(web, web_train, monkeypatch):
-    monkeypatch.setattr(remote, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(remote, "WAITS", (0.01,))
     web.answer = lambda method, path: 503
     with pytest.raises(OSError, match="expected an answer, got") as error:
         cached(web_train)
@@ -515,6 +527,14 @@ def test_exploration_reads_each_view_once(gate, s3_train, train):
     pd.testing.assert_frame_equal(found.drop(columns="path"), expected.drop(columns="path"))
     assert Counter(gate.images) == Counter(keys_of(s3_train[:4]))
     pd.testing.assert_frame_equal(view_statistics(s3_train[:4]), view_statistics(train[:4]))
+
+
+def test_labels_may_come_from_a_bucket(own):
+    table, files = own
+    first = paths_of(table)[0].rpartition("/")[0]
+    rows = "".join(f"{study},1\n" for study in table["study"])
+    files.pipe(f"{first}/labels.csv".removeprefix("s3://"), f"study,label\n{rows}".encode())
+    assert join_labels(table, f"{first}/labels.csv")["label"].tolist() == [1, 1, 1]
 
 
 def test_folder_of_dicom_is_on_a_disk():

@@ -29,8 +29,9 @@ N_SINGLE = 32  # files that are asked for one by one rather than by listing fold
 # Folders that are listed instead of the one that holds them all, which may hold much else: at most
 # this number, and one for so many files.
 MAX_FOLDERS, N_FILES = 32, 50
-# Seconds between two attempts. s3fs and gcsfs have their own; fsspec's web files have none.
-WAITS = (0.2, 0.5, 1, 2, 4, 8)
+# Seconds between two attempts. fsspec repeats no request to a web server; s3fs and gcsfs repeat one
+# some times, but give up a store that refuses connections within ten seconds.
+WAITS = (0.5, 2, 4, 8)
 MISSING, DENIED, BUSY = (404, 410), (401, 403), (408, 425, 429)  # HTTP statuses
 
 
@@ -213,10 +214,10 @@ def _stat(scheme, info):
 
 
 def _call(address: str, method: str, **options: Any) -> Any:
-    """Call a method of the file system of an address, again where only we would retry."""
+    """Call a method of the file system of an address, several times if it fails."""
     scheme, _, path = address.partition("://")
     files = _file_system(scheme)
-    for wait in (*(WAITS if scheme in WEB else ()), None):
+    for wait in (*WAITS, None):
         try:
             return getattr(files, method)(address if scheme in WEB else path, **options)
         except Exception as error:  # of any of the libraries below
@@ -253,8 +254,10 @@ def _explained(scheme: str, address: str, error: Exception) -> tuple[OSError, bo
     if is_missing or status in MISSING:
         return FileNotFoundError(errno.ENOENT, "expected a file, got none", address), True
     reason = short_reason(f"{type(cause).__name__}: {cause}")
-    if isinstance(cause, PermissionError) or status in DENIED:
+    is_denied = isinstance(cause, PermissionError) or status in DENIED
+    if is_denied or "Credentials" in type(cause).__name__:  # botocore found none
         text = f"expected to be allowed to read it, got {reason}; check the credentials"
         return PermissionError(errno.EACCES, text, address), True
     text = f"expected an answer, got {reason}; check network and credentials, then try again"
-    return OSError(errno.EIO, text, address), 400 <= status < 500 and status not in BUSY
+    is_final = getattr(cause, "errno", None) == errno.EINVAL or 400 <= status < 500
+    return OSError(errno.EIO, text, address), is_final and status not in BUSY
