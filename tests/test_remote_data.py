@@ -1,5 +1,6 @@
 """Studies whose views are in an object store or on a web server."""
 
+import io
 import os
 import runpy
 import signal
@@ -326,6 +327,16 @@ def test_killed_process_has_kept_what_it_read(gate, s3_train, train):
     gate.reset()
     assert np.array_equal(cached(s3_train), cached(train))
     assert len(gate.images) < len(paths_of(s3_train))
+
+
+def test_progress_counts_the_views_that_are_read(gate, s3_train, monkeypatch, caplog):
+    monkeypatch.setattr("mura_skorch.utils.progress.PACE", 0.0)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    cached(s3_train[:4])
+    with caplog.at_level("INFO", logger="mura_skorch"):
+        cached(s3_train)
+    n_missing = len(paths_of(s3_train[4:]))
+    assert any(f"of {n_missing}," in line for line in caplog.messages if line.startswith("read:"))
 
 
 def test_slow_store_is_asked_for_many_views_at_once(gate, s3_train):
