@@ -117,7 +117,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Height and width of a prepared view in pixels.
     dataset__cache : path or None, default=None
         Folder that stores prepared views, so that no image is decoded twice. None stores none.
-        See `mura_skorch.data.CachedViews`.
+        Views that are addresses, such as s3://bucket/image1.png, need one. See
+        `mura_skorch.data.CachedViews`.
     optimizer : class or str, default=torch.optim.Adam
         As in the paper, with torch's betas (0.9, 0.999). A name such as "AdamW" means the class in
         `torch.optim`. Optimizers that evaluate a batch several times, such as LBFGS, are refused.

@@ -29,6 +29,7 @@ LONGEST_FIRST = [
     "test_distribution.py",
     "test_hostile.py",
     "test_fuzz.py",
+    "test_remote_data.py",
 ]
 
 
