@@ -13,7 +13,6 @@ split, which no choice sees. Differences, B minus A, are means over the seeds, w
 of a bootstrap over the test patients.
 """
 
-import runpy
 import sys
 from argparse import Namespace
 from contextlib import ExitStack
@@ -47,7 +46,7 @@ from mura_skorch.cli.script_state import (
     lock_folder,
     save_args,
 )
-from mura_skorch.cli.settings import read_settings
+from mura_skorch.cli.settings import load_network, read_settings
 from mura_skorch.evaluation import compare_seeds, join_notes, prediction_table
 from mura_skorch.tracking import (
     TrackedRun,
@@ -188,19 +187,8 @@ def parameters(text, args):
     if args.module is None:
         shared["module__weights"] = weights_or_none(args.weights)
     else:
-        shared["module"] = network(args.module)
+        shared["module"] = load_network(args.module)
     return shared | settings
-
-
-def network(text):
-    """Return the class that a text such as ``nets.py:Small`` names."""
-    file, _, name = text.rpartition(":")
-    try:
-        return runpy.run_path(file)[name]
-    except (OSError, KeyError) as error:
-        raise ValueError(
-            f"expected --module FILE:CLASS with a file that holds the class, got {text}: {error!r}"
-        ) from error
 
 
 def report(seeds, done, args, note, parent):

@@ -33,7 +33,8 @@ def main(argv=None):
     try:
         studies = read_studies(args.data, use_csv=not args.no_csv)
         found = explore_studies(studies, read_images=not args.no_images, n_jobs=args.jobs)
-        page = write_exploration(found, args.out, title=f"The dataset {args.data.resolve().name}")
+        name = Path(args.data).resolve().name
+        page = write_exploration(found, args.out, title=f"The dataset {name}")
     except (OSError, ValueError) as error:
         sys.exit(f"explore_dataset: {error}")
     for name, table in summary_tables(found).items():

@@ -277,7 +277,8 @@ def about(args, run):
         network = f"of the model {Path(args.model).name}"
     return {
         "Question": __doc__.splitlines()[0],
-        "Data": f"{args.data.name}: heads fitted on the train split, scored on the valid split",
+        "Data": f"{Path(args.data).name}: heads fitted on the train split, scored on the valid "
+        "split",
         "Features": network,
         "Selection": f"penalty by {N_FOLDS} folds of the train split's patients",
         "MLflow run": str(run.run_id),

@@ -185,7 +185,7 @@ def report(done, failed, studies, args, parent):
     views = [found.view_predictions for found in own]
     about = {
         "Question": __doc__.splitlines()[0],
-        "Data": f"{args.data.name}: trained on the train split, evaluated on the valid split",
+        "Data": f"{Path(args.data).name}: trained on the train split, evaluated on the valid split",
         "Selection": f"epochs by the loss on {args.valid_share:.0%} of the train split's patients",
         "Settings": ", ".join(f"{name} {getattr(args, name)}" for name in (*DEFAULTS, "level")),
         "Random state": str(args.random_state),

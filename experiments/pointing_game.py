@@ -152,7 +152,7 @@ def draw(games, maps, note):
 def read(args):
     """Return the studies, and the lesion boxes by path of the view."""
     args.data = find_data(args.data, PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
-    root = args.data.resolve()
+    root = Path(args.data).resolve()
     if not (root / "lesions.csv").is_file():
         raise FileNotFoundError(f"{root}: expected phantoms with a lesions.csv, got none")
     lesions = pd.read_csv(root / "lesions.csv")

@@ -24,7 +24,7 @@ import numpy as np
 
 from mura_skorch import read_studies
 from mura_skorch.calibration import check_rule, is_rule
-from mura_skorch.cli.options import add_option, make_parser, start_script
+from mura_skorch.cli.options import add_option, folder_or_address, make_parser, start_script
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, subgroup_scores
@@ -38,6 +38,7 @@ from mura_skorch.studies import join_labels
 from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
 from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookalikes
+from mura_skorch.utils.remote import is_remote
 
 
 def main(argv=None):
@@ -106,7 +107,7 @@ def read(args, keep):
     try:
         studies = read_studies(args.data)
     except ValueError:
-        if args.split or not holds_dicom(args.data):
+        if args.split or is_remote(args.data) or not holds_dicom(args.data):
             raise
         return read_dicom_studies(args.data, labels=args.labels, keep=keep, **own)
     if own:
@@ -146,6 +147,13 @@ def check(studies, keep, args):
 def open_model(args, studies):
     """Return the model at the requested operating point."""
     given = {"device": args.device, "engine": args.engine, "precision": args.precision}
+    if any(map(is_remote, (args.data, args.similar_from, args.refit_on))):
+        if args.cache is None:
+            raise ValueError(
+                "expected --cache for data that is not on a disk, got none; pass a folder: each "
+                "view is read once, into it"
+            )
+        given["dataset__cache"] = args.cache
     # None is the model's own.
     model = load_model(args.model, **{k: value for k, value in given.items() if value is not None})
     model.describe_engine()  # makes it now, or says why it cannot
@@ -252,13 +260,13 @@ def trained_types(model):
 
 def about(args, model, run):
     """Describe model and data for the report."""
-    refitted = f", refitted on {args.refit_on.resolve().name}" if args.refit_on else ""
+    refitted = f", refitted on {Path(args.refit_on).resolve().name}" if args.refit_on else ""
     refitted += f", split {args.refit_split}" if args.refit_split else ""
     members = getattr(model, "estimators_", [model])
     trained = ", ".join(f"{net.run_id_ or 'no run'} (seed {net.seed_})" for net in members)
     return {
         "Question": __doc__.splitlines()[0],
-        "Data": f"{args.data.name}, split {args.split or 'as found, without train'}",
+        "Data": f"{Path(args.data).name}, split {args.split or 'as found, without train'}",
         "Labels": args.labels.name if args.labels else "of the folder",
         "Model": f"{Path(str(args.model)).name}, trained in {trained}",
         "Trained on types": ", ".join(sorted(trained_types(model))),
@@ -312,7 +320,7 @@ def parse(argv):
     add("--threshold", type=threshold, help="a number, youden, or sensitivity=0.95")
     add(
         "--refit-on",
-        type=Path,
+        type=folder_or_address,
         metavar="DIR",
         help="labelled studies to refit threshold and calibration",
     )
@@ -323,11 +331,12 @@ def parse(argv):
     add_shared("--cases")
     add(
         "--similar-from",
-        type=Path,
+        type=folder_or_address,
         metavar="DIR",
         help="training studies: the case review shows the most similar ones of the train split",
     )
-    add_shared("--cache", help="folder for the features of --similar-from, computed once")
+    add_shared("--cache", help="folder for the features of --similar-from, computed once, and "
+        "for views from s3:// or gs://, read once")  # fmt: skip
     add_shared("--device")
     add(
         "--engine",

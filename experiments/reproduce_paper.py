@@ -116,7 +116,7 @@ def run(args, studies, experiment_id, client):
         if note:
             table = table.assign(note=note)
         table.to_csv(args.out / "report" / "table_2.csv", index=False)
-        root = "MURA-v1.1" if is_mura(studies) else args.data.resolve().name
+        root = "MURA-v1.1" if is_mura(studies) else Path(args.data).resolve().name
         write_competition(found.predictions, args.out / "predictions.csv", root=root)
         parent.log_text((args.out / "predictions.csv").read_text(), "predictions.csv")
         log_scores(parent, scores, report=args.out / "report")
@@ -201,7 +201,7 @@ def choose(nets, args, parent):
         chosen_on = "ON THE VALID SPLIT THAT IS REPORTED (--select-on-valid): figures are too good"
     about = {
         "Question": __doc__.splitlines()[0],
-        "Data": f"{args.data.name}: trained on single views of the train split, evaluated on "
+        "Data": f"{Path(args.data).name}: trained on single views of the train split, evaluated on "
         "studies of the valid split",
         "Protocol": f"{args.protocol}: {args.image_size} pixels, rotation up to {args.degrees} "
         "degrees, loss of each view weighted by views, batches of 8 views, abnormal above 0.5",

@@ -18,7 +18,7 @@ from skorch.utils import is_dataset, to_numpy
 from mura_skorch.calibration.operating_point import is_rule
 from mura_skorch.calibration.threshold_mixin import ThresholdMixin, probabilities
 from mura_skorch.callbacks.defaults import training_callbacks
-from mura_skorch.callbacks.scoring import has_stopped_early
+from mura_skorch.callbacks.scoring import has_stopped_early, was_pruned
 from mura_skorch.data.collate import StudyCollate
 from mura_skorch.data.dataset import StudyDataset, prepare_views, split_by_study, studies_of
 from mura_skorch.data.splits import PatientSplit, TrainSplit, ValidStudies, as_split
@@ -117,7 +117,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Height and width of a prepared view in pixels.
     dataset__cache : path or None, default=None
         Folder that stores prepared views, so that no image is decoded twice. None stores none.
-        See `mura_skorch.data.CachedViews`.
+        Views that are addresses, such as s3://bucket/image1.png, need one. See
+        `mura_skorch.data.CachedViews`.
     optimizer : class or str, default=torch.optim.Adam
         As in the paper, with torch's betas (0.9, 0.999). A name such as "AdamW" means the class in
         `torch.optim`. Optimizers that evaluate a batch several times, such as LBFGS, are refused.
@@ -238,6 +239,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Whether Ctrl-C ended the last fit. The first one waits until a finished epoch is recorded,
         and restores the best weights. A second one stops at once. SIGTERM ends the program with
         code 143 and the MLflow run as KILLED.
+    pruned_ : bool
+        Whether `mura_skorch.callbacks.Pruning` ended the last fit, in a sweep.
     n_processes_ : int
         Processes that computed the last fit together, see `mura_skorch.distributed`.
     training_distance_ : TrainingDistance or None
@@ -344,6 +347,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     note_ = recorded("note", "Caveat of the data that the model was trained on, or None.")
     run_id_ = recorded("run_id", "The MLflow run of the last fit, or None.")
     interrupted_ = recorded("interrupted", "Whether Ctrl-C ended the last fit.")
+    pruned_ = recorded("pruned", "Whether `Pruning` ended the last fit.")
     n_processes_ = recorded("n_processes", "Processes that computed the last fit together.")
 
     def update_record(self, **changes: Any) -> None:
@@ -424,7 +428,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     def _train(self, X, y, fit_params):
         """Train on a checked table. A checkpoint of the same fit is continued."""
-        self.update_record(interrupted=False)
+        self.update_record(interrupted=False, pruned=False)
         # The MLflow run ends before `fit_end` marks the checkpoint as finished.
         with signals_as_exceptions(), fit_end(self), tracked_fit(self, X):
             try:
@@ -442,6 +446,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
                 self.fit_loop(data, y, epochs_left(self, n_epochs_before), **fit_params)
             except KeyboardInterrupt:
                 self.update_record(interrupted=not has_stopped_early(self))
+            self.update_record(pruned=was_pruned(self))
             self.notify("on_train_end", X=X, y=y)
         return self
 

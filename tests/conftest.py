@@ -21,6 +21,7 @@ LONGEST_FIRST = [
     "tracking/test_offline.py",
     "test_docs.py",
     "experiments/test_per_body_part.py",
+    "experiments/test_sweep.py",
     "serving/test_serving.py",
     "serving/test_limits.py",
     "training/test_resume.py",
@@ -28,6 +29,7 @@ LONGEST_FIRST = [
     "test_distribution.py",
     "test_hostile.py",
     "test_fuzz.py",
+    "test_remote_data.py",
 ]
 
 

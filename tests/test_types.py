@@ -37,6 +37,7 @@ PACKAGES = [
             "scoring",
             "serving",
             "studies",
+            "sweeps",
             "tracking",
             "utils.identity",
             "utils.progress",

@@ -10,7 +10,14 @@ from mura_skorch.callbacks.logging import (
     ViewsPerSecond,
     format_seconds,
 )
-from mura_skorch.callbacks.scoring import EpochLoss, LevelScoring, StudyScores, has_stopped_early
+from mura_skorch.callbacks.pruning import Pruning
+from mura_skorch.callbacks.scoring import (
+    EpochLoss,
+    LevelScoring,
+    StudyScores,
+    has_stopped_early,
+    was_pruned,
+)
 from mura_skorch.callbacks.threshold import OperatingPoint
 from mura_skorch.callbacks.weight_average import WeightAverage
 
@@ -22,6 +29,7 @@ __all__ = [
     "EpochTable",
     "LevelScoring",
     "OperatingPoint",
+    "Pruning",
     "StatelessCallback",
     "StudyScores",
     "ViewsPerSecond",
@@ -29,4 +37,5 @@ __all__ = [
     "format_seconds",
     "has_stopped_early",
     "training_callbacks",
+    "was_pruned",
 ]

@@ -11,11 +11,12 @@ from skorch.callbacks import (
     PassthroughScoring,
 )
 
+from mura_skorch.callbacks.pruning import Pruning
 from mura_skorch.data.dataset import studies_of
 from mura_skorch.metrics import kappa_score
 from mura_skorch.studies.columns import is_exploded
 
-__all__ = ["EpochLoss", "LevelScoring", "StudyScores", "has_stopped_early"]
+__all__ = ["EpochLoss", "LevelScoring", "StudyScores", "has_stopped_early", "was_pruned"]
 
 
 def watched_loss(net: Any) -> float:
@@ -25,11 +26,16 @@ def watched_loss(net: Any) -> float:
 
 
 def has_stopped_early(net: Any) -> bool:
-    """Return whether an `EarlyStopping` callback, and no Ctrl-C, ended the training."""
-    return any(
+    """Return whether `EarlyStopping` or `Pruning`, and no Ctrl-C, ended the training."""
+    return was_pruned(net) or any(
         isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
         for _, callback in net.callbacks_
     )
+
+
+def was_pruned(net: Any) -> bool:
+    """Return whether a `Pruning` callback ended the training."""
+    return any(isinstance(item, Pruning) and item.is_pruned_ for _, item in net.callbacks_)
 
 
 class EpochLoss(PassthroughScoring):

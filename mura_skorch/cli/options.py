@@ -16,12 +16,14 @@ from mura_skorch.data import check_apart
 from mura_skorch.phantoms import write_phantoms
 from mura_skorch.studies import read_studies
 from mura_skorch.studies.columns import join_notes
+from mura_skorch.utils.remote import is_remote
 
 __all__ = [
     "PHANTOMS",
     "add_option",
     "choose_studies",
     "find_data",
+    "folder_or_address",
     "make_parser",
     "read_train_valid",
     "start_script",
@@ -30,8 +32,20 @@ __all__ = [
 ]
 
 PHANTOMS = Path("phantoms")
+
+
+def folder_or_address(text: str) -> Path | str:
+    """Return a path, or an address such as s3://bucket/MURA-v1.1, which no path can hold."""
+    return text if is_remote(text) else Path(text)
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
-    "--data": {"type": Path, "help": "MURA's folder or one like it (default: drawn phantoms)"},
+    "--data": {
+        "type": folder_or_address,
+        "metavar": "DIR",
+        "help": "MURA's folder or one like it, or its address on s3:// or gs:// (default: drawn "
+        "phantoms)",
+    },
     "--study-types": {"nargs": "+", "metavar": "TYPE", "help": "default: all in the data"},
     "--weights": {
         "help": "name of torchvision or tag of timm, path, or none (default: ImageNet's; "
@@ -83,12 +97,12 @@ def add_option(parser: argparse.ArgumentParser, name: str, **changes: Any) -> No
     parser.add_argument(name, **settings)
 
 
-def find_data(data: Path | None, phantoms: Path = PHANTOMS, **settings: Any) -> Path:
+def find_data(data: Path | str | None, phantoms: Path = PHANTOMS, **settings: Any) -> Path | str:
     """Return the folder of the studies, with phantoms in it if none was given.
 
     Parameters
     ----------
-    data : Path or None
+    data : Path, str or None
         What the user passed as ``--data``.
     phantoms : Path
         Where phantoms are, or are drawn, if `data` is None.
@@ -103,7 +117,7 @@ def find_data(data: Path | None, phantoms: Path = PHANTOMS, **settings: Any) -> 
     return phantoms
 
 
-def read_train_valid(folder: Path) -> DataFrame:
+def read_train_valid(folder: Path | str) -> DataFrame:
     """Return the studies of a folder with a train and a valid split that share no patient.
 
     Raises

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mura_skorch.data import Augment, PatientSplit
 from mura_skorch.presets import beyond_paper
 from mura_skorch.utils.text import printable
 
-__all__ = ["DEFAULTS", "read_settings"]
+__all__ = ["DEFAULTS", "load_network", "read_settings"]
 
 DEFAULTS = "defaults"
 PRESETS = {"beyond_paper": beyond_paper}
@@ -73,6 +74,28 @@ def read_settings(text: str, **common: Any) -> dict[str, Any]:
         raise ValueError(
             f"expected settings such as {EXAMPLE}, the path of a file of such lines, {DEFAULTS} or "
             f"{', '.join(PRESETS)}, got {printable(text)}: {printable(reason)}"
+        ) from error
+
+
+def load_network(text: str) -> Any:
+    """Return the class that a text such as ``nets.py:Small`` names.
+
+    Parameters
+    ----------
+    text : str
+        ``FILE:CLASS``. The file is run.
+
+    Raises
+    ------
+    ValueError
+        There is no such file, or no such class in it.
+    """
+    file, _, name = text.rpartition(":")
+    try:
+        return runpy.run_path(file)[name]
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"expected --module FILE:CLASS with a file that holds the class, got {text}: {error!r}"
         ) from error
 
 

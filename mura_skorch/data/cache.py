@@ -8,13 +8,15 @@ The hash stands for the paths, the transform and the rules by which files are re
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
+import sqlite3
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +27,12 @@ from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 
 from mura_skorch.data.images import READING, read_view
+from mura_skorch.data.remote_views import RemoteView, RemoteViewStore
 from mura_skorch.data.unreadable import find_unreadable
 from mura_skorch.utils.atomic import write_text
 from mura_skorch.utils.intensity import ViewNotes
 from mura_skorch.utils.progress import map_in_threads
+from mura_skorch.utils.remote import is_remote, stat_files
 
 __all__ = [
     "CacheFile",
@@ -42,18 +46,22 @@ __all__ = [
     "no_room",
     "read_description",
     "remove_caches",
-    "stamp_of",
+    "stamps_of",
 ]
 
 FORMAT = 1  # raise it when the description or the checksum changes
 UNREADABLE = "unreadable-"  # first part of the names of the lists of unreadable views
 FEATURES = "features-"  # first part of the names of parts of features
+REMOTE = "remote-"  # first part of the names of stores of remote views
+STORE = ".sqlite"
 UNFINISHED = ".unfinished"
 LOCK = ".lock"
+
+Stamp = tuple[int, int | str]  # size, and time of change or what a store names instead
 # Names of the files that are listed, so that no other file of the folder is ever removed.
 OWN_NAME = re.compile(
     r"((\d+px|features-[0-9a-f]{24})-[0-9a-f]{24}\.npy(\.unfinished)?"
-    r"|unreadable-[0-9a-f]{24}\.json)"
+    r"|unreadable-[0-9a-f]{24}\.json|remote-[0-9a-f]{24}\.sqlite)"
 )
 
 
@@ -65,7 +73,7 @@ def fill_cache(folder: str | os.PathLike[str], paths: Iterable[str], transform: 
     folder : path
         Created if it does not exist. Holds one cache per list of images and transform.
     paths : iterable of str
-        Image files, in the order of the views.
+        Image files or addresses, in the order of the views.
     transform : Prepare
         Applied to each view. Its ``repr`` and ``image_size`` identify it.
 
@@ -77,7 +85,10 @@ def fill_cache(folder: str | os.PathLike[str], paths: Iterable[str], transform: 
     Raises
     ------
     OSError
-        The disk has too little room; the message says how much is needed and how much is free.
+        The disk has too little room; the message says how much is needed and how much is free. Or
+        a store does not answer; what was read of it will not be read again.
+    ImportError
+        The package for an address is not installed.
     FileNotFoundError, ValueError
         An image cannot be read; the message names it.
 
@@ -90,22 +101,28 @@ def fill_cache(folder: str | os.PathLike[str], paths: Iterable[str], transform: 
     -----
     The cache is written under another name and renamed when it is complete and on the disk. A
     second process waits for the first. Each use checks a fingerprint of the images, their sizes
-    and times of change, and a checksum of the pixels.
+    and times of change, and a checksum of the pixels. Remote files are first read into a store of
+    single views, ``remote-<hash>.sqlite``, from which any list of them is cached; what breaks off
+    is continued.
     """
     paths = list(paths)
-    settings = {"format": FORMAT, "reading_rules": READING, "transform": repr(transform)}
+    settings = _settings(transform)
     folder = make_cache_folder(folder)
     file = folder / f"{transform.image_size}px-{_hash_of(paths, settings)}.npy"
     shape = (len(paths), transform.image_size, transform.image_size)
     with FileLock(lock_of(file)):
-        fingerprint = _fingerprint(paths)
+        stamps = stamps_of(paths)
+        fingerprint = fingerprint_of(stamps)
         if file.is_file():
             problem = _problem(file, shape, fingerprint)
             if problem is None:
                 os.utime(description_of(file))  # when it was last used
                 return file
             warnings.warn(f"{file} {problem}; it is filled again", stacklevel=2)
-        checksum = _write_views(file, paths, transform, shape)
+        if math.prod(shape) > shutil.disk_usage(folder).free:
+            raise no_room(file, math.prod(shape))
+        with _reader(folder, paths, stamps, transform) as read:
+            checksum = _write_views(file, read, shape)
         description = settings | {
             "image_size": transform.image_size,
             "n_views": len(paths),
@@ -117,7 +134,9 @@ def fill_cache(folder: str | os.PathLike[str], paths: Iterable[str], transform: 
     return file
 
 
-def cached_unreadable(folder: str | os.PathLike[str], paths: Iterable[str]) -> dict[str, str]:
+def cached_unreadable(
+    folder: str | os.PathLike[str], paths: Iterable[str], transform: Any = None
+) -> dict[str, str]:
     """Return the views that cannot be read, from a file that is valid until an image changes.
 
     Parameters
@@ -125,7 +144,9 @@ def cached_unreadable(folder: str | os.PathLike[str], paths: Iterable[str]) -> d
     folder : path
         Folder of caches, created if it does not exist.
     paths : iterable of str
-        Image files.
+        Image files or addresses.
+    transform : Prepare, optional
+        With it, remote views are prepared and stored, so that `fill_cache` need not read them.
 
     Returns
     -------
@@ -136,12 +157,19 @@ def cached_unreadable(folder: str | os.PathLike[str], paths: Iterable[str]) -> d
     name = _hash_of(paths, {"format": FORMAT, "reading_rules": READING})
     file = make_cache_folder(folder) / f"{UNREADABLE}{name}.json"
     with FileLock(lock_of(file)):
-        fingerprint = _fingerprint(paths)
+        stamps = stamps_of(paths)
+        fingerprint = fingerprint_of(stamps)
         known = read_description(file)
         if known.get("fingerprint") == fingerprint and isinstance(known.get("reasons"), dict):
             os.utime(file)
             return known["reasons"]
-        reasons = find_unreadable(paths)
+        remote = _remote_views(paths, stamps) if transform is not None else []
+        if remote:
+            with _open_store(file.parent, len(remote), transform) as store:
+                reasons = store.read(remote, keep_going=True)
+            reasons |= find_unreadable(path for path in paths if not is_remote(path))
+        else:
+            reasons = find_unreadable(paths)
         found = {"fingerprint": fingerprint, "reasons": reasons, "paths": list(map(str, paths))}
         write_text(file, json.dumps(found, indent=1))
     return reasons
@@ -166,7 +194,8 @@ class CacheFile:
         Seconds since 1970.
     problem : str or None
         Why it will not be used again: "images have changed", "images are gone", "unfinished",
-        "damaged" or "other reading rules". None if it can be used.
+        "damaged" or "other reading rules". None if it can be used. Whether remote images have
+        changed is not asked for here.
     """
 
     file: Path
@@ -236,6 +265,7 @@ def remove_caches(
             if is_free:
                 cache.file.unlink(missing_ok=True)
                 description_of(cache.file).unlink(missing_ok=True)
+                Path(f"{cache.file}-journal").unlink(missing_ok=True)  # of a killed process
                 removed.append(cache)
     return removed
 
@@ -261,20 +291,23 @@ def _describe(file: Path) -> CacheFile:
     paths = about.get("paths")
     used = description if description.is_file() else file
     n_bytes = sum(part.stat().st_size for part in {file, description} if part.is_file())
-    n_views = len(paths) if isinstance(paths, list) else None
+    n_views = len(paths) if isinstance(paths, list) else about.get("n_views")
     return CacheFile(file, n_bytes, n_views, used.stat().st_mtime, _why_unused(file, about, paths))
 
 
 def _why_unused(file: Path, about: dict[str, Any], paths: Any) -> str | None:
     if file.suffix == UNFINISHED:
         return "unfinished"
-    if not isinstance(paths, list):
+    if not isinstance(paths, list) and (file.suffix != STORE or not about):
         return "damaged"
     if about.get("reading_rules", READING) != READING or about.get("format", FORMAT) != FORMAT:
         return "other reading rules"
+    if file.suffix == STORE or any(map(is_remote, paths)):
+        return None
     if not any(map(os.path.exists, paths)):
         return "images are gone"
-    return None if about.get("fingerprint") == _fingerprint(paths) else "images have changed"
+    found = fingerprint_of(stamps_of(paths))
+    return None if about.get("fingerprint") == found else "images have changed"
 
 
 # ------------------------------------------------------------------- the files
@@ -305,8 +338,26 @@ def _hash_of(paths: list[str], settings: dict[str, Any]) -> str:
     return hashlib.sha256(text + b"\0".join(map(os.fsencode, paths))).hexdigest()[:24]
 
 
-def stamp_of(path: str) -> tuple[int, int]:
-    """Return size and time of change of a file, in bytes and ns; (-1, -1) if it is missing."""
+def stamps_of(paths: Iterable[str]) -> list[Stamp]:
+    """Return what tells whether files have changed.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Files or addresses.
+
+    Returns
+    -------
+    list of tuple
+        For each file, its size in bytes and its time of change in ns; for a remote one, what its
+        store names instead, such as an ETag. The size of a missing file is -1.
+    """
+    paths = list(paths)
+    remote = stat_files(paths)
+    return [remote[path][:2] if path in remote else _stamp(path) for path in paths]
+
+
+def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -314,16 +365,12 @@ def stamp_of(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def fingerprint_of(views: Iterable[tuple[str, int, int]]) -> str:
-    """Return a digest of the sizes and times of change of images."""
+def fingerprint_of(stamps: Iterable[Stamp]) -> str:
+    """Return a digest of what `stamps_of` returns."""
     digest = hashlib.sha256()
-    for _, size, changed in views:
+    for size, changed in stamps:
         digest.update(b"missing;" if size < 0 else f"{size},{changed};".encode())
     return digest.hexdigest()
-
-
-def _fingerprint(paths: Iterable[str]) -> str:
-    return fingerprint_of((path, *stamp_of(path)) for path in paths)
 
 
 def read_description(file: Path) -> dict[str, Any]:
@@ -351,14 +398,61 @@ def _problem(file: Path, shape: tuple[int, ...], fingerprint: str) -> str | None
     return None
 
 
-def _write_views(file: Path, paths: list[str], transform: Any, shape: tuple[int, ...]) -> int:
+def _settings(transform: Any) -> dict[str, Any]:
+    """Return what prepared views depend on but for their files."""
+    return {"format": FORMAT, "reading_rules": READING, "transform": repr(transform)}
+
+
+def _remote_views(paths: list[str], stamps: list[Stamp]) -> list[RemoteView]:
+    return [
+        (path, size, str(tag))
+        for path, (size, tag) in zip(paths, stamps, strict=True)
+        if is_remote(path)
+    ]
+
+
+@contextmanager
+def _open_store(folder: Path, n_views: int, transform: Any) -> Iterator[RemoteViewStore]:
+    """Open the store of remote views in a folder of caches, for a number of views."""
+    settings = _settings(transform)
+    file = folder / f"{REMOTE}{_hash_of([], settings)}{STORE}"
+    try:
+        with RemoteViewStore(file, transform, settings) as store:
+            yield store
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise no_room(file, n_views * transform.image_size**2) from error
+        raise
+
+
+@contextmanager
+def _reader(
+    folder: Path, paths: list[str], stamps: list[Stamp], transform: Any
+) -> Iterator[Callable[[int], Any]]:
+    """Yield what returns a prepared view by its number; remote ones have been read by then."""
+    notes = ViewNotes()
+
+    def read_file(number: int) -> Any:
+        return transform(read_view(paths[number], note=notes))
+
+    remote = {view[0]: view for view in _remote_views(paths, stamps)}
+    if not remote:
+        yield read_file
+        return
+    with _open_store(folder, len(remote), transform) as store:
+        store.read(remote.values())
+
+        def read(number: int) -> Any:
+            view = remote.get(paths[number])
+            return read_file(number) if view is None else store[view]
+
+        yield read
+
+
+def _write_views(file: Path, read: Callable[[int], Any], shape: tuple[int, int, int]) -> int:
     """Write the prepared views to a new file, give it its name and return its checksum."""
     unfinished = Path(f"{file}{UNFINISHED}")
     n_bytes = shape[1] * shape[2]
-    needed = len(paths) * n_bytes
-    if needed > shutil.disk_usage(file.parent).free:
-        raise no_room(file, needed)
-    notes = ViewNotes()
     try:
         with unfinished.open("wb") as opened:
             about = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -367,19 +461,19 @@ def _write_views(file: Path, paths: list[str], transform: Any, shape: tuple[int,
 
         # Written, not mapped: on a full disk a write raises, a memory map ends the process.
         def write_view(number: int) -> int:
-            view = transform(read_view(paths[number], note=notes))
+            view = read(number)
             with unfinished.open("r+b") as opened:
                 opened.seek(start + number * n_bytes)
                 opened.write(view)
             return zlib.crc32(view)
 
-        checksums = map_in_threads(write_view, range(len(paths)), desc="cache", unit="view")
+        checksums = map_in_threads(write_view, range(shape[0]), desc="cache", unit="view")
         with unfinished.open("r+b") as complete:
             os.fsync(complete.fileno())
         unfinished.replace(file)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise no_room(file, needed) from error
+            raise no_room(file, math.prod(shape)) from error
         raise
     finally:
         unfinished.unlink(missing_ok=True)

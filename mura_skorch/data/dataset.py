@@ -13,6 +13,7 @@ from skorch.dataset import Dataset
 from torch.utils.data import Subset
 
 from mura_skorch.data.cache import cached_unreadable
+from mura_skorch.data.transforms import Prepare
 from mura_skorch.data.unreadable import drop_unreadable, find_unreadable, insert_nan
 from mura_skorch.data.views import CachedViews, FileViews, Views
 
@@ -41,7 +42,8 @@ class StudyDataset(Dataset):
         The types that index the loss weights, sorted. A type that is not among them gets the index
         ``len(study_types)``. None means the types of this table.
     cache : path, optional
-        Folder of caches, see `mura_skorch.data.CachedViews`. None decodes the images each time.
+        Folder of caches, see `mura_skorch.data.CachedViews`. None decodes the images each time, and
+        takes no addresses such as s3://bucket/image1.png.
     on_bad_view : {"raise", "skip"}, default="raise"
         How to handle unreadable images. "raise": reading one raises. "skip": `prepare` decodes all
         views and drops unreadable ones from the table; with a cache, their list is stored there.
@@ -131,7 +133,7 @@ class StudyDataset(Dataset):
             if self.cache is None:
                 reasons = find_unreadable(paths)
             else:
-                reasons = cached_unreadable(self.cache, paths)
+                reasons = cached_unreadable(self.cache, paths, Prepare(self.image_size))
             studies, bad_views = drop_unreadable(self.studies, reasons)
             if len(bad_views):
                 self._set_studies(studies, None)

@@ -5,7 +5,8 @@ import io
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
@@ -17,9 +18,10 @@ from mura_skorch.dicom.reader import check_dicom, dicom_mode, is_dicom, read_dic
 from mura_skorch.utils.intensity import Note, UnsuitableImageError, stretch
 from mura_skorch.utils.library_warnings import ignore_warnings_of
 from mura_skorch.utils.progress import map_in_threads
+from mura_skorch.utils.remote import file_sizes, open_file
 from mura_skorch.utils.text import printable
 
-__all__ = ["check_views", "decode_view", "image_format", "read_view"]
+__all__ = ["check_views", "decode_view", "describe_view", "image_format", "read_view"]
 
 # Pillow knows many more formats. Some start other programs (EPS), others are read by code that
 # is rarely reviewed.
@@ -57,7 +59,8 @@ def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.n
     ----------
     path : str or path-like
         A PNG, JPEG, JPEG 2000, TIFF, BMP, PNM, WebP or GIF file, or a DICOM file, recognised by its
-        content or its suffix. If it has several frames, the first is read.
+        content or its suffix. If it has several frames, the first is read. A str may be an address
+        of s3://, gs:// or https://, which is read completely.
     note : callable, optional
         Called with a message about a file whose pixels are all equal, or whose DICOM window is not
         used. None warns. Pass a `mura_skorch.utils.intensity.ViewNotes` to read many files.
@@ -72,7 +75,9 @@ def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.n
     FileNotFoundError
         If there is no such file.
     ImportError
-        If it is DICOM and the packages that read it are not installed.
+        If it is DICOM or an address, and the packages that read it are not installed.
+    OSError
+        If access is denied, or a store does not answer.
     ValueError
         If the path is a folder, or the file is empty, no image, truncated, damaged, larger than
         ``PIL.Image.MAX_IMAGE_PIXELS``, holds NaN or infinite pixels, or has a layout or a DICOM
@@ -109,20 +114,31 @@ def read_view(path: str | os.PathLike[str], *, note: Note | None = None) -> np.n
     ...     read_view(path)
     array([[  0, 128, 255]], dtype=uint8)
     """
-    name = printable(os.fspath(path))
+    with _opened(path) as file:
+        return decode_view(file, note=_named(path, note))
 
-    def named(text: str) -> None:
-        text = f"{name}: {text}"
-        if note is None:
-            warnings.warn(text, stacklevel=4)  # where read_view is called
-        else:
-            note(text)
 
-    try:
-        with open(path, "rb") as file:
-            return decode_view(file, note=named)
-    except Exception as error:
-        raise _explained(path, error) from error
+def describe_view(
+    path: str | os.PathLike[str], *, note: Note | None = None
+) -> tuple[np.ndarray, str | None, str]:
+    """Read one radiograph, and format and mode of its file, which is opened once.
+
+    Parameters
+    ----------
+    path, note
+        As for `read_view`, whose errors and warnings these are.
+
+    Returns
+    -------
+    view : ndarray of shape (H, W), uint8
+    kind : str or None
+    mode : str
+        As `image_format` returns them.
+    """
+    with _opened(path) as file:
+        view = decode_view(file, note=_named(path, note))
+        file.seek(0)
+        return view, *_format_of(file)
 
 
 def decode_view(file: BinaryIO, *, note: Note = warnings.warn) -> np.ndarray:
@@ -229,24 +245,53 @@ def check_views(paths: Iterable[str | os.PathLike[str]], *, max_named: int = 5) 
 
 def image_format(path: str | os.PathLike[str]) -> tuple[str | None, str]:
     """Return format and mode of a readable image, such as PNG and L, or DICOM and MONOCHROME1."""
+    with open_file(path) as file:
+        return _format_of(file)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file; errors name it."""
+    path = os.fspath(path)
+    try:
+        with open_file(path) as file:
+            yield file
+    except Exception as error:
+        raise _explained(path, error) from error
+
+
+def _named(path: str | os.PathLike[str], note: Note | None) -> Note:
+    """Return what takes a message about a file, and names the file."""
+    name = printable(os.fspath(path))
+
+    def named(text: str) -> None:
+        text = f"{name}: {text}"
+        if note is None:
+            warnings.warn(text, stacklevel=4)  # where read_view is called
+        else:
+            note(text)
+
+    return named
+
+
+def _format_of(file: BinaryIO) -> tuple[str | None, str]:
     ignore_warnings_of(_TIFF_HEADERS)
-    with open(path, "rb") as file:
-        if is_dicom(file):
-            return "DICOM", dicom_mode(file)
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                return image.format, image.mode
-        except Image.UnidentifiedImageError:
-            file.seek(0)
-            if check_deep(file):
-                return "TIFF", "deep"
-            raise
+    if is_dicom(file):
+        return "DICOM", dicom_mode(file)
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            return image.format, image.mode
+    except Image.UnidentifiedImageError:
+        file.seek(0)
+        if check_deep(file):
+            return "TIFF", "deep"
+        raise
 
 
 def _check_file(path: str | os.PathLike[str]) -> Exception | None:
     """Return what is wrong with a file, or None."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             if is_dicom(file):
                 check_dicom(file)
             else:
@@ -377,7 +422,7 @@ def _explained(path: str | os.PathLike[str], error: Exception) -> Exception:
             "Shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file."
         )
     if isinstance(error, Image.UnidentifiedImageError):
-        got = "a file that is no image Pillow knows" if os.path.getsize(path) else "zero bytes"
+        got = "zero bytes" if file_sizes([path]) == [0] else "a file that is no image Pillow knows"
     else:
         got = f"a truncated or damaged file ({reason or type(error).__name__})"
     return ValueError(

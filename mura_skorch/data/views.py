@@ -10,6 +10,8 @@ from mura_skorch.data.cache import fill_cache
 from mura_skorch.data.images import read_view
 from mura_skorch.data.transforms import Prepare
 from mura_skorch.utils.intensity import ViewNotes
+from mura_skorch.utils.remote import is_remote
+from mura_skorch.utils.text import printable
 
 __all__ = ["ArrayViews", "CachedViews", "FileViews", "PackedPaths", "Views"]
 
@@ -47,6 +49,9 @@ class FileViews:
 
     Raises
     ------
+    ValueError
+        A path is an address such as s3://bucket/image1.png: such files are read once, into a cache,
+        and never by loader workers.
     FileNotFoundError, ValueError
         When a view is read that cannot be, see `mura_skorch.data.read_view`.
     """
@@ -55,6 +60,12 @@ class FileViews:
 
     def __init__(self, paths: Iterable[str], image_size: int = 224) -> None:
         self.paths = PackedPaths(paths)
+        if remote := next(filter(is_remote, self.paths), None):
+            raise ValueError(
+                "expected dataset__cache, a folder for views that are not on a disk, got None for "
+                f"{printable(remote)}; pass dataset__cache='cache' to MuraClassifier or load, or "
+                "--cache to a script: each view is read once"
+            )
         self.transform = Prepare(image_size)
         self.notes = ViewNotes()
 
@@ -77,7 +88,7 @@ class CachedViews:
     folder : path
         Folder of caches, created if it does not exist.
     paths : iterable of str
-        Image files.
+        Image files, or addresses of s3://, gs:// and https://.
     image_size : int, default=224
         Height and width of a prepared view, in pixels.
 

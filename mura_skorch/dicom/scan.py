@@ -14,7 +14,8 @@ from mura_skorch.dicom.headers import import_pydicom
 from mura_skorch.dicom.reader import is_dicom, read_dicom_fields, read_stored_values
 from mura_skorch.utils.identity import patient_key, text_key
 from mura_skorch.utils.progress import map_in_threads
-from mura_skorch.utils.text import some_names
+from mura_skorch.utils.remote import is_remote
+from mura_skorch.utils.text import printable, some_names
 
 __all__ = ["LeftOut", "holds_dicom", "read_headers"]
 
@@ -54,6 +55,11 @@ def read_headers(
     FileNotFoundError, ImportError, OSError, ValueError
         As in `mura_skorch.dicom.read_dicom_studies`.
     """
+    if is_remote(folder):
+        raise ValueError(
+            f"expected a folder on disk, got {printable(folder)}; DICOM headers are not read over "
+            "a network: copy the folder, or make a table whose views are addresses"
+        )
     root = Path(folder).expanduser().resolve()
     if not root.is_dir():
         raise FileNotFoundError(

@@ -38,8 +38,8 @@ def read_dicom_studies(
     Parameters
     ----------
     folder : path
-        Searched with all subfolders. Files that are not DICOM are skipped. Links to files are
-        followed, links to folders are not.
+        Searched with all subfolders; not an address such as s3://bucket/export. Files that are not
+        DICOM are skipped. Links to files are followed, links to folders are not.
     labels : path, optional
         A CSV file with the columns ``study`` (the StudyInstanceUID) and ``label``, see
         `mura_skorch.studies.join_labels`. None leaves all studies unlabelled.

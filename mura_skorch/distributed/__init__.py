@@ -1,4 +1,4 @@
-"""One fit on several processes: ``torchrun ... -m mura_skorch.distributed SCRIPT``."""
+"""One fit on several processes, which torchrun starts by ``mura_skorch.distributed``."""
 
 from mura_skorch.distributed.processes import Processes, count_processes, current_processes
 

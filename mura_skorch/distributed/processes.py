@@ -76,6 +76,8 @@ class Processes:
             world_size=self.size,
             timeout=timeout,
         )
+        # All are there before they make a group whose members may be waited for that long.
+        dist.all_reduce(torch.zeros(1))
         self._idle: Any = dist.new_group(backend="gloo", timeout=FOREVER)
         self._pid = os.getpid()
         self.lock = threading.RLock()  # threads of the program share the processes

@@ -2,6 +2,7 @@
 
 from mura_skorch.evaluation.comparison import compare_models, holm, match_predictions
 from mura_skorch.evaluation.evaluate import Evaluation, evaluate, final_metrics, score_predictions
+from mura_skorch.evaluation.optimism import choice_optimism
 from mura_skorch.evaluation.predictions import (
     add_pooled_scores,
     check_columns,
@@ -22,6 +23,7 @@ __all__ = [
     "add_pooled_scores",
     "check_columns",
     "check_extra_columns",
+    "choice_optimism",
     "compare_models",
     "compare_seeds",
     "evaluate",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from joblib import effective_n_jobs
 
-from mura_skorch.data.images import image_format, read_view
+from mura_skorch.data.images import describe_view
 from mura_skorch.utils.intensity import Note, ViewNotes
 from mura_skorch.utils.progress import map_in_threads
 from mura_skorch.utils.text import printable
@@ -121,8 +121,7 @@ def find_duplicates(images: pd.DataFrame) -> pd.DataFrame:
 def _inspect_file(path: str, note: Note) -> tuple[Any, ...]:
     """Return the values of FILE_COLUMNS for one file."""
     try:
-        view = read_view(path, note=note)
-        kind = image_format(path)
+        view, *kind = describe_view(path, note=note)
     except (OSError, ValueError) as error:
         return (None, None, None, None, None, str(error).removeprefix(f"{printable(path)}: "))
     pixels = hashlib.blake2b(view.tobytes(), digest_size=16)

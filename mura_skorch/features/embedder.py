@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,6 +21,7 @@ from mura_skorch.features.store import stored_features
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.artifacts import ModelSource
 from mura_skorch.utils.progress import progress_bar
+from mura_skorch.utils.remote import is_remote
 from mura_skorch.utils.text import printable
 
 __all__ = ["StudyEmbedder"]
@@ -49,7 +51,9 @@ class StudyEmbedder(TransformerMixin, BaseEstimator):
         Without a model, height and width of a prepared view in pixels.
     cache : path or None, default=None
         Folder that stores the features of each view, so that none is computed twice. It may be the
-        folder of prepared views; ``mura-skorch cache`` lists and removes both. None stores none.
+        folder of prepared views; ``mura-skorch cache`` lists and removes both. Views that are not
+        on a disk are stored there, too, unless `model` is a classifier, which needs
+        ``dataset__cache`` for them. None stores none.
     batch_size : int, default=8
         Studies that are computed at a time, with all their views.
     device : str, torch.device or None, default="auto"
@@ -138,7 +142,7 @@ class StudyEmbedder(TransformerMixin, BaseEstimator):
             The table, the model or a parameter is wrong, or the model is not fitted.
         """
         check_studies(X)
-        self.model_ = self._open_model()
+        self.model_ = self._open_model(self._view_cache(X))
         self.network_ = _describe(self.model_)
         self.study_types_ = sorted(X["study_type"].unique())
         self.feature_names_in_ = X.columns.to_numpy(dtype=object)
@@ -191,7 +195,13 @@ class StudyEmbedder(TransformerMixin, BaseEstimator):
         n_features = self.model_.module_.head.in_features
         return np.array([f"feature{i}" for i in range(n_features)], dtype=object)
 
-    def _open_model(self):
+    def _view_cache(self, X):
+        """Return a folder for prepared views if some are remote, which are read only into one."""
+        if self.cache is None or not any(map(is_remote, chain.from_iterable(X["views"]))):
+            return None
+        return os.fspath(self.cache)
+
+    def _open_model(self, view_cache):
         """Return the classifier to embed with."""
         model = self.model.estimator if isinstance(self.model, FrozenEstimator) else self.model
         if model is None:
@@ -204,11 +214,14 @@ class StudyEmbedder(TransformerMixin, BaseEstimator):
                 self.device,
                 self.precision,
                 self.random_state,
+                view_cache,
             )
         if isinstance(model, str | os.PathLike):
-            return _loaded(os.fspath(model), _changed(model), self.batch_size, self.device)
+            return _loaded(
+                os.fspath(model), _changed(model), self.batch_size, self.device, view_cache
+            )
         if hasattr(model, "info"):
-            return _loaded(model.info.run_id, (), self.batch_size, self.device)
+            return _loaded(model.info.run_id, (), self.batch_size, self.device, view_cache)
         if not hasattr(model, "embed_views"):
             raise TypeError(
                 "expected model to be a fitted MuraClassifier, a folder, a run or None, got "
@@ -237,13 +250,16 @@ class StudyEmbedder(TransformerMixin, BaseEstimator):
 
 # The folds of a cross-validation and the candidates of a search share one network; it is only read.
 @lru_cache(maxsize=1)
-def _made(backbone, weights, changed, image_size, batch_size, device, precision, random_state):
+def _made(
+    backbone, weights, changed, image_size, batch_size, device, precision, random_state, view_cache
+):
     """Return an untrained classifier; `changed` is when the file of the weights was written."""
     clf = MuraClassifier(
         module__backbone=backbone,
         module__weights=weights,
         module__augment=None,
         dataset__image_size=image_size,
+        dataset__cache=view_cache,
         batch_size=batch_size,
         device=device,
         precision=precision,
@@ -255,9 +271,11 @@ def _made(backbone, weights, changed, image_size, batch_size, device, precision,
 
 
 @lru_cache(maxsize=1)
-def _loaded(source, changed, batch_size, device):
+def _loaded(source, changed, batch_size, device, view_cache):
     """Return a saved classifier; `changed` is when its files were written."""
-    return MuraClassifier.load(source, batch_size=batch_size, device=device)
+    # A dataset of the user's own need not have the parameter.
+    own = {} if view_cache is None else {"dataset__cache": view_cache}
+    return MuraClassifier.load(source, batch_size=batch_size, device=device, **own)
 
 
 def _changed(source):

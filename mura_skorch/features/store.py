@@ -11,6 +11,7 @@ import shutil
 import warnings
 import zlib
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from mura_skorch.data.cache import (
     make_cache_folder,
     no_room,
     read_description,
-    stamp_of,
+    stamps_of,
 )
 from mura_skorch.data.images import READING
 from mura_skorch.utils.atomic import write_text
@@ -38,7 +39,7 @@ __all__ = ["stored_features"]
 
 PART = 500  # studies that a killed process loses at most: a minute of work
 
-View = tuple[str, int, int]  # path, size and time of change
+View = tuple[str, int, int | str]  # path, size and time of change
 
 
 def stored_features(
@@ -85,7 +86,8 @@ def stored_features(
     folder = make_cache_folder(folder)
     text = json.dumps({**network, "format": FORMAT, "reading_rules": READING}, sort_keys=True)
     name = f"{FEATURES}{hashlib.sha256(text.encode()).hexdigest()[:24]}-"
-    views = [[(path, *stamp_of(path)) for path in own] for own in studies["views"]]
+    stamps = iter(stamps_of(chain.from_iterable(studies["views"])))
+    views = [[(path, *next(stamps)) for path in own] for own in studies["views"]]
     found = _read_parts(folder, name, views)
     if not _are_all(views, found):
         with FileLock(lock_of(folder / name)):
@@ -133,7 +135,7 @@ def _write_part(name: Path, network: dict[str, Any], views: list[View], features
         "reading_rules": READING,
         "network": network,
         "n_views": len(views),
-        "fingerprint": fingerprint_of(views),
+        "fingerprint": fingerprint_of((size, changed) for _, size, changed in views),
         "checksum": zlib.crc32(features.data),
         "paths": paths,
         "stamps": [stamp for _, *stamp in views],

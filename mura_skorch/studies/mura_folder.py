@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 
 from mura_skorch.studies.columns import SPLITS
+from mura_skorch.studies.remote_folder import RemoteFolder
 from mura_skorch.utils.csv_files import delimiter_of, read_text
 from mura_skorch.utils.paths import is_unsafe_path, paths_outside
+from mura_skorch.utils.remote import is_remote, open_file
 from mura_skorch.utils.text import (
     LONGEST_NOTE,
     LONGEST_ROW,
@@ -43,7 +45,9 @@ def read_studies(
     Parameters
     ----------
     root : str or path-like
-        The folder with ``train`` and ``valid``, of any name, or its parent.
+        The folder with ``train`` and ``valid``, of any name, or its parent. A str may be an address
+        of an object store, such as ``s3://bucket/MURA-v1.1`` or ``gs://...``, of which everything
+        below is listed at once.
     use_csv : bool, default=True
         Compare the folders with the CSV files in the root, if any, and also take labels from them.
         False ignores the files and takes labels from the names of folders.
@@ -56,8 +60,9 @@ def read_studies(
     studies : DataFrame of shape (n_studies, 6)
         Sorted by split, study type, patient, study. ``study`` is the unique key
         ``<split>/<study type>/<patient>/<study folder>``; ``split``, ``study_type`` and
-        ``patient`` are its parts; ``views`` is a tuple of absolute image paths in natural order
-        (image2 before image10); ``label`` is Int8, 1 abnormal, 0 normal, ``<NA>`` unlabelled.
+        ``patient`` are its parts; ``views`` is a tuple of absolute image paths, or addresses, in
+        natural order (image2 before image10); ``label`` is Int8, 1 abnormal, 0 normal, ``<NA>``
+        unlabelled.
         The first line of a file ``NOTE.txt`` in the root becomes a seventh column ``note``, a
         caveat that all outputs show.
 
@@ -67,6 +72,10 @@ def read_studies(
         The folder does not exist.
     NotADirectoryError
         The root is a file.
+    ImportError
+        The package for an address is not installed.
+    OSError
+        The store of an address does not answer or denies access.
     ValueError
         The folder holds no study or is not the root; folders and CSV files disagree; a study has
         no image, two labels or two rows; a row of a CSV file is invalid; a link or a row leaves
@@ -90,17 +99,23 @@ def read_studies(
                                          study  label
     0  valid/XR_WRIST/patient1/study1_positive      1
     """
-    folder = _find_root(Path(root).expanduser().resolve())
+    listing: RemoteFolder | None = None
+    if is_remote(root):
+        listing = RemoteFolder(str(root))
+        folder = _find_root(listing.root, listing)
+    else:
+        folder = _find_root(_check_folder(Path(root).expanduser().resolve()))
     links: list[str] = []
-    found = dict(_walk(folder, links))
+    found = dict(_walk(folder, links, listing))
     _check_names(folder, found)
-    if not allow_outside:
+    if not allow_outside and listing is None:
         _check_links(folder, links)
     labels: dict[str, int | None] = {study: _folder_label(study) for study in found}
     problems = _folder_problems(found)
+    names = _files(folder, listing)
     if use_csv:
         for split in SPLITS:
-            problems |= _join_csv(folder, split, found, labels, allow_outside=allow_outside)
+            problems |= _join_csv(folder, split, found, labels, names, allow_outside=allow_outside)
     if any(problems.values()):
         raise ValueError(_problem_report(folder, problems, use_csv=use_csv))
     if not found:
@@ -109,7 +124,7 @@ def read_studies(
         )
 
     keys = [study.split("/") for study in found]
-    places = [os.path.join(folder, *key, "") for key in keys]
+    places = [_join(folder, *key, "") for key in keys]
     studies = pd.DataFrame(
         {
             "study": list(found),
@@ -123,79 +138,103 @@ def read_studies(
             "label": pd.array([labels[study] for study in found], dtype="Int8"),
         }
     )
-    note = folder / "NOTE.txt"
-    if note.is_file():
-        with open(note, encoding="utf-8-sig", errors="replace") as lines:
+    if "NOTE.txt" in names:
+        with (
+            open_file(_join(folder, "NOTE.txt")) as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace") as lines,
+        ):
             studies["note"] = printable(lines.readline(LONGEST_NOTE).strip())
     return studies
 
 
-def _find_root(path: Path) -> Path:
-    """Return the folder with the splits: the path itself, or its only child with splits."""
+def _check_folder(path: Path) -> str:
+    """Return the path as a text; raise if it is no folder."""
     shown = printable(path)
     if not path.exists():
+        is_address = not {"s3:", "gs:"}.isdisjoint(path.parts)
+        remedy = "Pass an address as str, not as Path." if is_address else "Check the path."
         raise FileNotFoundError(
-            f"{shown}: expected the folder that holds train and valid, got no such folder. "
-            "Check the path."
+            f"{shown}: expected the folder that holds train and valid, got no such folder. {remedy}"
         )
     if not path.is_dir():
         raise NotADirectoryError(
             f"{shown}: expected the folder that holds train and valid, got a file. "
             "Pass the folder; an archive must be unpacked first."
         )
-    if _is_root(path):
+    return str(path)
+
+
+def _join(folder: str, *names: str) -> str:
+    return "/".join((folder, *names)) if is_remote(folder) else os.path.join(folder, *names)
+
+
+def _find_root(path: str, listing: RemoteFolder | None = None) -> str:
+    """Return the folder with the splits: the path itself, or its only child with splits."""
+    if _is_root(path, listing):
         return path
-    children = [path / name for name in _subfolders(path)]
-    roots = [child for child in children if _is_root(child)]
+    children = [_join(path, name) for name in _subfolders(path, listing=listing)]
+    roots = [child for child in children if _is_root(child, listing)]
     if len(roots) == 1:
         return roots[0]
-    expected = f"{shown}: expected a folder that holds train and valid, got"
+    expected = f"{printable(path)}: expected a folder that holds train and valid, got"
     if roots:
         raise ValueError(
-            f"{expected} one that holds several of them: {some_names(map(str, roots))}. Choose one."
+            f"{expected} one that holds several of them: {some_names(roots)}. Choose one."
         )
     # Limited, so that a wrong path on a large disk fails quickly.
-    grandchildren = (child / name for child in children[:100] for name in _subfolders(child)[:100])
-    roots = [folder for folder in grandchildren if _is_root(folder)]
+    grandchildren = (
+        _join(child, name)
+        for child in children[:100]
+        for name in _subfolders(child, listing=listing)[:100]
+    )
+    roots = [folder for folder in grandchildren if _is_root(folder, listing)]
     if roots:
-        raise ValueError(
-            f"{expected} one too high. Pass {printable(' or '.join(map(str, roots[:N_NAMED])))}"
-        )
-    for ancestor in (path, *path.parents)[:4]:
-        if ancestor.name in SPLITS:
+        raise ValueError(f"{expected} one too high. Pass {printable(' or '.join(roots[:N_NAMED]))}")
+    above = path
+    for _ in range(4):
+        above, name = os.path.split(above)
+        if name in SPLITS:
             raise ValueError(
-                f"{expected} a folder inside its {ancestor.name}. Pass "
-                f"{printable(ancestor.parent)} and "
+                f"{expected} a folder inside its {name}. Pass {printable(above)} and "
                 'select rows of the table, e.g. studies[studies.study_type == "XR_WRIST"]'
             )
-    names = sorted(os.listdir(path), key=_natural)
+    present = os.listdir(path) if listing is None else listing.folders[path] | listing.files[path]
+    names = sorted(present, key=_natural)
     raise ValueError(
         f"{expected} {f'one with {some_names(names)}' if names else 'an empty folder'}. "
         f"The layout is {_LAYOUT}"
     )
 
 
-def _is_root(folder: Path) -> bool:
+def _is_root(folder: str, listing: RemoteFolder | None) -> bool:
     """Return whether the folder has a split."""
-    return any((folder / split).is_dir() for split in SPLITS)
+    if listing is not None:
+        return not listing.folders[folder].isdisjoint(SPLITS)
+    return any(os.path.isdir(os.path.join(folder, split)) for split in SPLITS)
 
 
-def _walk(root: Path, links: list[str]) -> Iterator[tuple[str, list[str]]]:
+def _walk(
+    root: str, links: list[str], listing: RemoteFolder | None
+) -> Iterator[tuple[str, list[str]]]:
     """Yield each study's key with the names of its images, in the order of the table.
 
     Links to folders and images are appended to `links`.
     """
     for split in SPLITS:
-        for study_type in _subfolders(root / split, links):
-            for patient in _subfolders(root / split / study_type, links):
+        for study_type in _subfolders(_join(root, split), links, listing):
+            for patient in _subfolders(_join(root, split, study_type), links, listing):
                 key = f"{split}/{study_type}/{patient}"
-                folder = os.path.join(root, split, study_type, patient)
-                for study in _subfolders(folder, links):
-                    yield f"{key}/{study}", _images(os.path.join(folder, study), links)
+                folder = _join(root, split, study_type, patient)
+                for study in _subfolders(folder, links, listing):
+                    yield f"{key}/{study}", _images(_join(folder, study), links, listing)
 
 
-def _subfolders(folder: str | Path, links: list[str] | None = None) -> list[str]:
+def _subfolders(
+    folder: str, links: list[str] | None = None, listing: RemoteFolder | None = None
+) -> list[str]:
     """Return the names of subfolders in natural order; append links to `links`."""
+    if listing is not None:
+        return sorted((n for n in listing.folders[folder] if n[:1] not in ("", ".")), key=_natural)
     try:
         with os.scandir(folder) as entries:
             found = [e for e in entries if e.name[0] != "." and e.is_dir()]
@@ -204,11 +243,22 @@ def _subfolders(folder: str | Path, links: list[str] | None = None) -> list[str]
     return _sorted_names(found, links)
 
 
-def _images(folder: str, links: list[str]) -> list[str]:
+def _images(folder: str, links: list[str], listing: RemoteFolder | None) -> list[str]:
     """Return the names of images in natural order; append links to `links`."""
+    if listing is not None:
+        named = (n for n in listing.files[folder] if n[:1] != ".")
+        return sorted((n for n in named if n.lower().endswith(IMAGE_SUFFIXES)), key=_natural)
     with os.scandir(folder) as entries:
         found = [e for e in entries if e.name[0] != "." and e.is_file()]
     return _sorted_names([e for e in found if e.name.lower().endswith(IMAGE_SUFFIXES)], links)
+
+
+def _files(folder: str, listing: RemoteFolder | None) -> set[str]:
+    """Return the names of the files in a folder."""
+    if listing is not None:
+        return listing.files[folder]
+    with os.scandir(folder) as entries:
+        return {e.name for e in entries if e.is_file()}
 
 
 def _sorted_names(entries: list[os.DirEntry[str]], links: list[str] | None) -> list[str]:
@@ -218,7 +268,7 @@ def _sorted_names(entries: list[os.DirEntry[str]], links: list[str] | None) -> l
     return sorted([e.name for e in entries], key=_natural)
 
 
-def _check_links(root: Path, links: list[str]) -> None:
+def _check_links(root: str, links: list[str]) -> None:
     """Raise a ValueError if a link to a folder, image, CSV file or the note leaves the root."""
     suffixes = ("", "_image_paths.csv", "_labeled_studies.csv", ".csv")
     names = [f"{split}{suffix}" for split in SPLITS for suffix in suffixes]
@@ -231,7 +281,7 @@ def _check_links(root: Path, links: list[str]) -> None:
         )
 
 
-def _check_names(root: Path, found: dict[str, list[str]]) -> None:
+def _check_names(root: str, found: dict[str, list[str]]) -> None:
     """Raise a ValueError if a name is not in UTF-8: neither CSV, HTML nor MLflow could hold it."""
     if "".join(chain(found, *found.values())).isascii():
         return
@@ -260,10 +310,11 @@ def _folder_label(study: str) -> int | None:
 
 
 def _join_csv(
-    root: Path,
+    root: str,
     split: str,
     found: dict[str, list[str]],
     labels: dict[str, int | None],
+    names: set[str],
     *,
     allow_outside: bool,
 ) -> dict[str, set[str]]:
@@ -276,18 +327,19 @@ def _join_csv(
         ("_labeled_studies.csv", studies, True),
         (".csv", images, True),
     ):
-        file = root / f"{split}{suffix}"
-        if not file.is_file():
+        name = f"{split}{suffix}"
+        if name not in names:
             continue
+        file = _join(root, name)
         by_study = present is studies
         depth = 4 if by_study else 5
         read = _read_csv(file, split, depth=depth, labelled=labelled, allow_outside=allow_outside)
         rows = list(_as_in_folder(read, present))
         counts = Counter(key for key, _ in rows)
-        problems[f"listed in {file.name}, not in the folder"] = counts.keys() - present
-        problems[f"in the folder, not listed in {file.name}"] = present - counts.keys()
+        problems[f"listed in {name}, not in the folder"] = counts.keys() - present
+        problems[f"in the folder, not listed in {name}"] = present - counts.keys()
         if by_study:
-            problems[f"listed twice in {file.name}"] = {k for k, n in counts.items() if n > 1}
+            problems[f"listed twice in {name}"] = {k for k, n in counts.items() if n > 1}
         contradicted: set[str] = set()
         for key, label in rows if labelled else ():
             study = key if by_study else key.rpartition("/")[0]
@@ -295,12 +347,12 @@ def _join_csv(
                 labels[study] = label
             elif labels[study] != label:
                 contradicted.add(study)
-        problems[f"label in {file.name} contradicts the folder or another row"] = contradicted
+        problems[f"label in {name} contradicts the folder or another row"] = contradicted
     return problems
 
 
 def _read_csv(
-    file: Path, split: str, *, depth: int, labelled: bool, allow_outside: bool
+    file: str, split: str, *, depth: int, labelled: bool, allow_outside: bool
 ) -> Iterator[tuple[str, int | None]]:
     """Yield the key of each row (the last components of its path) and its label."""
     form = "/".join(("...", split, "<study type>", "<patient>", "<study>", "<image>")[: depth + 1])
@@ -339,7 +391,7 @@ def _read_csv(
 
 
 def _row_error(
-    file: Path, number: int, expected: str, got: list[str], remedy: str = ""
+    file: str, number: int, expected: str, got: list[str], remedy: str = ""
 ) -> ValueError:
     """Return the error for a row of a CSV file."""
     where = f"{printable(file)}, row {number}"
@@ -369,7 +421,7 @@ def _folder_problems(found: dict[str, list[str]]) -> dict[str, set[str]]:
     }
 
 
-def _problem_report(root: Path, problems: dict[str, set[str]], *, use_csv: bool) -> str:
+def _problem_report(root: str, problems: dict[str, set[str]], *, use_csv: bool) -> str:
     """Return the error message with all problems and the remedy."""
     lines = [
         f"  {what}: {len(which):,} ({some_names(sorted(which, key=_natural))})"

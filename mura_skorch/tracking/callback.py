@@ -46,9 +46,9 @@ class MlflowTracker(Callback):
         Name of a new run. None means the study type; of several the first three, and "all" for
         all seven of MURA.
     log_model : bool, optional
-        Log the model, about 50 MB, when the fit ends. None: unless the estimator is a clone, such
-        as the candidates of a search, the folds of a cross-validation and the members of a vote;
-        `log_fitted_model` logs one of them afterwards.
+        Log the model, about 50 MB, when the fit ends. None: unless the fit was pruned, or the
+        estimator is a clone, such as the candidates of a search, the folds of a cross-validation
+        and the members of a vote; `log_fitted_model` logs one of them afterwards.
 
     Attributes
     ----------
@@ -183,7 +183,10 @@ class MlflowTracker(Callback):
                 table = table.assign(level="view", view=studies["view"].to_numpy())
             self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
         self._log_metrics({"threshold": net.threshold_})
-        if self.log_model or (self.log_model is None and not is_clone(net)):
+        if net.pruned_:
+            self.run_.set_tags({"pruned": "true"})
+        is_left_out = is_clone(net) or net.pruned_
+        if self.log_model or (self.log_model is None and not is_left_out):
             try:
                 _log_model(net, self.run_, self.data_valid_)
             except OSError as error:  # a full disk must not stop a training

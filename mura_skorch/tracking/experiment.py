@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -60,8 +61,19 @@ def use_experiment(name: str, note: str | None = None) -> str | None:
         return None
 
 
-def end_children(parent: Any, status: str) -> None:
-    """End the runs that killed workers left open below a parent `TrackedRun`."""
+def end_children(parent: Any, status: str, *, is_lost: Callable[[Any], bool] | None = None) -> None:
+    """End the runs that killed workers left open below a run.
+
+    Parameters
+    ----------
+    parent : TrackedRun
+        Or anything else with a ``run_id``. Runs below the ended ones are ended, too.
+    status : {"FAILED", "KILLED"}
+        Their new status.
+    is_lost : callable, optional
+        Returns whether an open `mlflow.entities.Run` was left by a killed worker. None means that
+        all were.
+    """
     import mlflow
 
     set_defaults()
@@ -72,7 +84,9 @@ def end_children(parent: Any, status: str) -> None:
             output_format="list",
         )
         for child in children:
-            mlflow.MlflowClient().set_terminated(child.info.run_id, status)
+            if is_lost is None or is_lost(child):
+                mlflow.MlflowClient().set_terminated(child.info.run_id, status)
+                end_children(child.info, status)
 
 
 def runs_link(experiment_id: str) -> str:

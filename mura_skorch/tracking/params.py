@@ -45,8 +45,8 @@ INPUTS = ("module__", "criterion__", "dataset__", "iterator_")
 OUTPUTS = ("dataset__cache",)
 # Names of parameters that are places, of which even those that are not there yet may name people.
 OF_PATHS = re.compile("(cache|dir|dirname|file|folder|path|root)$")
-# Of a callback: which run it writes to, not what it does.
-OF_THE_RUN = ("run_id", "parent_run_id")
+# Of a callback: which run or trial it reports to, not what it does.
+OF_THE_RUN = ("run_id", "parent_run_id", "trial")
 # The names of their classes are unique, and their versions are on record as tags.
 KNOWN = ("mura_skorch", "torch", "torchvision", "skorch", "sklearn", "numpy", "pandas", "builtins")
 PLAIN = (bool, int, float, str, type(None))

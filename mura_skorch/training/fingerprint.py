@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from mura_skorch.data.dataset import studies_of
 from mura_skorch.distributed import count_processes
 from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.remote import file_sizes
 
 __all__ = ["differences", "digest_of", "fingerprint_of"]
 
@@ -85,14 +87,8 @@ def digest_of(dataset: Any) -> str:
         for name in COLUMNS
         if name in studies
     ]
+    sizes = iter(file_sizes(chain.from_iterable(studies["views"])))
     for *cells, views in zip(*columns, studies["views"], strict=True):
-        files = [(os.path.basename(str(view)), _size(view)) for view in views]
+        files = [(os.path.basename(str(view)), next(sizes)) for view in views]
         found.update(repr((cells, files)).encode())
     return f"{len(studies):,} with digest {found.hexdigest()[:12]}"
-
-
-def _size(view):
-    try:
-        return os.path.getsize(view)
-    except (OSError, TypeError):  # of a dataset that does not read files
-        return None

@@ -23,6 +23,8 @@ class FitRecord:
         The MLflow run.
     interrupted : bool
         Whether Ctrl-C or SIGTERM ended the fit.
+    pruned : bool
+        Whether `Pruning` ended the fit.
     digests : dict of str to str
         Digest of the studies of the ``validation`` part, and of the ``training`` part if the fit
         had a checkpoint.
@@ -38,6 +40,7 @@ class FitRecord:
     note: str | None = None
     run_id: str | None = None
     interrupted: bool = False
+    pruned: bool = False
     digests: dict[str, str] = field(default_factory=dict)
     arithmetic: dict[str, Any] = field(default_factory=dict)
     n_processes: int = 1

@@ -66,7 +66,19 @@ class Prediction(_Work):
 
 
 class Evaluation(_Work):
-    """Validate, a batch of the loader at a time."""
+    """Validate, a batch of the loader at a time.
+
+    Parameters
+    ----------
+    net : StudyNet
+    processes : Processes
+    plan : Plan
+    losses : BatchLosses
+        Of the epoch.
+    prefix : {"train", "valid"}
+    fit_params : dict
+        Arguments of the network besides a batch.
+    """
 
     def __init__(self, net, processes, plan, losses, prefix, fit_params):
         super().__init__(net, processes, plan)

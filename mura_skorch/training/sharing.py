@@ -66,6 +66,19 @@ def share_prediction(net: Any, processes: Processes, loader: Any) -> list[Any]:
     """Return what the network makes of each batch of a loader, computed by all processes.
 
     The batches are those of the loader, and equal to the bit to what one process computes.
+
+    Parameters
+    ----------
+    net : StudyNet
+        Fitted.
+    processes : Processes
+    loader : DataLoader
+        It keeps the order.
+
+    Returns
+    -------
+    list of tuple of Tensor
+        Logits of studies and of views of each batch, float32.
     """
     plan = batch_plan(loader, processes.size)
     with processes.lock, signals_as_exceptions():

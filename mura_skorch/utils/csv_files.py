@@ -5,6 +5,8 @@ import csv
 import os
 from collections.abc import Callable
 
+from mura_skorch.utils.remote import open_file
+
 __all__ = ["DELIMITERS", "delimiter_of", "read_text"]
 
 DELIMITERS = (",", ";", "\t")  # Excel writes the second in locales with a decimal comma
@@ -22,7 +24,7 @@ def read_text(file: str | os.PathLike[str]) -> str:
 
     Parameters
     ----------
-    file : path
+    file : path or address
 
     Returns
     -------
@@ -36,7 +38,7 @@ def read_text(file: str | os.PathLike[str]) -> str:
     UnicodeError
         The file has another encoding.
     """
-    with open(file, "rb") as opened:
+    with open_file(file) as opened:
         data = opened.read()
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
     return data.decode(encoding)

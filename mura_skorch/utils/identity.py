@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mura_skorch.utils.progress import map_in_threads
+from mura_skorch.utils.remote import is_remote, stat_files
 from mura_skorch.utils.text import printable, shorten, some_names
 
 __all__ = [
@@ -302,7 +303,7 @@ def file_codes(paths: Iterable[str | os.PathLike[str]]) -> np.ndarray:
     Files are compared by device and inode, at the cost of one call per path. This covers relative
     paths, ``..``, doubled slashes, links, hard links and Unicode forms of a name. Some network
     disks give two files the same inode: such paths must also have the same real path or the same
-    bytes. A path without a file is compared as an absolute path.
+    bytes. A path without a file is compared as an absolute path, an address as it is written.
 
     Examples
     --------
@@ -333,16 +334,24 @@ def copied_files(paths: Iterable[str]) -> list[tuple[str, ...]]:
     Notes
     -----
     Only files of the same size are opened. Only those with the same three samples are read
-    completely.
+    completely. Remote files are not read: their stores name digests of them (an ETag of s3://, an
+    MD5 of gs://); of web servers, copies are not found.
 
     Examples
     --------
     >>> copied_files(["no/such/image1.png", "no/such/image2.png"])
     []
     """
-    groups = [list(dict.fromkeys(paths))]
+    paths = list(dict.fromkeys(paths))
+    remote = stat_files(paths, fresh=False)
+    of_stores: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for path, found in remote.items():
+        if found.size > 0 and found.digest:
+            of_stores[found.size, found.digest].append(path)
+    groups = [[path for path in paths if path not in remote]]
     for property_of in (_size, _sample, _digest):
         groups = list(_divide(groups, property_of))
+    groups += [group for group in of_stores.values() if len(group) > 1]
     return [tuple(group) for group in groups]
 
 
@@ -380,6 +389,8 @@ def _map_files(function: Callable[[str], T], paths: list[str]) -> list[T]:
 
 def _place(path: str) -> Hashable:
     """Return device and inode of a file, or the absolute path if there is no file."""
+    if is_remote(path):
+        return path
     try:
         found = os.stat(path)
         return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)

@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from mura_skorch._version import __version__
 from mura_skorch.utils.identity import count_patients, patient_keys
+from mura_skorch.utils.remote import file_sizes
 
 __all__ = [
     "conditions",
@@ -83,8 +85,9 @@ def type_digests(studies):
         16 hexadecimal digits per study type. The order of studies and views does not matter, nor
         does their folder. No path or patient can be recovered from a digest.
     """
+    sizes = iter(file_sizes(chain.from_iterable(studies["views"])))
     files = [
-        repr(sorted((os.path.basename(str(view)), _size(view)) for view in views))
+        repr(sorted((os.path.basename(str(view)), next(sizes)) for view in views))
         for views in studies["views"]
     ]
     by_type = pd.Series(files, dtype=object).groupby(studies["study_type"].astype(str).to_numpy())
@@ -92,13 +95,6 @@ def type_digests(studies):
         name: hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()[:16]
         for name, own in by_type
     }
-
-
-def _size(view):
-    try:
-        return os.path.getsize(view)
-    except (OSError, TypeError, ValueError):  # the dataset does not read files
-        return None
 
 
 def package_versions():
