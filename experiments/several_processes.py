@@ -27,7 +27,7 @@ from mura_skorch.distributed import count_processes
 from mura_skorch.utils.provenance import conditions
 
 SETTINGS = [(1, 1), (1, 2), (2, 1)]  # processes and threads of each
-N_STUDIES = 8  # of a minibatch of all processes together
+N_STUDIES = 8  # of a minibatch of each process
 N_ROUNDS = 20
 
 
@@ -39,7 +39,7 @@ def measure(root: str, backbone: str, image_size: int) -> dict[str, Any]:
         module__weights=None,
         dataset__image_size=image_size,
         dataset__cache=Path(root).parent / "cache",
-        batch_size=N_STUDIES // count_processes(),
+        batch_size=N_STUDIES,
         train_split=None,
         max_epochs=2,
         random_state=0,

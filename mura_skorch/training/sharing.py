@@ -8,7 +8,11 @@ from skorch.history import History
 
 from mura_skorch.distributed import Processes
 from mura_skorch.training.batch_losses import BatchLosses
-from mura_skorch.training.device import threads_within_quota
+from mura_skorch.training.device import (
+    keep_compiled_kernels,
+    keep_freed_memory,
+    threads_within_quota,
+)
 from mura_skorch.training.random_state import FitRandomness
 from mura_skorch.training.shared_work import Evaluation, Prediction, Training
 from mura_skorch.training.shares import batch_plan, training_plan
@@ -179,6 +183,8 @@ def _parts_of(net):
 
 def _net_of(kind, state):
     """Return the net of its class and attributes, on this process's device."""
+    keep_compiled_kernels()
+    keep_freed_memory()
     net = kind.__new__(kind)
     vars(net).update(state)
     net.module_.to(net.where_)
