@@ -315,7 +315,7 @@ def report(queue, studies, parent, args):
         n_trials=args.trials,
         note=join_notes(studies),
         about={
-            "Data": f"{args.data.name}, {', '.join(args.study_types)}: the train split; "
+            "Data": f"{Path(args.data).name}, {', '.join(args.study_types)}: the train split; "
             + (
                 f"scored on {args.folds} folds by patient"
                 if args.folds
