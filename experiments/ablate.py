@@ -18,8 +18,6 @@ from argparse import Namespace
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from shutil import copytree, ignore_patterns
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -38,15 +36,15 @@ from mura_skorch.cli.options import (
     weights_or_none,
 )
 from mura_skorch.cli.script_state import (
-    STATE_FILES,
     check_new,
     checkpoint_path,
     clear,
+    copied_results,
     load_args,
     lock_folder,
     save_args,
 )
-from mura_skorch.cli.settings import load_network, read_settings
+from mura_skorch.cli.settings import absolute_network, load_network, read_settings
 from mura_skorch.evaluation import compare_seeds, join_notes, prediction_table
 from mura_skorch.tracking import (
     TrackedRun,
@@ -120,8 +118,7 @@ def run(args, studies, experiment_id, is_resumed):
         text = report(both, done, args, note, parent) if both else "no seed finished in A and B"
         if not failed:
             clear(args.out)
-        with TemporaryDirectory() as folder:
-            copytree(args.out, folder, dirs_exist_ok=True, ignore=ignore_patterns(*STATE_FILES))
+        with copied_results(args.out) as folder:
             parent.log_folder(folder)
     print(f"\n{text}\n{note or ''}\n\nTables: {args.out}/")
     print(runs_sentence(experiment_id))
@@ -271,8 +268,7 @@ def read(args):
         if Path(getattr(args, name)).is_file():  # found from elsewhere, when the call is resumed
             setattr(args, name, str(Path(getattr(args, name)).absolute()))
     if args.module is not None:
-        file, _, name = args.module.rpartition(":")
-        args.module = f"{Path(file).absolute()}:{name}"
+        args.module = absolute_network(args.module)
     args.data = find_data(args.data, PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
     return choose_studies(args, read_train_valid(args.data), DEFAULTS)
 
@@ -287,13 +283,13 @@ def parse(argv):
     add_shared("--data", help="MURA's folder or one like it (default: phantom wrists are drawn)")
     add_shared("--study-types")
     add_shared("--weights")
-    add("--module", metavar="FILE:CLASS", help="a network of your own (default: DenseNet-169)")
+    add_shared("--module")
     add_shared("--image-size")
     add_shared("--max-epochs")
-    add("--batch-size", type=int, metavar="STUDIES")
+    add_shared("--batch-size")
     add_shared("--lr")
     add_shared("--device")
-    add("--valid-share", type=float, help="share of the train split's patients for validation")
+    add_shared("--valid-share")
     add("--jobs", type=int, help="models trained at a time; does not change the results")
     add_shared("--threads", help="CPU threads per training; changes the rounding")
     add_shared("--cache")

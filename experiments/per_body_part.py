@@ -6,14 +6,11 @@ python experiments/per_body_part.py --dask tcp://head:8786      # on a Dask clus
 python experiments/per_body_part.py --resume results/20261123-101500   # resume after a crash
 """
 
-import shutil
 import sys
-import tempfile
 from argparse import Namespace
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from shutil import ignore_patterns
 
 import pandas as pd
 import torch
@@ -32,10 +29,10 @@ from mura_skorch.cli.options import (
     weights_or_none,
 )
 from mura_skorch.cli.script_state import (
-    STATE_FILES,
     check_new,
     checkpoint_path,
     clear,
+    copied_results,
     load_args,
     lock_folder,
     save_args,
@@ -124,10 +121,7 @@ def run(args, studies, experiment_id, is_resumed, client=None):
         scores = report(done, failed, studies, args, parent)
         if not failed:
             clear(args.out)
-        with tempfile.TemporaryDirectory() as folder:
-            shutil.copytree(
-                args.out, folder, dirs_exist_ok=True, ignore=ignore_patterns(*STATE_FILES)
-            )
+        with copied_results(args.out) as folder:
             log_scores(parent, scores, report=folder)
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     print(runs_sentence(experiment_id))
@@ -241,11 +235,11 @@ def parse(argv):
     add_shared("--weights")
     add_shared("--image-size")
     add_shared("--max-epochs")
-    add("--batch-size", type=int, metavar="STUDIES")
+    add_shared("--batch-size")
     add_shared("--lr")
     add("--level", choices=["study", "view"], default="study", help="level of the loss")
     add_shared("--device")
-    add("--valid-share", type=float, help="share of the train split's patients for validation")
+    add_shared("--valid-share")
     add("--jobs", type=int, help="types trained at a time; does not change the results")
     add_shared("--dask")
     add_shared("--threads", help="CPU threads per training; changes the rounding")

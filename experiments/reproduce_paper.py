@@ -261,7 +261,7 @@ def parse(argv):
     add("--n-members", type=int, help="models averaged: those with the lowest validation loss")
     add_shared("--weights")
     add_shared("--lr")
-    add("--valid-share", type=float, help="share of the train split's patients for validation")
+    add_shared("--valid-share")
     add_shared("--device")
     add_shared("--threads", default=count_cores(), help="CPU threads; changes the rounding")
     add("--jobs", type=int, default=1, help="models at a time; does not change the results")

@@ -13,16 +13,13 @@ checkpoint. All trials are scored on the same studies: a part of the train split
 
 import math
 import shlex
-import shutil
 import sys
-import tempfile
 import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shutil import ignore_patterns
 from typing import Any
 
 import numpy as np
@@ -43,9 +40,9 @@ from mura_skorch.cli.options import (
     start_script,
     weights_or_none,
 )
-from mura_skorch.cli.script_state import STATE_FILES, check_settings, checkpoint_path
+from mura_skorch.cli.script_state import check_settings, checkpoint_path, copied_results
 from mura_skorch.cli.settings import DEFAULTS as NO_SETTINGS
-from mura_skorch.cli.settings import load_network, read_settings
+from mura_skorch.cli.settings import absolute_network, load_network, read_settings
 from mura_skorch.data.dataset import StudyDataset, studies_of
 from mura_skorch.evaluation import choice_optimism, join_notes, prediction_table
 from mura_skorch.metrics import OVERALL
@@ -346,9 +343,7 @@ def report(queue, studies, parent, args):
         )
         parent.log_metrics({f"best/{args.metric}": best["value"], "best/trial": best["trial"]})
     write_sweep(args.out, result, title=f"Sweep: {args.study}")
-    with tempfile.TemporaryDirectory() as folder:
-        left_out = ignore_patterns(*STATE_FILES, ".*", "*.db*")
-        shutil.copytree(args.out, folder, dirs_exist_ok=True, ignore=left_out)
+    with copied_results(args.out, ".*", "*.db*") as folder:
         parent.log_folder(folder)
     return result
 
@@ -678,8 +673,7 @@ def read(args):
     if args.folds < 0 or args.folds == 1:
         raise ValueError(f"expected --folds 0, or 2 or more, got {args.folds}")
     if args.module is not None:
-        file, _, name = args.module.rpartition(":")
-        args.module = f"{Path(file).absolute()}:{name}"
+        args.module = absolute_network(args.module)
     args.out = args.out or Path("results") / f"sweep_{slug(args.study)}"
     if args.data is None:  # of several workers, one draws
         with FileLock(f".{PHANTOMS}.lock"):
@@ -714,13 +708,13 @@ def parse(argv):
         "--re-estimate", choices=["folds", "valid"], help="train the best setting again, at the end"
     )
     add_shared("--weights")
-    add("--module", metavar="FILE:CLASS", help="a network of your own (default: DenseNet-169)")
+    add_shared("--module")
     add_shared("--image-size")
     add_shared("--max-epochs")
-    add("--batch-size", type=int, metavar="STUDIES")
+    add_shared("--batch-size")
     add_shared("--lr")
     add_shared("--device")
-    add("--valid-share", type=float, help="share of the train split's patients for validation")
+    add_shared("--valid-share")
     add_shared("--threads", help="CPU threads of this worker; changes the rounding")
     add_shared("--cache")
     add_shared("--random-state")

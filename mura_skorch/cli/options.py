@@ -51,9 +51,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "name of torchvision or tag of timm, path, or none (default: ImageNet's; "
         "phantoms: none)",
     },
+    "--module": {
+        "metavar": "FILE:CLASS",
+        "help": "a network of your own (default: DenseNet-169)",
+    },
     "--image-size": {"type": int, "metavar": "PIXELS"},
     "--max-epochs": {"type": int},
+    "--batch-size": {"type": int, "metavar": "STUDIES"},
     "--lr": {"type": float},
+    "--valid-share": {
+        "type": float,
+        "help": "share of the train split's patients for validation",
+    },
     "--device": {"default": "auto"},
     "--threads": {"type": int, "help": "CPU threads"},
     "--cache": {

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ __all__ = [
     "check_settings",
     "checkpoint_path",
     "clear",
+    "copied_results",
     "load_args",
     "lock_folder",
     "save_args",
@@ -54,6 +56,27 @@ def lock_folder(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows removes no open file
             (folder / LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def copied_results(folder: Path, *left_out: str) -> Iterator[str]:
+    """Copy an output folder without the state of the script, to be logged.
+
+    Parameters
+    ----------
+    folder : Path
+    *left_out : str
+        Patterns of other files that are no results.
+
+    Yields
+    ------
+    str
+        The copy, which is removed after the block.
+    """
+    with tempfile.TemporaryDirectory() as copy:
+        ignored = shutil.ignore_patterns(*STATE_FILES, *left_out)
+        shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=ignored)
+        yield copy
 
 
 def check_new(folder: Path) -> None:

@@ -13,7 +13,7 @@ from mura_skorch.data import Augment, PatientSplit
 from mura_skorch.presets import beyond_paper
 from mura_skorch.utils.text import printable
 
-__all__ = ["DEFAULTS", "load_network", "read_settings"]
+__all__ = ["DEFAULTS", "absolute_network", "load_network", "read_settings"]
 
 DEFAULTS = "defaults"
 PRESETS = {"beyond_paper": beyond_paper}
@@ -75,6 +75,18 @@ def read_settings(text: str, **common: Any) -> dict[str, Any]:
             f"expected settings such as {EXAMPLE}, the path of a file of such lines, {DEFAULTS} or "
             f"{', '.join(PRESETS)}, got {printable(text)}: {printable(reason)}"
         ) from error
+
+
+def absolute_network(text: str) -> str:
+    """Return a text such as ``nets.py:Small`` with the absolute path of its file.
+
+    Parameters
+    ----------
+    text : str
+        ``FILE:CLASS``.
+    """
+    file, _, name = text.rpartition(":")
+    return f"{Path(file).absolute()}:{name}"
 
 
 def load_network(text: str) -> Any:
