@@ -8,7 +8,6 @@ layer trains for one epoch from a filled cache, by two processes of torchrun, an
 Linux only. No clinical meaning.
 """
 
-import io
 import json
 import os
 import subprocess
@@ -19,50 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from load import SIZE, make_studies, one_layer
 from matplotlib.figure import Figure
-from PIL import Image
-from torch import nn
 
 from mura_skorch import MuraClassifier, PatientSplit, study_scores
 from mura_skorch.cli.options import add_option, make_parser, write_record
 from mura_skorch.data.dataset import base_of, studies_of
-from mura_skorch.evaluation.published.counts import VIEW_COUNTS
 from mura_skorch.utils.provenance import conditions
 
-SIZE = 16  # pixels, of the picture and of the prepared view
-N_PICTURES = 64
 BATCH_SIZE = 64  # studies of each process
-
-
-def one_layer() -> nn.Module:
-    """Return a linear layer over 4 x 4 means, which takes almost no time."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 1))
-
-
-def make_studies(folder: Path, n_studies: int) -> pd.DataFrame:
-    """Return a table of studies with the numbers of views of MURA's training part."""
-    rng = np.random.default_rng(0)
-    pictures = []
-    for _ in range(N_PICTURES):
-        file = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)).save(file, "PNG")
-        pictures.append(file.getvalue())
-    n_views = np.array(list(VIEW_COUNTS["train"]), dtype=int)
-    share = np.array(list(VIEW_COUNTS["train"].values()), dtype=float)
-    views = []
-    for i, n in enumerate(rng.choice(n_views, n_studies, p=share / share.sum())):
-        own = folder / f"{i // 1000:04d}"
-        if i % 1000 == 0:
-            own.mkdir()
-        views.append(tuple(f"{own}/{i:07d}_{k + 1}.png" for k in range(n)))
-        for k, path in enumerate(views[-1]):
-            # No two files alike: a view belongs to one patient. PNG ends before the name.
-            Path(path).write_bytes(pictures[(i + k) % N_PICTURES] + path.encode())
-    names = [f"train/XR_HAND/patient{i:07d}/study1" for i in range(n_studies)]
-    table = {"study": names, "study_type": "XR_HAND", "patient": np.arange(n_studies)}
-    return pd.DataFrame(table | {"views": views, "label": rng.integers(0, 2, n_studies)})
 
 
 @contextmanager

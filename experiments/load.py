@@ -3,7 +3,7 @@
 python experiments/load.py --out experiments/records/2026-11-23_load
 python experiments/load.py --n-studies 2000 --n-epochs 3 --n-fits 10 --out load
 
-The studies are synthetic, with as many views as in MURA's training part, each a small random image.
+The studies are synthetic, with as many views as in MURA's training part, each a small file.
 The network has one layer. Everything else is an ordinary fit with MLflow, two persistent loader
 workers and the default batch size. Runs on Linux only. No clinical meaning.
 """
@@ -11,6 +11,7 @@ workers and the default batch size. Runs on Linux only. No clinical meaning.
 import argparse
 import ctypes
 import gc
+import io
 import multiprocessing
 import os
 import tempfile
@@ -29,6 +30,7 @@ from mura_skorch import MuraClassifier
 from mura_skorch.evaluation.published.counts import VIEW_COUNTS
 
 SIZE = 16  # pixels, of the picture and of the prepared view
+N_PICTURES = 64
 PER_EPOCH = 8  # memory samples per epoch
 MB = 1024  # kB
 
@@ -80,19 +82,26 @@ def holdings():
     return memory_of(os.getpid()) | {"threads": n_threads, "files": n_files}
 
 
-def make_studies(folder, n_studies, seed=0):
+def make_studies(folder, n_studies):
     """Return a table of studies with the numbers of views of MURA's training part."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(N_PICTURES):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)).save(file, "PNG")
+        pictures.append(file.getvalue())
     n_views = np.array(list(VIEW_COUNTS["train"]), dtype=int)
     share = np.array(list(VIEW_COUNTS["train"].values()), dtype=float)
     views = []
     for i, n in enumerate(rng.choice(n_views, n_studies, p=share / share.sum())):
-        own = folder / f"{i // 1000:03d}" / f"study{i:06d}"
-        own.mkdir(parents=True)
-        views.append(tuple(str(own / f"image{k + 1}.png") for k in range(n)))
-        for path in views[-1]:
-            Image.fromarray(rng.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)).save(path)
-    names = [f"train/XR_HAND/patient{i:06d}/study1" for i in range(n_studies)]
+        own = folder / f"{i // 1000:04d}"
+        if i % 1000 == 0:
+            own.mkdir()
+        views.append(tuple(f"{own}/{i:07d}_{k + 1}.png" for k in range(n)))
+        for k, path in enumerate(views[-1]):
+            # No two files alike: a view belongs to one patient. PNG ends before the name.
+            Path(path).write_bytes(pictures[(i + k) % N_PICTURES] + path.encode())
+    names = [f"train/XR_HAND/patient{i:07d}/study1" for i in range(n_studies)]
     table = {"study": names, "study_type": "XR_HAND", "patient": np.arange(n_studies)}
     return pd.DataFrame(table | {"views": views, "label": rng.integers(0, 2, n_studies)})
 
