@@ -53,7 +53,7 @@ from mura_skorch.tracking import (
 )
 from mura_skorch.training.checkpoint_file import run_id_of
 from mura_skorch.training.device import count_cores
-from mura_skorch.training.signals import signals_as_exceptions
+from mura_skorch.utils.signals import signals_as_exceptions
 from mura_skorch.utils.text import printable
 
 POOLED = "all"

@@ -21,6 +21,7 @@ from mura_skorch.tracking.offline.send_records import find_or_create_run, send_r
 from mura_skorch.tracking.offline.spool import OFFLINE, Spool
 from mura_skorch.tracking.origin import Origin, lasting_uri
 from mura_skorch.tracking.values import is_finite, metric_name, param_name, param_value
+from mura_skorch.utils.signals import deferred_signals
 
 __all__ = ["MODEL_NAME", "TrackedRun", "status_of"]
 
@@ -159,17 +160,16 @@ class TrackedRun:
         """End the run with an MLflow status, FINISHED, FAILED or KILLED, and the error's tag."""
         import mlflow
 
-        if error is not None:
-            self.set_tags({"error": f"{type(error).__name__}: {error}"[:5000]})
-        try:
+        with deferred_signals(every=True):  # MLflow ends a run that is left active as FINISHED
+            if error is not None:
+                self.set_tags({"error": f"{type(error).__name__}: {error}"[:5000]})
             if self._header["is_owned"]:
                 self._put({"status": status})
-            self.release()
-        finally:
             if self._is_active:
                 self._is_active = False
                 with suppress(Exception):
                     mlflow.end_run(status)
+        self.release()
 
     def flush(self) -> bool:
         """Wait until all is sent, while something moves; return whether it is."""

@@ -6,6 +6,7 @@ Nothing in the file can be executed.
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,7 +69,7 @@ class CheckpointFile:
                 "wait for it, end it, or pass another checkpoint_path"
             ) from error
         for unfinished in self.path.parent.glob(f".{self.path.name}.[0-9]*"):
-            unfinished.unlink()  # of a process that was killed while it wrote
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed while it wrote
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -16,7 +16,7 @@ from mura_skorch.training.device import (
 from mura_skorch.training.random_state import FitRandomness
 from mura_skorch.training.shared_work import Evaluation, Prediction, Training
 from mura_skorch.training.shares import batch_plan, training_plan
-from mura_skorch.training.signals import deferred_signals, signals_as_exceptions
+from mura_skorch.utils.signals import deferred_signals, signals_as_exceptions
 
 __all__ = ["share_epoch", "share_prediction"]
 

@@ -22,14 +22,14 @@ def write_whole(
     n_bytes: int | None = None,
     flush: bool = False,
 ) -> None:
-    """Write a file under a temporary name in the same folder, then rename it.
+    """Write a file in a temporary folder next to it, then move it.
 
     Parameters
     ----------
     file : path
         Replaced if it exists.
     write : callable
-        Called with the path to write to.
+        Called with the path to write to. Whatever else it leaves in that folder is removed.
     n_bytes : int, optional
         About how many bytes it writes, for the error message of a full disk.
     flush : bool, default=False
@@ -41,8 +41,10 @@ def write_whole(
         Among others, if the disk is full; the old file is unchanged.
     """
     file = Path(file)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished = temporary / file.name
     try:
+        temporary.mkdir(exist_ok=True)
         unfinished.touch()
         mode = unfinished.stat().st_mode  # the umask's, which some writers ignore
         write(unfinished)
@@ -55,16 +57,14 @@ def write_whole(
         if flush:
             _flush(file.parent)
     except Exception as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in _CLOSED:
             raise _closed(file.parent, f"write {file.name}", error) from error
         if not _is_full(error):
             raise
         raise _full(file.parent, n_bytes, f"write {file.name}") from error
     finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Turn Ctrl-C and SIGTERM into exceptions, deferred while an epoch is recorded.
+"""Turn Ctrl-C and SIGTERM into exceptions, deferred while something is recorded.
 
 Ctrl-C becomes KeyboardInterrupt. SIGTERM, by which clusters announce that they take a machine back,
 becomes SystemExit with code 143. Handlers set by others, and threads other than the main one, are
@@ -22,11 +22,13 @@ class _Handler:
     def __init__(self):
         self.n_signals = 0
         self.is_deferring = self.is_deferring_every = False
+        self.is_ending = False
         self.deferred = None
 
     def __call__(self, number, frame):
         self.n_signals += 1
-        if self.is_deferring and (self.n_signals == 1 or self.is_deferring_every):
+        is_deferred = self.is_deferring and (self.n_signals == 1 or self.is_deferring_every)
+        if is_deferred or self.is_ending:
             self.deferred = number
         else:
             raise _exception(number)
@@ -39,6 +41,8 @@ _handlers: list[_Handler] = []
 @contextmanager
 def signals_as_exceptions() -> Iterator[None]:
     """Raise an exception for each signal while the block runs.
+
+    What was deferred until an error had ended the block is raised after it.
 
     Examples
     --------
@@ -65,11 +69,16 @@ def signals_as_exceptions() -> Iterator[None]:
         _handlers.remove(handler)
         for number, given in replaced.items():
             signal.signal(number, given)
+        if handler.deferred is not None:
+            raise _exception(handler.deferred)
 
 
 @contextmanager
 def deferred_signals(*, every: bool = False) -> Iterator[None]:
     """Raise the exception of a first signal only after the block; a second one is not deferred.
+
+    An error of the block ends the fit. Signals from then on are deferred until it has ended, so
+    that it ends by this error: another process that fails has torchrun send SIGTERM.
 
     Parameters
     ----------
@@ -83,9 +92,12 @@ def deferred_signals(*, every: bool = False) -> Iterator[None]:
     handler.is_deferring, handler.is_deferring_every = True, every
     try:
         yield
+    except Exception:
+        handler.is_ending = True
+        raise
     finally:
         handler.is_deferring = False
-    if handler.deferred is not None:
+    if handler.deferred is not None and not handler.is_ending:
         number, handler.deferred = handler.deferred, None
         raise _exception(number)
 
