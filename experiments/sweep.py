@@ -56,10 +56,10 @@ from mura_skorch.tracking import (
 )
 from mura_skorch.training.device import count_cores
 from mura_skorch.training.parameters import check_parameters
-from mura_skorch.utils.signals import signals_as_exceptions
 from mura_skorch.utils.atomic import write_text
 from mura_skorch.utils.identity import patient_keys
 from mura_skorch.utils.provenance import data_digest
+from mura_skorch.utils.signals import signals_as_exceptions
 from mura_skorch.utils.text import interval_text, short_reason
 
 PHANTOMS = Path("phantoms_sweep")

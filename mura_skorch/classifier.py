@@ -46,9 +46,9 @@ from mura_skorch.training.fit_end import fit_end
 from mura_skorch.training.fit_record import FitRecord, recorded
 from mura_skorch.training.net import StudyNet
 from mura_skorch.training.parameters import check_names, check_parameters, warn_of_maximum
-from mura_skorch.utils.signals import signals_as_exceptions
 from mura_skorch.utils.arguments import is_default
 from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.signals import signals_as_exceptions
 
 __all__ = ["MuraClassifier"]
 

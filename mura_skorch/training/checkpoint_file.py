@@ -69,7 +69,9 @@ class CheckpointFile:
                 "wait for it, end it, or pass another checkpoint_path"
             ) from error
         for unfinished in self.path.parent.glob(f".{self.path.name}.[0-9]*"):
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed while it wrote
+            shutil.rmtree(
+                unfinished, ignore_errors=True
+            )  # of a process that was killed while it wrote
         return self
 
     def __exit__(self, *error: object) -> None:

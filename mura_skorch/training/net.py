@@ -37,7 +37,6 @@ from mura_skorch.training.device import (
 from mura_skorch.training.errors import check_loss, explained_faults
 from mura_skorch.training.random_state import FitRandomness, draws_randomly, give_generator
 from mura_skorch.training.sharing import share_epoch, share_prediction
-from mura_skorch.utils.signals import deferred_signals
 from mura_skorch.utils.arguments import (
     check_whole,
     find_optimizer,
@@ -45,6 +44,7 @@ from mura_skorch.utils.arguments import (
     short_repr,
     taken,
 )
+from mura_skorch.utils.signals import deferred_signals
 
 __all__ = ["StudyNet", "check_loader_keeps_order"]
 

@@ -7,10 +7,8 @@ from mura_skorch.tracking import TrackedRun
 from mura_skorch.utils.signals import deferred_signals, signals_as_exceptions
 
 
-@pytest.mark.parametrize("every", [False, True])
-def test_error_leaves_its_block_before_the_signal_that_came_with_it(every):
-    seen = []
-    with pytest.raises(SystemExit) as stop, signals_as_exceptions():
+def fail_with_signals(every, seen):
+    with signals_as_exceptions():
         try:
             with deferred_signals(every=every):
                 signal.raise_signal(signal.SIGTERM)
@@ -21,6 +19,13 @@ def test_error_leaves_its_block_before_the_signal_that_came_with_it(every):
             with deferred_signals():
                 seen.append("recorded")
             raise
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_error_leaves_its_block_before_the_signal_that_came_with_it(every):
+    seen = []
+    with pytest.raises(SystemExit) as stop:
+        fail_with_signals(every, seen)
     assert stop.value.code == 143
     assert seen == ["a process is gone", "recorded"]
 
@@ -28,7 +33,7 @@ def test_error_leaves_its_block_before_the_signal_that_came_with_it(every):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("status", ["FAILED", "KILLED", "FINISHED"])
 def test_signals_while_a_run_is_closed_leave_its_status(number, status, monkeypatch):
-    run = TrackedRun()
+    run = TrackedRun().open()
     end_run = mlflow.end_run
 
     def end_late(*args):
@@ -36,9 +41,12 @@ def test_signals_while_a_run_is_closed_leave_its_status(number, status, monkeypa
         signal.raise_signal(number)
         end_run(*args)
 
+    def close():
+        with signals_as_exceptions():
+            run.close(status)
+
     monkeypatch.setattr(mlflow, "end_run", end_late)
-    with pytest.raises((KeyboardInterrupt, SystemExit)), signals_as_exceptions():
-        run.open()
-        run.close(status)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        close()
     assert mlflow.active_run() is None
     assert mlflow.get_run(run.run_id).info.status == status
