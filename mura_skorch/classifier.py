@@ -38,6 +38,7 @@ from mura_skorch.studies.validation import check_labelled, check_studies
 from mura_skorch.tracking.artifacts import ModelSource
 from mura_skorch.tracking.callback import MlflowTracker, tracked_fit
 from mura_skorch.tracking.clones import remember_origin
+from mura_skorch.tracking.params import settings_of
 from mura_skorch.training import persistence
 from mura_skorch.training.arithmetic import choose_arithmetic
 from mura_skorch.training.checkpoint import TrainingCheckpoint, epochs_left, load_finished
@@ -466,7 +467,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         )
 
     def _begin(self, X: pd.DataFrame, data: FitData) -> bool:
-        """Fit the loss to the training part, and record study types, note and digests.
+        """Fit the loss to the training part, and record study types, note, digests and settings.
 
         Returns
         -------
@@ -489,6 +490,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             arithmetic=asdict(self.arithmetic_) | {"threads": self.threads_},
             n_processes=count_processes(),
         )
+        self.update_record(settings={k: str(value) for k, value in settings_of(self).items()})
         before = self._class_weights(data.valid)
         if hasattr(self.criterion_, "fit_weights"):  # torch's own criteria have no such weights
             self.criterion_.fit_weights(*data.class_counts, data.study_types)

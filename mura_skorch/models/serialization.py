@@ -49,6 +49,7 @@ LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
     "digests": dict,
     "quantized": (dict, type(None)),
     "arithmetic": dict,
+    "settings": dict,
 }
 # Parameters of the machine that a model was saved on, which other machines do not load.
 OF_A_MACHINE = ("device", "engine", "dataset__cache", "checkpoint_path", "module__compile")

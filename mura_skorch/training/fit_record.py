@@ -33,6 +33,9 @@ class FitRecord:
         is the number that was used.
     n_processes : int
         Processes that computed the fit together.
+    settings : dict of str to str
+        What was set for the fit, see `mura_skorch.tracking.params.settings_of`. Empty in models
+        of versions that recorded none.
     """
 
     seed: int | None = None
@@ -44,6 +47,7 @@ class FitRecord:
     digests: dict[str, str] = field(default_factory=dict)
     arithmetic: dict[str, Any] = field(default_factory=dict)
     n_processes: int = 1
+    settings: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can store it."""
