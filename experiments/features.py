@@ -44,7 +44,7 @@ from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.features import StudyEmbedder
 from mura_skorch.metrics import OVERALL
-from mura_skorch.report import ReportInputs, write_report
+from mura_skorch.report import ReportInputs, read_study_facts, write_report
 from mura_skorch.tracking import TrackedRun, log_test_scores, runs_link, use_experiment
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.atomic import check_writable
@@ -65,6 +65,7 @@ def main(argv=None):
     with ExitStack() as stack:
         try:
             check_writable(args.out)
+            read_study_facts(args.study_facts or {})  # fails here or never
             studies = read(args)
             train = studies[studies.split == "train"]
             check_enough(train)
@@ -93,6 +94,7 @@ def evaluate(args, studies, embedder, trained, experiment_id):
             ReportInputs(predictions, model=[describe(embedder)]),
             about=about(args, run),
             published=is_mura(studies),
+            study_facts=args.study_facts,
             title="Frozen features",
         )
         curve.assign(note=note).to_csv(args.out / "learning_curve.csv", index=False)
@@ -309,6 +311,7 @@ def parse(argv):
     add_shared("--cache", help="folder for features, so that each view is computed once")
     add_shared("--dask", help="fit the regressions on a Dask cluster, local or tcp://HOST:8786")
     add_shared("--random-state")
+    add_shared("--study-facts")
     add_shared("--experiment", default="features")
     add_shared("--out")
     return parser.parse_args(argv)

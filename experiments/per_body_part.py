@@ -43,7 +43,12 @@ from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.metrics import OVERALL
 from mura_skorch.models import StudyNetwork
-from mura_skorch.report import ReportInputs, collect_predictions, write_report
+from mura_skorch.report import (
+    ReportInputs,
+    collect_predictions,
+    read_study_facts,
+    write_report,
+)
 from mura_skorch.tracking import (
     TrackedRun,
     end_children,
@@ -82,6 +87,7 @@ def main(argv=None):
                 args.dask = dask
             if args.dask is not None:
                 make_absolute(args)
+            read_study_facts(args.study_facts or {})  # fails here or never
             studies = read(args)
             StudyNetwork(weights_or_none(args.weights))  # fails here or never
             stack.enter_context(lock_folder(args.out))
@@ -200,6 +206,7 @@ def report(done, failed, studies, args, parent):
         about=about,
         published=is_mura(studies),
         failed=failed,
+        study_facts=args.study_facts,
         title="One model per body part",
     )
 
@@ -245,6 +252,7 @@ def parse(argv):
     add_shared("--threads", help="CPU threads per training; changes the rounding")
     add_shared("--cache")
     add_shared("--random-state")
+    add_shared("--study-facts")
     add_shared("--experiment", default="per_body_part")
     add("--resume", type=Path, metavar="OUT", help="resume the call with that --out")
     add_shared(

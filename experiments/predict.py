@@ -4,6 +4,7 @@ python experiments/predict.py --model RUN --data MURA-v1.1 --split valid
 python experiments/predict.py --model DIR --data clinic --labels labels.csv --readers anna ben
 python experiments/predict.py --model DIR --data clinic --refit-on clinic_2024 --threshold youden
 python experiments/predict.py --model DIR --data clinic --refit-on clinic --refit-split train
+python experiments/predict.py --model DIR --data clinic --labels labels.csv --study-facts study.toml
 MURA_SKORCH_SECRET=... python experiments/predict.py --model DIR --data dicom --labels labels.csv
 python experiments/predict.py --model DIR --data dicom --study-type HIP=XR_HIP --study-type CHEST=
 python experiments/predict.py --model DIR --data clinic --similar-from MURA-v1.1 --cache cache
@@ -33,7 +34,7 @@ from mura_skorch.evaluation.published import is_mura
 from mura_skorch.features import StudyEmbedder
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.inspection import UNLIKE_PERCENTILE
-from mura_skorch.report import collect_predictions, write_report
+from mura_skorch.report import collect_predictions, read_study_facts, write_report
 from mura_skorch.studies import join_labels
 from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
 from mura_skorch.utils.atomic import check_writable
@@ -48,6 +49,7 @@ def main(argv=None):
     keep = list(dict.fromkeys(name for name in columns if name))
     try:
         check_writable(args.out)
+        facts = read_study_facts(args.study_facts or {})
         studies = read(args, keep)
         check(studies, keep, args)
         model = open_model(args, studies)
@@ -77,6 +79,7 @@ def main(argv=None):
                 inputs,
                 about=about(args, model, run),
                 notes=args.notes,
+                study_facts=facts,
                 published=is_mura(studies),
                 readers=args.readers,
                 gold=args.gold,
@@ -328,6 +331,7 @@ def parse(argv):
     add("--refit-labels", type=Path, metavar="CSV", help="their labels")
     add("--notes", nargs="+", default=[], metavar="TEXT",
         help="sentences for the model card, such as the source of the labels")  # fmt: skip
+    add_shared("--study-facts")
     add_shared("--cases")
     add(
         "--similar-from",

@@ -32,7 +32,7 @@ from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import join_notes, prediction_table, write_competition
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import format_paper_table, is_mura, paper_table
-from mura_skorch.report import collect_predictions, write_report
+from mura_skorch.report import collect_predictions, read_study_facts, write_report
 from mura_skorch.studies import explode_views
 from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
 from mura_skorch.tracking.mlflow_model import save_mlmodel
@@ -61,6 +61,7 @@ def main(argv=None):
         try:
             if args.dask is not None:
                 make_absolute(args)
+            read_study_facts(args.study_facts or {})  # fails here or never
             studies = read(args)
             StudyNetwork(weights_or_none(args.weights))  # fails here or never
             stack.enter_context(lock_folder(args.out))
@@ -108,6 +109,7 @@ def run(args, studies, experiment_id, client):
             histories={f"seed_{net.seed_}": net.history for net in nets},
             about=about,
             published=is_mura(studies),
+            study_facts=args.study_facts,
             title=title(args),
         )
         table = paper_table(scores, published=is_mura(studies))
@@ -269,6 +271,7 @@ def parse(argv):
     add("--workers", type=int, default=0, help="processes that read images")
     add_shared("--cache")
     add_shared("--cases")
+    add_shared("--study-facts")
     add_shared("--experiment", default="reproduce_paper")
     add_shared("--out", help="folder of models and report")
     return parser.parse_args(argv)

@@ -74,6 +74,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "fit on the workers of a Dask cluster, tcp://HOST:8786, or of one on this machine: "
         "local; does not change the results",
     },
+    "--study-facts": {
+        "type": Path,
+        "metavar": "TOML",
+        "help": "what only the authors know, for the checklists: setting, centres, dates, "
+        "eligibility, reference_standard, annotators, ethics, funding, licence, contact",
+    },
     "--cases": {"type": int, "default": 4, "help": "false negatives and false positives to show"},
     "--random-state": {"type": int, "default": 0},
     "--experiment": {"help": "name of the MLflow experiment"},

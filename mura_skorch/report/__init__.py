@@ -3,6 +3,7 @@
 from mura_skorch.report.case_review import Case, CaseView, SimilarStudy, review_cases
 from mura_skorch.report.inputs import ReportInputs, collect_predictions
 from mura_skorch.report.report import read_report, write_report
+from mura_skorch.report.study_facts import read_study_facts
 
 __all__ = [
     "Case",
@@ -11,6 +12,7 @@ __all__ = [
     "SimilarStudy",
     "collect_predictions",
     "read_report",
+    "read_study_facts",
     "review_cases",
     "write_report",
 ]

@@ -22,7 +22,7 @@ PNG_SCALE = 2  # image pixels per CSS pixel, for dense screens and for print
 _NUMBER = re.compile(r"([-+\u2212]?[.\d].*|n/a(?:\n.*)?|[-\u2013]|)", re.DOTALL)
 
 
-def render_page(template, *, title, note=None, **context):
+def render_page(template, *, title, note=None, contents=None, **context):
     """Render a template of this package that extends ``page.html.jinja``.
 
     Parameters
@@ -33,6 +33,8 @@ def render_page(template, *, title, note=None, **context):
         Title of the page, also its first heading.
     note : str or None, default=None
         Caveat in a coloured banner at the top, such as "phantoms: no clinical meaning".
+    contents : list or None, default=None
+        Filled with the anchor and the title of each section of the page.
     **context
         Further variables of the template. All text is escaped; a missing variable raises.
 
@@ -71,9 +73,9 @@ def render_page(template, *, title, note=None, **context):
     >>> "<h1>Wrists &amp; hands</h1>" in page
     True
     """
-    return (
-        _environment().get_template(template).render(title=title, note=note, contents=[], **context)
-    )
+    contents = [] if contents is None else contents
+    page = _environment().get_template(template)
+    return page.render(title=title, note=note, contents=contents, **context)
 
 
 def figure_uri(figure):

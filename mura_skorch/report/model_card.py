@@ -1,15 +1,27 @@
 """Model card: what a model is, how it scored, and what to know before using it."""
 
+import json
+import math
 import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sklearn.frozen import FrozenEstimator
 
 from mura_skorch.metrics import MEAN_OF_TYPES, OVERALL
-from mura_skorch.utils.text import interval_text
+from mura_skorch.utils.text import interval_text, number_text
 
-__all__ = ["describe_model", "members_of", "model_card", "recalibration", "to_markdown"]
+__all__ = [
+    "card_anchors",
+    "describe_model",
+    "hub_metadata",
+    "members_of",
+    "model_card",
+    "recalibration",
+    "to_markdown",
+]
 
 INTENDED = [
     "Research on classifying studies of radiographs as normal or abnormal, by people who know both "
@@ -33,16 +45,15 @@ LABELS_OF_MURA = [
     "valid split), since more images are taken of suspicious findings.",
 ]
 UNKNOWN_LABELS = (
-    "The source of these labels is not stated. The author of the report can add it (notes of "
-    "write_report)."
+    "The source of these labels is not stated. The author of the report can add it "
+    "(reference_standard of study.toml, or notes of write_report)."
 )
 LIMITS = [
     "Figures hold for the studies they were measured on. Before use elsewhere, score the model on "
     "local labelled studies and choose its operating point there.",
     "Probabilities equal the share of abnormal studies only after recalibration (a slope and an "
-    "intercept) on labelled studies of the place of use. Class weights in the loss, which the "
-    "default loss has, shift probabilities towards the rarer class. The reliability curve shows "
-    "the calibration on the studies of this report.",
+    "intercept) on labelled studies of the place of use. The reliability curve shows the "
+    "calibration on the studies of this report.",
     "Intervals describe the sampling of patients, not the training: another random seed gives "
     "another model.",
 ]
@@ -64,10 +75,47 @@ POOLED = {
     "their number.",
 }
 RECALIBRATED = "Recalibrated after training: "
+LOSS, TRAINING = "Loss: ", "Training: "
+NO_MODEL = "The report was written without a description of the model."
+# Recorded settings of a fit, in the words of the card; those of the loss and the network are said
+# elsewhere, and those of the machine change no model.
+SETTINGS = {
+    "optimizer": "optimizer {}",
+    "lr": "learning rate {}",
+    "lr_policy": "schedule {}",
+    "batch_size": "batches of {} studies",
+    "accumulate": "gradients of {} batches a step",
+    "max_epochs": "at most {} epochs",
+    "image_size": "images of {0} x {0} px",
+    "augment": "augmentation {}",
+    "train_split": "validation part {}",
+    "precision": "precision {}",
+    "random_state": "seed {}",
+}
+OTHERWISE_SAID = (
+    *("module", "criterion", "weights", "level", "count", "threshold", "patience", "code"),
+    *("memory_format", "threads", "precision_set", "weights_loaded", "n_processes"),
+    *("module__backbone", "module__pooling"),
+)
+# Names of measures as model hubs know them.
+HUB_METRICS = {
+    "kappa": ("cohen_kappa", "Cohen's kappa"),
+    "auroc": ("roc_auc", "AUROC"),
+    "sensitivity": ("recall", "Sensitivity"),
+    "specificity": ("specificity", "Specificity"),
+    "accuracy": ("accuracy", "Accuracy"),
+    "f1": ("f1", "F1"),
+}
+# Licences that hubs know by these names: https://huggingface.co/docs/hub/repositories-licenses
+HUB_LICENCES = (
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "lgpl-3.0"),
+    *("mpl-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
+    *("cc-by-nd-4.0", "cc-by-nc-nd-4.0", "openrail", "unlicense"),
+)
 
 
 def describe_model(clf: Any) -> list[str]:
-    """Describe a model for the card: network, pooling, loss, study types and recalibration.
+    """Describe a model for the card: network, pooling, loss, training and recalibration.
 
     Parameters
     ----------
@@ -78,7 +126,7 @@ def describe_model(clf: Any) -> list[str]:
     -------
     list of str
         Sentences. A network or a loss is described by the name of its class and the first
-        paragraph of its docstring.
+        paragraph of its docstring, a training by the settings that the fit recorded.
     """
     members = members_of(clf)
     found = [f"The mean probability of {len(members)} models."] if len(members) > 1 else []
@@ -95,9 +143,11 @@ def describe_model(clf: Any) -> list[str]:
             f"Its backbone is {_backbone_text(module)}; {n_parameters:,} parameters, training "
             f"began with {_weights_text(net)}.",
             *_describe_pooling(module),
-            f"Loss: {_describe_class(loss)}"
+            f"{LOSS}{_describe_class(loss)}"
             + (f" Settings: {', '.join(settings)}." if settings else ""),
+            *_describe_class_weights(net),
             f"Trained on the study types {', '.join(map(str, net.study_types_))}.",
+            *_describe_training(net),
             *_describe_calibration(net),
         ]
     if clf is not members[0]:  # an ensemble, which has a calibration of its own
@@ -130,6 +180,55 @@ def _describe_pooling(module):
     return [POOLED[pooling]] if isinstance(pooling, str) and pooling in POOLED else []
 
 
+def _describe_class_weights(net):
+    """Return a sentence on the class weights that the training part gave the loss, if any."""
+    weights = getattr(net.criterion_, "class_weight", None)
+    if weights is None or len(weights) != len(net.study_types_) + 1:
+        return []
+    pairs = [
+        f"{name} {number_text(abnormal)} and {number_text(normal)}"
+        for name, (normal, abnormal) in zip(net.study_types_, weights.tolist(), strict=False)
+    ]
+    return [
+        f"{LOSS}class weights of the abnormal and the normal term, from the training part: "
+        f"{', '.join(pairs)}. They shift probabilities towards the rarer class."
+    ]
+
+
+def _describe_training(net):
+    """Return sentences on the settings of the fit, as it recorded them; none without a record."""
+    settings = {k: v for k, v in net.record_.settings.items() if v != "None"}
+    if not settings:
+        return []
+    known = [text.format(settings[name]) for name, text in SETTINGS.items() if name in settings]
+    others = [
+        f"{name} {value}"
+        for name, value in sorted(settings.items())
+        if name not in SETTINGS and name not in OTHERWISE_SAID
+    ]
+    found = [f"{TRAINING}{'; '.join(known)}."]
+    if others:
+        found.append(f"{TRAINING}other settings that are not the default: {'; '.join(others)}.")
+    if net.record_.digests.get("validation", "none") != "none":
+        found.append(f"{TRAINING}no patient is in both the training and the validation part.")
+    return [*found, *_describe_epochs(net)]
+
+
+def _describe_epochs(net):
+    """Return a sentence on the epochs that were run, and on the one whose weights are kept."""
+    rows = list(net.history)
+    if not rows:
+        return []
+    types = ", ".join(map(str, net.study_types_))
+    text = f"{TRAINING}{len(rows)} epochs were run for {types}"
+    monitor = net.record_.settings.get("callbacks__best__monitor", "valid_loss_best")
+    best = [row["epoch"] for row in rows if row.get(monitor)]
+    keeps_best = net.record_.settings.get("callbacks__best", "") == ""
+    if best and keeps_best:
+        text += f"; the weights are those of epoch {best[-1]}, the best by {monitor[:-5]}"
+    return [f"{text}."]
+
+
 def _describe_calibration(clf):
     """Return a sentence if the probabilities are not those of the network's own logits."""
     changes = []
@@ -143,7 +242,17 @@ def _describe_calibration(clf):
     return [f"{RECALIBRATED}{'; '.join(changes)}."] if changes else []
 
 
-def model_card(scores, *, model=(), notes=(), about=None, note=None, is_mura=False, has_maps=False):
+def model_card(
+    scores,
+    *,
+    model=(),
+    notes=(),
+    about=None,
+    note=None,
+    is_mura=False,
+    has_maps=False,
+    facts=None,
+):
     """Return the sections of the card.
 
     Parameters
@@ -162,27 +271,36 @@ def model_card(scores, *, model=(), notes=(), about=None, note=None, is_mura=Fal
         Whether the scored studies are MURA's.
     has_maps : bool, default=False
         Whether the report shows activation maps.
+    facts : dict of str to str, optional
+        What the authors state, see `mura_skorch.report.study_facts.FACTS`.
 
     Returns
     -------
     dict of str to list of str
         Heading to paragraphs.
     """
+    facts = dict(facts or {})
     rows = scores.set_index("study_type")
     overall = rows.loc[OVERALL]
     labels = list(LABELS)
+    stated = [key for key in ("reference_standard", "annotators") if key in facts]
+    labels += [_fact(key, facts[key]) for key in stated]
     if is_mura:
         labels += LABELS_OF_MURA
-    elif not notes:
+    elif not notes and not stated:
         labels.append(UNKNOWN_LABELS)
-    about_model = list(model) or ["The report was written without a description of the model."]
+    loss, training = ([t for t in model if t.startswith(start)] for start in (LOSS, TRAINING))
+    about_model = [text for text in model if text not in (*loss, *training)] or [NO_MODEL]
     if "phantoms" in (note or ""):
         about_model.append(PHANTOMS)
     card = {
         "Model": about_model,
+        "Loss": loss,
+        "Training": training,
         "Intended use": INTENDED,
         "Data and training": [f"{name}: {value}" for name, value in (about or {}).items()],
         "Labels": labels,
+        "Study": [_fact(key, text) for key, text in facts.items()],
         "Notes of the authors": list(notes),
         "Figures": [
             f"{int(overall['n'])} studies scored, {int(overall['n_abnormal'])} of them abnormal: "
@@ -195,6 +313,88 @@ def model_card(scores, *, model=(), notes=(), about=None, note=None, is_mura=Fal
         "Limits": LIMITS + ([MAPS] if has_maps else []),
     }
     return {heading: paragraphs for heading, paragraphs in card.items() if paragraphs}
+
+
+def card_anchors(card):
+    """Return the anchor on the page of each heading of the card that says something.
+
+    Parameters
+    ----------
+    card : dict of str to list of str
+        What `model_card` returns.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    return {
+        heading: "model-card-" + re.sub(r"\W+", "-", heading.lower())
+        for heading, paragraphs in card.items()
+        if NO_MODEL not in paragraphs
+    }
+
+
+def hub_metadata(scores, *, title, about=None, note=None, facts=None):
+    """Return the metadata of the card that model hubs read.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        What `mura_skorch.evaluation.score_predictions` returns. Undefined figures are left out.
+    title : str
+        Name of the model.
+    about : dict of str to str, optional
+        What was run on which data; "Data" names the dataset.
+    note : str, optional
+        A caveat of the data, which becomes part of the dataset's name.
+    facts : dict of str to str, optional
+        What the authors state; ``licence`` becomes the licence.
+
+    Returns
+    -------
+    dict of str to object
+        ``license`` if it is stated, ``library_name``, ``pipeline_tag``, ``tags``, ``metrics`` and
+        ``model-index``, by the fields of Hugging Face's model cards.
+    """
+    overall = scores.set_index("study_type").loc[OVERALL]
+    metrics = []
+    for name, (kind, label) in HUB_METRICS.items():
+        value = float(overall[name])
+        if math.isfinite(value):
+            text = f"{label}, each study counted once: {_interval(overall, name)}"
+            metrics.append({"type": kind, "value": round(value, 4), "name": text})
+    data = (about or {}).get("Data", title)
+    dataset = {"type": _slug(data), "name": f"{data} ({note})" if note else data}
+    result = {
+        "task": {"type": "image-classification", "name": "Abnormal or normal study"},
+        "dataset": dataset,
+        "metrics": metrics,
+    }
+    licence = " ".join((facts or {}).get("licence", "").split())
+    found: dict[str, Any] = {}
+    if licence.lower() in HUB_LICENCES:
+        found["license"] = licence.lower()
+    elif licence:
+        found |= {"license": "other", "license_name": _slug(licence)}
+    found |= {
+        "library_name": "mura_skorch",
+        "pipeline_tag": "image-classification",
+        "tags": ["radiography", "musculoskeletal", "medical-imaging", "multi-view", "skorch"],
+    }
+    if metrics:
+        found["metrics"] = [metric["type"] for metric in metrics]
+        found["model-index"] = [{"name": title, "results": [result]}]
+    return found
+
+
+def _fact(key, text):
+    """Return a statement of the authors as a sentence of the card."""
+    return f"{key.replace('_', ' ').capitalize()}: {text}"
+
+
+def _slug(text):
+    """Return a text as an identifier: "Wrists, split valid" gives wrists-split-valid."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:60] or "unnamed"
 
 
 def _cautions(rows):
@@ -229,12 +429,52 @@ def _weights_text(net):
     return f"the weights {Path(os.fspath(weights)).name}"
 
 
-def to_markdown(card, title):
-    """Return the card as Markdown; texts are escaped and stay on one line each."""
+def to_markdown(card, title, metadata=None):
+    """Return the card as Markdown; texts are escaped and stay on one line each.
+
+    Parameters
+    ----------
+    card : dict of str to list of str
+        What `model_card` returns.
+    title : str
+        Name of the model.
+    metadata : dict of str to object, optional
+        What `hub_metadata` returns, for a YAML header.
+
+    Returns
+    -------
+    str
+    """
     parts = [f"# Model card: {_line(title)}"]
+    if metadata:
+        parts.insert(0, "\n".join(["---", *_yaml_lines(metadata), "---"]))
     for heading, paragraphs in card.items():
         parts += [f"## {heading}", "\n".join(f"- {_line(text)}" for text in paragraphs)]
     return "\n\n".join(parts) + "\n"
+
+
+def _yaml_lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Give a mapping as lines of YAML; texts are quoted as in JSON, which YAML reads."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{key}:"
+            yield from _yaml_lines(value, indent + "  ")
+        elif isinstance(value, list):
+            yield f"{indent}{key}:"
+            for item in value:
+                if isinstance(item, Mapping):
+                    first, *others = _yaml_lines(item, indent + "  ")
+                    yield f"{indent}- {first.strip()}"
+                    yield from others
+                else:
+                    yield f"{indent}- {_yaml_scalar(item)}"
+        else:
+            yield f"{indent}{key}: {_yaml_scalar(value)}"
+
+
+def _yaml_scalar(value):
+    """Return a text or a number in YAML."""
+    return json.dumps(_line(value) if isinstance(value, str) else value, ensure_ascii=False)
 
 
 def _line(text):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,17 @@ from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
+from mura_skorch.report.checklists import checklist_count, fill_checklists, item_table
 from mura_skorch.report.html import render_page
 from mura_skorch.report.inputs import ReportInputs
-from mura_skorch.report.model_card import model_card, recalibration, to_markdown
+from mura_skorch.report.model_card import (
+    card_anchors,
+    hub_metadata,
+    model_card,
+    recalibration,
+    to_markdown,
+)
+from mura_skorch.report.study_facts import FACTS, read_study_facts
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.utils.atomic import whole_folder
 from mura_skorch.utils.identity import count_patients
@@ -48,6 +57,7 @@ def write_report(
     gold: str | None = None,
     by: Sequence[str] = (),
     notes: Sequence[str] = (),
+    study_facts: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     title: str = "Evaluation",
 ) -> pd.DataFrame:
     """Score predictions and write tables, figures, model card and report.html.
@@ -75,6 +85,9 @@ def write_report(
     notes : sequence of str, default=()
         Sentences for the model card: the source of the labels, the patients, the purpose of the
         model. The card describes MURA's labels only if the scored studies are MURA's.
+    study_facts : path or mapping, optional
+        What only the authors know, such as the ethics approval: a TOML file or its content, see
+        `read_study_facts`. The reporting checklists name what is missing.
     title : str, default="Evaluation"
         Heading of the page.
 
@@ -86,7 +99,10 @@ def write_report(
     Raises
     ------
     OSError
-        The disk is full. An earlier report in `folder` stays intact.
+        The disk is full, or there is no such file of study facts. An earlier report in `folder`
+        stays intact.
+    ValueError
+        A study fact has an unknown name or is no text; or as `mura_skorch.evaluation.evaluate`.
 
     Examples
     --------
@@ -107,6 +123,7 @@ def write_report(
     note = join_notes(predictions)
     about = _with_provenance(about or {}, predictions)
     epochs = _epochs(histories or {})
+    facts = read_study_facts(study_facts or {})
     scoring: dict[str, Any] = {
         "published": published,
         "failed": dict(failed or {}),
@@ -116,6 +133,7 @@ def write_report(
         "alerts": list(inputs.alerts),
     }
     texts = {"title": title, "about": about, "model": list(inputs.model), "notes": list(notes)}
+    texts["study_facts"] = facts
     with whole_folder(folder) as new:
         tables = {"predictions": predictions, "view_predictions": views, "epochs": epochs}
         _write_tables(new, tables, note)
@@ -136,18 +154,27 @@ def write_report(
             note=note,
             is_mura=published or is_mura(predictions.assign(split="valid")),
             has_maps=any(view.overlay for case in inputs.cases for view in case.views),
+            facts=facts,
         )
-        (new / "model_card.md").write_text(to_markdown(card, title), encoding="utf-8")
+        metadata = hub_metadata(found.studies, title=title, about=about, note=note, facts=facts)
+        (new / "model_card.md").write_text(to_markdown(card, title, metadata), encoding="utf-8")
+        sections: list[tuple[str, str]] = []
+        fill = partial(fill_checklists, card=card_anchors(card), facts=facts)
         scored = scored_rows(predictions)
         page = render_page(
             "report.html.jinja",
             title=title,
             note=note,
+            contents=sections,
             about=pd.DataFrame(about.items(), columns=["item", "value"]),
             found=found,
             figures=figures,
             cases=inputs.cases,
             card=card,
+            card_anchors=card_anchors(card),
+            fill_checklists=fill,
+            checklist_count=checklist_count,
+            facts_missing=[key.replace("_", " ") for key in FACTS if key not in facts],
             recalibration=recalibration(inputs.model),
             summary=pd.DataFrame(score_texts(found.studies)),
             footnotes=footnotes,
@@ -162,6 +189,8 @@ def write_report(
             n_patients=count_patients(scored["patient"]) if "patient" in scored else None,
         )
         (new / "report.html").write_text(page, encoding="utf-8")
+        filled = {checklist.key: item_table(items) for checklist, items in fill(sections)}
+        _write_tables(new, filled, note)
     return found.studies
 
 

@@ -40,6 +40,9 @@ def test_report_writes_tables_figures_model_card_and_page(predictions, views, tm
         "reliability.png",
         "training.png",
         "model_card.md",
+        "claim.csv",
+        "tripod_ai.csv",
+        "stard_ai.csv",
         "report.html",
         "report.json",
     }
