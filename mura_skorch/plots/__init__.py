@@ -5,6 +5,7 @@ The drawing methods import matplotlib, so that importing this package is fast.
 
 from mura_skorch.plots.dataset import DatasetDisplay
 from mura_skorch.plots.kappa import KappaDisplay
+from mura_skorch.plots.recalibration import RecalibrationDisplay
 from mura_skorch.plots.reliability import ReliabilityDisplay
 from mura_skorch.plots.roc import RocDisplay
 from mura_skorch.plots.training import TrainingDisplay
@@ -14,6 +15,7 @@ __all__ = [
     "DatasetDisplay",
     "KappaDisplay",
     "MapDisplay",
+    "RecalibrationDisplay",
     "ReliabilityDisplay",
     "RocDisplay",
     "TrainingDisplay",
