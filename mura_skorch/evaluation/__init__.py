@@ -2,6 +2,12 @@
 
 from mura_skorch.evaluation.comparison import compare_models, holm, match_predictions
 from mura_skorch.evaluation.evaluate import Evaluation, evaluate, final_metrics, score_predictions
+from mura_skorch.evaluation.external import (
+    ExternalValidation,
+    case_mix,
+    known_training,
+    performance_change,
+)
 from mura_skorch.evaluation.optimism import choice_optimism
 from mura_skorch.evaluation.predictions import (
     add_pooled_scores,
@@ -20,7 +26,9 @@ from mura_skorch.studies.columns import check_extra_columns, join_notes
 __all__ = [
     "SHORTCUTS",
     "Evaluation",
+    "ExternalValidation",
     "add_pooled_scores",
+    "case_mix",
     "check_columns",
     "check_extra_columns",
     "choice_optimism",
@@ -31,7 +39,9 @@ __all__ = [
     "holm",
     "is_constant",
     "join_notes",
+    "known_training",
     "match_predictions",
+    "performance_change",
     "prediction_table",
     "reader_kappas",
     "score_predictions",
