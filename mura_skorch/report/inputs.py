@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mura_skorch.data.view_statistics import view_statistics
+from mura_skorch.evaluation.external import ExternalValidation
 from mura_skorch.evaluation.predictions import prediction_table, view_prediction_table
 from mura_skorch.report.case_review import Case, review_cases
 from mura_skorch.report.model_card import describe_model, members_of
@@ -32,6 +33,8 @@ class ReportInputs(NamedTuple):
         Sentences for the model card: network, loss, study types and recalibration.
     alerts : sequence of str, default=()
         Warnings to print at the top of the report.
+    external : ExternalValidation or None, default=None
+        Case mix, change in performance and recalibration, if the studies are of another hospital.
     """
 
     predictions: pd.DataFrame
@@ -39,6 +42,7 @@ class ReportInputs(NamedTuple):
     cases: Sequence[Case] = ()
     model: Sequence[str] = ()
     alerts: Sequence[str] = ()
+    external: ExternalValidation | None = None
 
 
 def collect_predictions(

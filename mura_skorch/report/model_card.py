@@ -295,10 +295,10 @@ def model_card(
         about_model.append(PHANTOMS)
     card = {
         "Model": about_model,
-        "Loss": loss,
-        "Training": training,
+        "Loss": [_without(LOSS, text) for text in loss],
+        "Training": [_without(TRAINING, text) for text in training],
         "Intended use": INTENDED,
-        "Data and training": [f"{name}: {value}" for name, value in (about or {}).items()],
+        "What was run": [f"{name}: {value}" for name, value in (about or {}).items()],
         "Labels": labels,
         "Study": [_fact(key, text) for key, text in facts.items()],
         "Notes of the authors": list(notes),
@@ -385,6 +385,12 @@ def hub_metadata(scores, *, title, about=None, note=None, facts=None):
         found["metrics"] = [metric["type"] for metric in metrics]
         found["model-index"] = [{"name": title, "results": [result]}]
     return found
+
+
+def _without(start, text):
+    """Return a sentence without its first word, which is the heading."""
+    rest = text.removeprefix(start)
+    return rest[:1].upper() + rest[1:]
 
 
 def _fact(key, text):

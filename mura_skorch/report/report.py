@@ -24,6 +24,12 @@ from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
 from mura_skorch.report.checklists import checklist_count, fill_checklists, item_table
+from mura_skorch.report.external import (
+    external_figures,
+    external_page,
+    external_tables,
+    take_external,
+)
 from mura_skorch.report.html import render_page
 from mura_skorch.report.inputs import ReportInputs
 from mura_skorch.report.model_card import (
@@ -136,6 +142,7 @@ def write_report(
     texts["study_facts"] = facts
     with whole_folder(folder) as new:
         tables = {"predictions": predictions, "view_predictions": views, "epochs": epochs}
+        tables |= external_tables(inputs.external)
         _write_tables(new, tables, note)
         types = {name: _column_types(table) for name, table in tables.items()}
         settings = json.dumps({**texts, **scoring, "types": types}, indent=2)
@@ -144,6 +151,7 @@ def write_report(
         found = evaluate(predictions, views, **scoring)
         _write_tables(new, _score_tables(found), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
+        figures |= external_figures(inputs.external, note=note)
         for name, figure in figures.items():
             figure.savefig(new / f"{name}.png", dpi=PNG_DPI)
         card = model_card(
@@ -168,13 +176,14 @@ def write_report(
             contents=sections,
             about=pd.DataFrame(about.items(), columns=["item", "value"]),
             found=found,
+            external=external_page(inputs.external),
             figures=figures,
             cases=inputs.cases,
             card=card,
             card_anchors=card_anchors(card),
             fill_checklists=fill,
             checklist_count=checklist_count,
-            facts_missing=[key.replace("_", " ") for key in FACTS if key not in facts],
+            facts_missing=[key for key in FACTS if key not in facts],
             recalibration=recalibration(inputs.model),
             summary=pd.DataFrame(score_texts(found.studies)),
             footnotes=footnotes,
@@ -226,11 +235,15 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         for name, types in arguments.pop("types").items()
     }
     epochs = tables.pop("epochs")
+    external = take_external(tables)
     if epochs is not None:
         fits = epochs.groupby("name", sort=False)
         arguments["histories"] = {name: rows.to_dict("records") for name, rows in fits}
     arguments["inputs"] = ReportInputs(
-        **tables, model=arguments.pop("model"), alerts=arguments.pop("alerts")
+        **tables,
+        model=arguments.pop("model"),
+        alerts=arguments.pop("alerts"),
+        external=external,
     )
     return arguments
 

@@ -131,7 +131,7 @@ def test_sections_of_other_reports_are_not_named(readable):
 
 def test_missing_facts_are_asked_for_by_name_and_stated_ones_shown(readable):
     page = (readable / "report.html").read_text()
-    wanted = "eligibility, reference standard, annotators, funding, licence, contact"
+    wanted = "eligibility, reference_standard, annotators, funding, licence, contact"
     assert f"To be stated by the authors: {wanted}." in page
     card = (readable / "model_card.md").read_text()
     for text in ("Centres: Hospital A; Hospital B", "Dates: 2019-01-01; 2021-12-31"):

@@ -1,0 +1,279 @@
+"""How good is a model elsewhere? Score another hospital's studies, and recalibrate on them.
+
+python experiments/external.py --model RUN --data GRAZPEDWRI-DX --own-data MURA-v1.1
+python experiments/external.py --model DIR --data FracAtlas --reference results/valid/report
+python experiments/external.py --model DIR --data clinic --labels labels.csv --by site
+python experiments/external.py --model DIR --data "LERA Dataset" --study-facts study.toml
+
+--data is a folder in the published layout of GRAZPEDWRI-DX, FracAtlas or LERA, in MURA's layout,
+or of DICOM files; the layout is found by its files. Only labelled studies are scored.
+
+The report shows the case mix beside the training data, the change of kappa and AUROC from the
+model's own hospital with its interval, and what recalibration by slope and intercept gains from
+more and more local studies. Figures of the own hospital come from --own-data, whose train split is
+the training data and whose split --own-split is predicted, or from --reference, predictions of the
+same model that it was not trained on.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from mura_skorch import read_studies
+from mura_skorch.calibration import enough_studies, recalibration_curve
+from mura_skorch.cli.options import add_option, folder_or_address, make_parser, start_script
+from mura_skorch.data import check_apart
+from mura_skorch.dicom import holds_dicom, read_dicom_studies
+from mura_skorch.ensemble import load_model
+from mura_skorch.evaluation import (
+    ExternalValidation,
+    case_mix,
+    join_notes,
+    known_training,
+    performance_change,
+    prediction_table,
+    scored_rows,
+)
+from mura_skorch.evaluation.formatting import format_scores
+from mura_skorch.report import (
+    collect_predictions,
+    read_report,
+    read_study_facts,
+    write_report,
+)
+from mura_skorch.studies import find_layout, join_labels
+from mura_skorch.studies.public_datasets import LAYOUTS
+from mura_skorch.tracking import (
+    TrackedRun,
+    fetch_predictions,
+    log_scores,
+    runs_link,
+    use_experiment,
+)
+from mura_skorch.utils.atomic import check_writable
+from mura_skorch.utils.text import number_text
+
+REPORT_FILE = "report.json"
+
+
+def main(argv=None):
+    """Predict, compare, recalibrate and report; return 0."""
+    args = parse(argv)
+    try:
+        check_writable(args.out)
+        facts = read_study_facts(args.study_facts or {})
+        studies, layout = read(args)
+        prediction_table(studies, keep=args.by)  # fails here or never
+        own = None if args.own_data is None else read_own(args, studies)
+        reference = None if args.reference is None else read_reference(args.reference)
+        model = load_model(args.model, **({"device": args.device} if args.device else {}))
+        experiment_id = use_experiment(args.experiment)
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(f"external: {error}")
+    if model.note_ and model.note_ not in (join_notes(studies) or ""):
+        notes = studies["note"] if "note" in studies else [None] * len(studies)
+        trained = f"model trained on {model.note_}"
+        studies = studies.assign(note=[f"{n}; {trained}" if n else trained for n in notes])
+    note = join_notes(studies)
+    print(
+        f"{note or ''}\nLayout: {layout}. {len(studies):,} labelled studies: reading ...",
+        flush=True,
+    )
+    with TrackedRun(name="external", note=note) as run:
+        run.log_params({name: value for name, value in vars(args).items() if value not in ([], "")})
+        found = collect_predictions(model, studies, keep=args.by, n_cases=args.cases)
+        if own is not None and reference is None:
+            scored = own[own["split"] == args.own_split]
+            print(f"{len(scored):,} studies of the own hospital: reading ...", flush=True)
+            reference = predict(model, scored)
+        external = validate(args, model, studies, found.predictions, own, reference)
+        inputs = found._replace(
+            external=external, alerts=[*found.alerts, *alerts(model, studies, reference)]
+        )
+        scores = write_report(
+            args.out,
+            inputs,
+            about=about(args, model, layout, reference, run),
+            by=args.by,
+            notes=args.notes,
+            study_facts=facts,
+            title="External validation",
+        )
+        log_scores(run, scores, report=args.out)
+    print(f"\n{format_scores(scores)}\n{note or ''}\n\n{summary(external)}")
+    print(f"\nReport: {args.out}/report.html")
+    if experiment_id is not None:
+        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    return 0
+
+
+def read(args):
+    """Return the labelled studies of the other hospital, and the name of the layout."""
+    layout = args.layout or find_layout(args.data)
+    if layout in LAYOUTS:
+        studies = LAYOUTS[layout](args.data, on_missing=args.on_missing)
+        if args.labels is not None:
+            studies = join_labels(studies, args.labels, keep=args.by)
+    elif layout != "mura" and holds_dicom(args.data):
+        layout, studies = "dicom", read_dicom_studies(args.data, labels=args.labels, keep=args.by)
+    else:
+        layout, studies = "mura", read_studies(args.data)
+        everything = studies["study"]
+        splits = [args.split] if args.split else sorted(set(studies["split"]))
+        studies = studies[studies["split"].isin(splits)]
+        if args.labels is not None:
+            studies = join_labels(studies, args.labels, keep=args.by, others=everything)
+    labelled = studies[studies["label"].notna()].reset_index(drop=True)
+    if labelled.empty:
+        raise ValueError(
+            f"expected labelled studies in {args.data}, got {len(studies)} without a label; pass "
+            "--labels"
+        )
+    return labelled, layout
+
+
+def read_own(args, studies):
+    """Return the studies of the model's own hospital; none of their files are in the others."""
+    own = read_studies(args.own_data)
+    if missing := {"train", args.own_split} - set(own["split"]):
+        raise ValueError(
+            f"expected the splits train and {args.own_split} in {args.own_data}, got no "
+            f"{', '.join(sorted(missing))}; see --own-split"
+        )
+    train, scored = (own[own["split"] == name] for name in ("train", args.own_split))
+    check_apart(train, scored, f"the train and the {args.own_split} split of --own-data")
+    # Equal ids of two hospitals are not the same patient, equal files are.
+    check_apart(
+        own.assign(patient=[f"own {name}" for name in own["patient"]]),
+        studies.assign(patient=[f"other {name}" for name in studies["patient"]]),
+        "--own-data and --data",
+    )
+    return own
+
+
+def read_reference(source):
+    """Return predictions on studies of the model's own hospital: a report, a table or a run."""
+    path = Path(source)
+    if (path / REPORT_FILE).is_file():
+        return read_report(path)["inputs"].predictions
+    if path.is_file():
+        types = dict.fromkeys(["study", "study_type", "patient", "note"], "str")
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    return fetch_predictions(source)
+
+
+def predict(model, studies):
+    """Return the prediction table of labelled studies."""
+    labelled = studies[studies["label"].notna()]
+    y_score = model.predict_proba(labelled)[:, 1]
+    return prediction_table(labelled, y_score, threshold=model.threshold_)
+
+
+def validate(args, model, studies, predictions, own, reference):
+    """Return case mix, change in performance and recalibration."""
+    training = None if own is None else own[own["split"] == "train"]
+    mix = case_mix(studies, training, known=known_training(model))
+    change = None
+    if reference is not None:
+        change = performance_change(
+            reference, predictions, n_resamples=args.n_resamples, random_state=args.random_state
+        )
+    scored, curve = scored_rows(predictions), None
+    try:
+        curve = recalibration_curve(
+            scored["label"].astype(int),
+            scored["score"],
+            groups=scored.get("patient"),
+            n_draws=args.draws,
+            random_state=args.random_state,
+        )
+    except ValueError as error:  # too few studies: the rest is worth reporting
+        print(f"No recalibration: {error}")
+    return ExternalValidation(mix, change, curve)
+
+
+def alerts(model, studies, reference):
+    """Return warnings for the top of the report."""
+    members = getattr(model, "estimators_", [model])
+    trained = {name for net in members for name in net.study_types_}
+    found = []
+    if unseen := sorted(set(studies["study_type"]) - trained):
+        found.append(f"the model never saw {', '.join(unseen)} in training")
+    if reference is None:
+        found.append(
+            "there are no figures of the model's own hospital to compare with: pass --own-data or "
+            "--reference"
+        )
+    return found
+
+
+def about(args, model, layout, reference, run):
+    """Describe model and data for the report."""
+    facts = {
+        "Question": __doc__.splitlines()[0],
+        "Data": f"{Path(args.data).name}, layout {layout}",
+        "Labels": args.labels.name if args.labels else "of the dataset",
+        "Model": Path(str(args.model)).name,
+        "Operating point": model.describe_operating_point(),
+    }
+    if reference is not None:
+        source = args.own_data if args.reference is None else args.reference
+        split = f", split {args.own_split}" if args.reference is None else ""
+        facts["Own hospital"] = f"{Path(str(source)).name}{split}, {len(reference):,} studies"
+    return facts | {"MLflow run": str(run.run_id)}
+
+
+def summary(external):
+    """Return the change and the number of local studies in words."""
+    lines = []
+    if external.change is not None:
+        row = external.change.iloc[-1]
+        for name, title in (("kappa", "Kappa"), ("auroc", "AUROC")):
+            ends = (number_text(row[f"{name}_change{end}"]) for end in ("", "_low", "_high"))
+            lines.append("{} here minus at home: {} ({}, {})".format(title, *ends))
+    if external.recalibration is not None:
+        n_enough = enough_studies(external.recalibration)
+        largest = external.recalibration["n_studies"].max()
+        lines.append(
+            f"Recalibration improves the probabilities from {n_enough} local studies on"
+            if n_enough
+            else f"Recalibration is no clear improvement with up to {largest} local studies"
+        )
+    return "\n".join(lines)
+
+
+def parse(argv):
+    """Return the arguments."""
+    parser = make_parser(__doc__)
+    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add("--model", required=True, help="folder of a saved model or ensemble, or an MLflow run's id")
+    add_shared("--data", required=True, type=Path, help="folder of the other hospital's data")
+    add("--layout", choices=[*LAYOUTS, "mura", "dicom"], help="default: found by the files")
+    add("--on-missing", choices=["raise", "skip"], default="raise",
+        help="public layouts: what to do with rows without an image")  # fmt: skip
+    add("--split", help="MURA's layout: train, valid or test (default: all)")
+    add("--labels", type=Path, metavar="CSV", help="columns study, label, and any others")
+    add("--own-data", type=folder_or_address, metavar="DIR",
+        help="the model's own hospital, with the train split that it was trained on")  # fmt: skip
+    add("--own-split", default="valid", help="split of --own-data that is predicted")
+    add("--reference", metavar="SOURCE",
+        help="folder of a report, predictions.csv or run with predictions of the same model on "
+        "studies of its own hospital, instead of those of --own-data")  # fmt: skip
+    add("--by", nargs="+", default=[], metavar="COLUMN", help="sex, side, site ... of the studies")
+    add("--draws", type=int, default=200, help="draws of patients for the recalibration")
+    add("--n-resamples", type=int, default=2000)
+    add("--notes", nargs="+", default=[], metavar="TEXT", help="sentences for the model card")
+    add_shared("--study-facts")
+    add_shared("--cases")
+    add_shared("--device", default=None)
+    add_shared("--random-state")
+    add_shared("--experiment", default="external")
+    add_shared("--out")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    start_script()
+    sys.exit(main())
