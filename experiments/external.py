@@ -17,6 +17,7 @@ same model that it was not trained on.
 
 import sys
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,7 @@ import pandas as pd
 from mura_skorch import read_studies
 from mura_skorch.calibration import enough_studies, recalibration_curve
 from mura_skorch.cli.options import add_option, folder_or_address, make_parser, start_script
-from mura_skorch.data import check_apart
+from mura_skorch.data import check_apart, drop_unreadable, find_unreadable
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import (
@@ -65,6 +66,7 @@ def main(argv=None):
         check_writable(args.out)
         facts = read_study_facts(args.study_facts or {})
         studies, layout = read(args)
+        studies, lost = readable(args, studies)
         prediction_table(studies, keep=args.by)  # fails here or never
         own = None if args.own_data is None else read_own(args, studies)
         reference = None if args.reference is None else read_reference(args.reference)
@@ -89,9 +91,8 @@ def main(argv=None):
             print(f"{len(scored):,} studies of the own hospital: reading ...", flush=True)
             reference = predict(model, scored)
         external = validate(args, model, studies, found.predictions, own, reference)
-        inputs = found._replace(
-            external=external, alerts=[*found.alerts, *alerts(model, studies, reference)]
-        )
+        warned = [*found.alerts, *lost, *alerts(model, studies, reference)]
+        inputs = found._replace(external=external, alerts=warned)
         scores = write_report(
             args.out,
             inputs,
@@ -132,6 +133,19 @@ def read(args):
             "--labels"
         )
     return labelled, layout
+
+
+def readable(args, studies):
+    """Return the studies without unreadable views if asked to, and a warning about them."""
+    if args.on_bad_view == "raise":
+        return studies, []
+    kept, bad = drop_unreadable(studies, find_unreadable(chain.from_iterable(studies["views"])))
+    if bad.empty:
+        return studies, []
+    lost = f"{len(bad):,} views could not be read and are left out"
+    if len(kept) < len(studies):
+        lost += f", with {len(studies) - len(kept):,} studies that have no others"
+    return kept.reset_index(drop=True), [lost]
 
 
 def read_own(args, studies):
@@ -253,6 +267,8 @@ def parse(argv):
     add("--layout", choices=[*LAYOUTS, "mura", "dicom"], help="default: found by the files")
     add("--on-missing", choices=["raise", "skip"], default="raise",
         help="public layouts: what to do with rows without an image")  # fmt: skip
+    add("--on-bad-view", choices=["raise", "skip"], default="raise",
+        help="what to do with images that cannot be read")  # fmt: skip
     add("--split", help="MURA's layout: train, valid or test (default: all)")
     add("--labels", type=Path, metavar="CSV", help="columns study, label, and any others")
     add("--own-data", type=folder_or_address, metavar="DIR",

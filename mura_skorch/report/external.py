@@ -80,7 +80,10 @@ def _signed(value, low, high):
     """Return a difference and its interval, with signs."""
     if pd.isna(value):
         return "n/a"
-    ends = "n/a" if pd.isna(low) else f"{_sign(low)}, {_sign(high)}"
+    if pd.isna(low):
+        ends = "n/a"
+    else:  # all resamples give the same, which is no certainty
+        ends = "zero width" if low == high else f"{_sign(low)}, {_sign(high)}"
     return f"{_sign(value)} ({ends})"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sklearn.frozen import FrozenEstimator
 
 from mura_skorch.metrics import MEAN_OF_TYPES, OVERALL
+from mura_skorch.training.fingerprint import FREE, FREE_PREFIXES
 from mura_skorch.utils.text import interval_text, number_text
 
 __all__ = [
@@ -84,7 +85,6 @@ SETTINGS = {
     "lr": "learning rate {}",
     "lr_policy": "schedule {}",
     "batch_size": "batches of {} studies",
-    "accumulate": "gradients of {} batches a step",
     "max_epochs": "at most {} epochs",
     "image_size": "images of {0} x {0} px",
     "augment": "augmentation {}",
@@ -92,11 +92,13 @@ SETTINGS = {
     "precision": "precision {}",
     "random_state": "seed {}",
 }
+WITHOUT = {"augment": "no augmentation", "train_split": "no validation part"}
 OTHERWISE_SAID = (
     *("module", "criterion", "weights", "level", "count", "threshold", "patience", "code"),
     *("memory_format", "threads", "precision_set", "weights_loaded", "n_processes"),
     *("module__backbone", "module__pooling"),
 )
+USUAL = (("accumulate", "1"),)  # recorded always
 # Names of measures as model hubs know them.
 HUB_METRICS = {
     "kappa": ("cohen_kappa", "Cohen's kappa"),
@@ -197,14 +199,19 @@ def _describe_class_weights(net):
 
 def _describe_training(net):
     """Return sentences on the settings of the fit, as it recorded them; none without a record."""
-    settings = {k: v for k, v in net.record_.settings.items() if v != "None"}
+    settings = net.record_.settings
     if not settings:
         return []
-    known = [text.format(settings[name]) for name, text in SETTINGS.items() if name in settings]
+    known = [
+        WITHOUT[name] if settings[name] == "None" else text.format(settings[name])
+        for name, text in SETTINGS.items()
+        if name in settings and (settings[name] != "None" or name in WITHOUT)
+    ]
+    said = (*SETTINGS, *OTHERWISE_SAID, *FREE)
     others = [
         f"{name} {value}"
         for name, value in sorted(settings.items())
-        if name not in SETTINGS and name not in OTHERWISE_SAID
+        if name not in said and not name.startswith(FREE_PREFIXES) and (name, value) not in USUAL
     ]
     found = [f"{TRAINING}{'; '.join(known)}."]
     if others:

@@ -1,5 +1,6 @@
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,19 @@ def test_types_that_the_model_never_saw_are_reported(main, model, tmp_path):
 def test_own_data_that_is_scored_elsewhere_is_refused(main, model, own):
     with pytest.raises(SystemExit, match="expected --own-data and --data to share no view"):
         call(main, model, own, "--own-data", str(own))
+
+
+@pytest.mark.slow
+def test_unreadable_views_are_left_out_and_counted(main, model, graz, tmp_path):
+    data = shutil.copytree(graz, tmp_path / "graz")
+    next(data.glob("*/0001_*.png")).write_bytes(b"no image")
+    with pytest.raises(ValueError, match="0001_"):
+        call(main, model, data)
+    assert call(main, model, data, "--on-bad-view", "skip") == 0
+    page = Path("out/report.html").read_text()
+    lost = "1 views could not be read and are left out, with 1 studies that have no others"
+    assert lost in page
+    assert len(pd.read_csv("out/predictions.csv")) == 39
 
 
 def test_wrong_study_fact_ends_the_call_before_anything_is_read(main, model):

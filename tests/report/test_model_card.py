@@ -36,11 +36,12 @@ def test_card_describes_the_training_that_was_run(fitted, unusual):
     assert "images of 32 x 32 px; augmentation Augment(degrees=10" in usual
     assert re.search(r"Training: 2 epochs were run for XR_HAND, XR_WRIST; the weights are", usual)
     assert "no patient is in both the training and the validation part" in usual
+    assert "verbose" not in usual
     assert "Training: optimizer SGD;" in own
     assert "batches of 4 studies" in own
-    assert "augmentation" not in own
+    assert "; no augmentation; no validation part;" in own
     assert "1 epochs were run for XR_HAND, XR_WRIST." in own
-    assert "validation part" not in own
+    assert "no patient is in both" not in own
 
 
 def test_loss_without_class_weights_is_not_said_to_have_them(fitted, unusual):
