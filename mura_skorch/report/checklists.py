@@ -35,9 +35,10 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "failures": "failure analysis*",
         "benefit": "*net benefit*",
         "robustness": "robustness*",
-        "flow": "flow of studies*",
-        "characteristics": "characteristics*",
-        "size": "sample size*",
+        # The flow of studies, their characteristics by partition, and the size of the sample.
+        "flow": "what went in*",
+        "characteristics": "what went in*",
+        "size": "what went in*",
         "triage": "*triage*",
         "mix": "case mix*",
         "change": "change in performance*",
@@ -144,6 +145,7 @@ def fill_checklist(
     items = []
     for row in _items(checklist).to_dict("records"):
         found = [place for name in _split(row["sections"]) for place in _find(name, places, card)]
+        found = list(dict.fromkeys(found))  # two sources may be one section
         facts_asked = _split(row["facts"])
         stated = [name for name in facts_asked if name in facts]
         if stated:

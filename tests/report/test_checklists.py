@@ -92,10 +92,11 @@ def test_item_is_filled_only_by_a_section_that_is_there():
     assert readers.status == "in part"  # how disagreement was settled stays with the authors
     flow = {item.item: item for item in fill_checklist(claim, [("r", "Readers")], {}, {})}["35"]
     assert flow.status == "authors must state"
-    there = [("f", "Flow of studies"), ("by", "By site")]
+    there = [("f", "What went in"), ("by", "By site")]
     found = {item.item: item for item in fill_checklist(claim, there, {}, {})}
     assert found["35"].status == "filled"
     assert found["37"].places == [("by", "By site")]
+    assert found["36"].places == [("f", "What went in")]
 
 
 def test_fact_fills_its_items_and_its_absence_is_named():
