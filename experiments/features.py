@@ -93,6 +93,7 @@ def evaluate(args, studies, embedder, trained, experiment_id):
             ReportInputs(predictions, model=[describe(embedder)]),
             about=about(args, run),
             published=is_mura(studies),
+            prevalence=args.prevalence,
             title="Frozen features",
         )
         curve.assign(note=note).to_csv(args.out / "learning_curve.csv", index=False)
@@ -309,6 +310,7 @@ def parse(argv):
     add_shared("--cache", help="folder for features, so that each view is computed once")
     add_shared("--dask", help="fit the regressions on a Dask cluster, local or tcp://HOST:8786")
     add_shared("--random-state")
+    add_shared("--prevalence")
     add_shared("--experiment", default="features")
     add_shared("--out")
     return parser.parse_args(argv)

@@ -200,6 +200,7 @@ def report(done, failed, studies, args, parent):
         about=about,
         published=is_mura(studies),
         failed=failed,
+        prevalence=args.prevalence,
         title="One model per body part",
     )
 
@@ -250,6 +251,7 @@ def parse(argv):
     add_shared(
         "--cases", default=1, help="false negatives and false positives of each type to show"
     )
+    add_shared("--prevalence")
     add("--pooled", action="store_true", help="also train one model on all types")
     add_shared("--out")
     args = parser.parse_args(argv, Namespace(parent_run_id=None))

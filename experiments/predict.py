@@ -81,6 +81,7 @@ def main(argv=None):
                 readers=args.readers,
                 gold=args.gold,
                 by=args.by,
+                prevalence=args.prevalence,
                 title="Evaluation of a saved model",
             )
             log_scores(run, scores, report=args.out)
@@ -308,6 +309,7 @@ def parse(argv):
     add("--readers", nargs="+", default=[], metavar="COLUMN", help="readers' labels in --labels")
     add("--gold", metavar="COLUMN", help="reference for the readers (default: each other)")
     add("--by", nargs="+", default=[], metavar="COLUMN", help="site, scanner, sex ... in --labels")
+    add_shared("--prevalence")
     add("--study-type", action="append", type=study_type, default=[], metavar="NAME=TYPE",
         help="DICOM: study type of a body part; an empty TYPE leaves it out")  # fmt: skip
     add(

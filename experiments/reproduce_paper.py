@@ -108,6 +108,7 @@ def run(args, studies, experiment_id, client):
             histories={f"seed_{net.seed_}": net.history for net in nets},
             about=about,
             published=is_mura(studies),
+            prevalence=args.prevalence,
             title=title(args),
         )
         table = paper_table(scores, published=is_mura(studies))
@@ -269,6 +270,7 @@ def parse(argv):
     add("--workers", type=int, default=0, help="processes that read images")
     add_shared("--cache")
     add_shared("--cases")
+    add_shared("--prevalence")
     add_shared("--experiment", default="reproduce_paper")
     add_shared("--out", help="folder of models and report")
     return parser.parse_args(argv)

@@ -2,6 +2,12 @@
 
 from mura_skorch.evaluation.comparison import compare_models, holm, match_predictions
 from mura_skorch.evaluation.evaluate import Evaluation, evaluate, final_metrics, score_predictions
+from mura_skorch.evaluation.failure_analysis import (
+    FailureAnalysis,
+    error_groups,
+    failure_analysis,
+    smallest_groups,
+)
 from mura_skorch.evaluation.optimism import choice_optimism
 from mura_skorch.evaluation.predictions import (
     add_pooled_scores,
@@ -20,13 +26,16 @@ from mura_skorch.studies.columns import check_extra_columns, join_notes
 __all__ = [
     "SHORTCUTS",
     "Evaluation",
+    "FailureAnalysis",
     "add_pooled_scores",
     "check_columns",
     "check_extra_columns",
     "choice_optimism",
     "compare_models",
     "compare_seeds",
+    "error_groups",
     "evaluate",
+    "failure_analysis",
     "final_metrics",
     "holm",
     "is_constant",
@@ -38,6 +47,7 @@ __all__ = [
     "scored_rows",
     "shortcut_alert",
     "shortcut_scores",
+    "smallest_groups",
     "subgroup_scores",
     "view_prediction_table",
     "wide_kappas",

@@ -4,7 +4,9 @@ The drawing methods import matplotlib, so that importing this package is fast.
 """
 
 from mura_skorch.plots.dataset import DatasetDisplay
+from mura_skorch.plots.decision_curve import DecisionCurveDisplay
 from mura_skorch.plots.kappa import KappaDisplay
+from mura_skorch.plots.prevalence import PrevalenceDisplay
 from mura_skorch.plots.reliability import ReliabilityDisplay
 from mura_skorch.plots.roc import RocDisplay
 from mura_skorch.plots.training import TrainingDisplay
@@ -12,8 +14,10 @@ from mura_skorch.plots.views import MapDisplay
 
 __all__ = [
     "DatasetDisplay",
+    "DecisionCurveDisplay",
     "KappaDisplay",
     "MapDisplay",
+    "PrevalenceDisplay",
     "ReliabilityDisplay",
     "RocDisplay",
     "TrainingDisplay",

@@ -22,6 +22,7 @@ from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
+from mura_skorch.report.failures import failure_figures, failure_page, failure_tables
 from mura_skorch.report.html import render_page
 from mura_skorch.report.inputs import ReportInputs
 from mura_skorch.report.model_card import model_card, recalibration, to_markdown
@@ -47,6 +48,7 @@ def write_report(
     readers: Sequence[str] = (),
     gold: str | None = None,
     by: Sequence[str] = (),
+    prevalence: Sequence[float] = (),
     notes: Sequence[str] = (),
     title: str = "Evaluation",
 ) -> pd.DataFrame:
@@ -72,6 +74,8 @@ def write_report(
         Study types without predictions, with the reason.
     readers, gold, by
         Columns of the predictions, see `mura_skorch.evaluation.evaluate`.
+    prevalence : sequence of float, default=()
+        Shares of abnormal studies at the place of use, between 0 and 1, to give PPV and NPV at.
     notes : sequence of str, default=()
         Sentences for the model card: the source of the labels, the patients, the purpose of the
         model. The card describes MURA's labels only if the scored studies are MURA's.
@@ -113,6 +117,7 @@ def write_report(
         "readers": list(readers),
         "gold": gold,
         "by": list(by),
+        "prevalence": list(prevalence),
         "alerts": list(inputs.alerts),
     }
     texts = {"title": title, "about": about, "model": list(inputs.model), "notes": list(notes)}
@@ -145,6 +150,7 @@ def write_report(
             note=note,
             about=pd.DataFrame(about.items(), columns=["item", "value"]),
             found=found,
+            failures=failure_page(found.failures),
             figures=figures,
             cases=inputs.cases,
             card=card,
@@ -201,7 +207,9 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         fits = epochs.groupby("name", sort=False)
         arguments["histories"] = {name: rows.to_dict("records") for name, rows in fits}
     arguments["inputs"] = ReportInputs(
-        **tables, model=arguments.pop("model"), alerts=arguments.pop("alerts")
+        **tables,
+        model=arguments.pop("model"),
+        alerts=arguments.pop("alerts"),
     )
     return arguments
 
@@ -228,6 +236,7 @@ def _score_tables(found):
     tables = {"metrics": pd.concat(levels, ignore_index=True), "shortcuts": found.shortcuts}
     if found.readers is not None:
         tables["readers"] = found.readers
+    tables |= failure_tables(found.failures)
     for name, table in found.by.items():
         tables["by_" + re.sub(r"[^-.\w]", "_", name)] = table
     return tables
@@ -259,6 +268,7 @@ def _figures(found, predictions, epochs, *, published, note):
         ).figure_
         reliability = ReliabilityDisplay(y_true, y_score, name=name, note=note)
         figures["reliability"] = reliability.plot().figure_
+        figures |= failure_figures(found.failures, name=name, note=note)
     if epochs is not None:
         figures["training"] = TrainingDisplay(epochs, note=note).plot().figure_
     return figures
