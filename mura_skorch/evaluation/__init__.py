@@ -18,6 +18,7 @@ from mura_skorch.evaluation.predictions import (
     write_competition,
 )
 from mura_skorch.evaluation.reader_study import reader_kappas, wide_kappas
+from mura_skorch.evaluation.robustness import robustness_scores, worst_moves
 from mura_skorch.evaluation.seeds import compare_seeds
 from mura_skorch.evaluation.shortcuts import SHORTCUTS, is_constant, shortcut_alert, shortcut_scores
 from mura_skorch.evaluation.subgroups import subgroup_scores
@@ -43,6 +44,7 @@ __all__ = [
     "match_predictions",
     "prediction_table",
     "reader_kappas",
+    "robustness_scores",
     "score_predictions",
     "scored_rows",
     "shortcut_alert",
@@ -51,5 +53,6 @@ __all__ = [
     "subgroup_scores",
     "view_prediction_table",
     "wide_kappas",
+    "worst_moves",
     "write_competition",
 ]

@@ -8,6 +8,7 @@ from mura_skorch.plots.decision_curve import DecisionCurveDisplay
 from mura_skorch.plots.kappa import KappaDisplay
 from mura_skorch.plots.prevalence import PrevalenceDisplay
 from mura_skorch.plots.reliability import ReliabilityDisplay
+from mura_skorch.plots.robustness import RobustnessDisplay
 from mura_skorch.plots.roc import RocDisplay
 from mura_skorch.plots.training import TrainingDisplay
 from mura_skorch.plots.views import MapDisplay
@@ -19,6 +20,7 @@ __all__ = [
     "MapDisplay",
     "PrevalenceDisplay",
     "ReliabilityDisplay",
+    "RobustnessDisplay",
     "RocDisplay",
     "TrainingDisplay",
 ]

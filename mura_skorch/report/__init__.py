@@ -3,13 +3,17 @@
 from mura_skorch.report.case_review import Case, CaseView, SimilarStudy, review_cases
 from mura_skorch.report.inputs import ReportInputs, collect_predictions
 from mura_skorch.report.report import read_report, write_report
+from mura_skorch.report.robustness import MovedPicture, Robustness, collect_robustness
 
 __all__ = [
     "Case",
     "CaseView",
+    "MovedPicture",
     "ReportInputs",
+    "Robustness",
     "SimilarStudy",
     "collect_predictions",
+    "collect_robustness",
     "read_report",
     "review_cases",
     "write_report",

@@ -11,6 +11,7 @@ from mura_skorch.data.view_statistics import view_statistics
 from mura_skorch.evaluation.predictions import prediction_table, view_prediction_table
 from mura_skorch.report.case_review import Case, review_cases
 from mura_skorch.report.model_card import describe_model, members_of
+from mura_skorch.report.robustness import Robustness, collect_robustness
 from mura_skorch.utils.identity import patient_keys
 
 __all__ = ["ReportInputs", "collect_predictions"]
@@ -32,6 +33,8 @@ class ReportInputs(NamedTuple):
         Sentences for the model card: network, loss, study types and recalibration.
     alerts : sequence of str, default=()
         Warnings to print at the top of the report.
+    robustness : Robustness or None, default=None
+        Predictions under small changes of the views.
     """
 
     predictions: pd.DataFrame
@@ -39,6 +42,7 @@ class ReportInputs(NamedTuple):
     cases: Sequence[Case] = ()
     model: Sequence[str] = ()
     alerts: Sequence[str] = ()
+    robustness: Robustness | None = None
 
 
 def collect_predictions(
@@ -49,6 +53,7 @@ def collect_predictions(
     n_cases: int = 4,
     train: pd.DataFrame | None = None,
     train_features: np.ndarray | None = None,
+    robustness: bool = False,
 ) -> ReportInputs:
     """Predict studies and collect everything a report shows.
 
@@ -68,6 +73,9 @@ def collect_predictions(
         never of the case's patient.
     train_features : ndarray of shape (n_train, n_features), float32, optional
         What ``clf.embed`` returns for them.
+    robustness : bool, default=False
+        Predict the studies again under small changes, see
+        `mura_skorch.inspection.predict_perturbed`. It takes as long as a dozen predictions.
 
     Returns
     -------
@@ -120,6 +128,7 @@ def collect_predictions(
         cases=cases,
         model=describe_model(clf),
         alerts=alerts,
+        robustness=collect_robustness(clf, studies) if robustness and len(labelled) else None,
     )
 
 

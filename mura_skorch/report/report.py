@@ -26,6 +26,7 @@ from mura_skorch.report.failures import failure_figures, failure_page, failure_t
 from mura_skorch.report.html import render_page
 from mura_skorch.report.inputs import ReportInputs
 from mura_skorch.report.model_card import model_card, recalibration, to_markdown
+from mura_skorch.report.robustness import Robustness, robustness_page, robustness_tables
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.utils.atomic import whole_folder
 from mura_skorch.utils.identity import count_patients
@@ -123,14 +124,20 @@ def write_report(
     texts = {"title": title, "about": about, "model": list(inputs.model), "notes": list(notes)}
     with whole_folder(folder) as new:
         tables = {"predictions": predictions, "view_predictions": views, "epochs": epochs}
+        if inputs.robustness is not None:
+            tables["robustness_predictions"] = inputs.robustness.predictions
         _write_tables(new, tables, note)
         types = {name: _column_types(table) for name, table in tables.items()}
         settings = json.dumps({**texts, **scoring, "types": types}, indent=2)
         (new / "report.json").write_text(settings, encoding="utf-8")
 
         found = evaluate(predictions, views, **scoring)
-        _write_tables(new, _score_tables(found), note)
+        robust = robustness_tables(inputs.robustness)
+        _write_tables(new, _score_tables(found) | robust, note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
+        robustness = robustness_page(inputs.robustness, robust, note=note)
+        if robustness is not None:
+            figures["robustness"] = robustness["figure"]
         for name, figure in figures.items():
             figure.savefig(new / f"{name}.png", dpi=PNG_DPI)
         card = model_card(
@@ -152,6 +159,7 @@ def write_report(
             found=found,
             failures=failure_page(found.failures),
             figures=figures,
+            robustness=robustness,
             cases=inputs.cases,
             card=card,
             recalibration=recalibration(inputs.model),
@@ -202,6 +210,7 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         name: _read_table(folder / f"{name}.csv", types)
         for name, types in arguments.pop("types").items()
     }
+    moved = tables.pop("robustness_predictions", None)
     epochs = tables.pop("epochs")
     if epochs is not None:
         fits = epochs.groupby("name", sort=False)
@@ -210,6 +219,7 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         **tables,
         model=arguments.pop("model"),
         alerts=arguments.pop("alerts"),
+        robustness=None if moved is None else Robustness(moved),
     )
     return arguments
 
