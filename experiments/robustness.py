@@ -29,10 +29,6 @@ from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.provenance import conditions
 from mura_skorch.utils.text import number_text
 
-SHOWN = ["perturbation", "n", "kappa_unchanged", "kappa", "kappa_difference",
-         "kappa_difference_low", "kappa_difference_high", "auroc_difference",
-         "auroc_difference_low", "auroc_difference_high", "n_changed"]  # fmt: skip
-
 
 def main(argv=None):
     """Predict under each change, score, write the page; return 0."""
@@ -55,13 +51,13 @@ def main(argv=None):
         tables = robustness_tables(robustness)
         seconds = time.perf_counter() - start
         scores = tables["robustness"]
-        write(args, robustness, scores, studies, seconds, note)
+        page = write(args, robustness, scores, studies, seconds, note)
         run.log_folder(args.out)
         run.log_metrics(
             {f"robustness/kappa/{row.perturbation.replace(' %', '_percent')}": row.kappa
              for row in scores.itertuples()}
         )  # fmt: skip
-    texts = scores[SHOWN].map(lambda v: number_text(v) if isinstance(v, float) else v)
+    texts = page["scores"].drop(columns=["AUROC before", "AUROC after", "mean move"])
     print(f"\n{texts.to_string(index=False)}\n{note or ''}\n")
     print(f"Predicted and scored in {seconds:.0f} s.\nPage: {args.out}/robustness.html")
     if experiment_id is not None:
@@ -70,7 +66,7 @@ def main(argv=None):
 
 
 def write(args, robustness, scores, studies, seconds, note):
-    """Write tables, figure and page."""
+    """Write tables, figure and page; return what the page shows."""
     args.out.mkdir(parents=True, exist_ok=True)
     page = robustness_page(robustness, {"robustness": scores}, note=note)
     for name, table in (
@@ -97,6 +93,7 @@ def write(args, robustness, scores, studies, seconds, note):
         about=pd.DataFrame(about.items(), columns=["item", "value"]),
     )
     (args.out / "robustness.html").write_text(text, encoding="utf-8")
+    return page
 
 
 def read(args):

@@ -111,7 +111,7 @@ def _cell(row, name):
     ends = [row[f"{name}_gap{end}"] for end in ("", "_low", "_high")]
     if np.isnan(ends[0]):
         return text
-    gap, low, high = (f"{value:+.3f}".replace("0.", ".", 1) for value in ends)
+    gap, low, high = (f"{value:+z.3f}".replace("0.", ".", 1) for value in ends)
     interval = "n/a" if np.isnan(ends[1]) else f"{low}, {high}"
     return f"{text}\n{gap} ({interval}){FEW if row['caution'] else ''}"
 

@@ -154,11 +154,11 @@ def _score_texts(scores):
     table = scores[["perturbation"]].rename(columns={"perturbation": "change"})
     table["studies"] = scores["n"].astype(int)
     for name, word in (("kappa", "kappa"), ("auroc", "AUROC")):
-        table[f"{word} unchanged"] = scores[f"{name}_unchanged"].map(number_text)
-        table[word] = scores[name].map(number_text)
+        table[f"{word} before"] = scores[f"{name}_unchanged"].map(number_text)
+        table[f"{word} after"] = scores[name].map(number_text)
         ends = scores[[f"{name}_difference{end}" for end in ("", "_low", "_high")]]
-        table[f"difference in {word}"] = [_signed(*row) for row in ends.itertuples(index=False)]
-    table["decisions changed"] = scores["n_changed"].astype(int)
+        table[f"change of {word}"] = [_signed(*row) for row in ends.itertuples(index=False)]
+    table["other decisions"] = scores["n_changed"].astype(int)
     table["mean move"] = scores["mean_move"].map(number_text)
     return table
 
@@ -167,7 +167,7 @@ def _signed(value, low, high):
     """Return a difference with its interval."""
     if np.isnan(value):
         return "n/a"
-    texts = [f"{number:+.3f}".replace("0.", ".", 1) for number in (value, low, high)]
+    texts = [f"{number:+z.3f}".replace("0.", ".", 1) for number in (value, low, high)]
     return f"{texts[0]} (n/a)" if np.isnan(low) else f"{texts[0]} ({texts[1]}, {texts[2]})"
 
 
