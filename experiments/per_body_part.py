@@ -44,6 +44,7 @@ from mura_skorch.evaluation.published import is_mura
 from mura_skorch.metrics import OVERALL
 from mura_skorch.models import StudyNetwork
 from mura_skorch.report import ReportInputs, collect_predictions, write_report
+from mura_skorch.report.data_flow import join_data
 from mura_skorch.tracking import (
     TrackedRun,
     end_children,
@@ -192,6 +193,7 @@ def report(done, failed, studies, args, parent):
         cases=[case for found in own for case in found.cases],
         model=list(dict.fromkeys(model)),
         alerts=[alert for found in own for alert in found.alerts],
+        data=join_data([found.data for found in own]),
     )
     return write_report(
         args.out,

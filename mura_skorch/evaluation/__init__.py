@@ -1,5 +1,6 @@
 """Evaluate predictions: scores, model comparison, reader studies, subgroups, shortcuts."""
 
+from mura_skorch.evaluation.characteristics import characteristics_table, describe_studies
 from mura_skorch.evaluation.comparison import compare_models, holm, match_predictions
 from mura_skorch.evaluation.evaluate import Evaluation, evaluate, final_metrics, score_predictions
 from mura_skorch.evaluation.failure_analysis import (
@@ -29,11 +30,13 @@ __all__ = [
     "Evaluation",
     "FailureAnalysis",
     "add_pooled_scores",
+    "characteristics_table",
     "check_columns",
     "check_extra_columns",
     "choice_optimism",
     "compare_models",
     "compare_seeds",
+    "describe_studies",
     "error_groups",
     "evaluate",
     "failure_analysis",

@@ -6,6 +6,7 @@ from mura_skorch.metrics.decision_curve import decision_curve
 from mura_skorch.metrics.intervals import METHODS
 from mura_skorch.metrics.kappa import KappaInterval, kappa_interval, kappa_score
 from mura_skorch.metrics.predictive_values import predictive_values
+from mura_skorch.metrics.sample_size import studies_needed
 from mura_skorch.metrics.scores import study_scores, view_scores
 from mura_skorch.metrics.tables import MEAN_OF_TYPES, METRICS, OVERALL
 
@@ -22,6 +23,7 @@ __all__ = [
     "kappa_interval",
     "kappa_score",
     "predictive_values",
+    "studies_needed",
     "study_scores",
     "view_scores",
 ]

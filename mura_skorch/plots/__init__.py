@@ -5,6 +5,7 @@ The drawing methods import matplotlib, so that importing this package is fast.
 
 from mura_skorch.plots.dataset import DatasetDisplay
 from mura_skorch.plots.decision_curve import DecisionCurveDisplay
+from mura_skorch.plots.flow import FlowDisplay, FlowStep
 from mura_skorch.plots.kappa import KappaDisplay
 from mura_skorch.plots.prevalence import PrevalenceDisplay
 from mura_skorch.plots.reliability import ReliabilityDisplay
@@ -16,6 +17,8 @@ from mura_skorch.plots.views import MapDisplay
 __all__ = [
     "DatasetDisplay",
     "DecisionCurveDisplay",
+    "FlowDisplay",
+    "FlowStep",
     "KappaDisplay",
     "MapDisplay",
     "PrevalenceDisplay",

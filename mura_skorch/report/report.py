@@ -22,6 +22,7 @@ from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
+from mura_skorch.report.data_flow import data_flow_page
 from mura_skorch.report.failures import failure_figures, failure_page, failure_tables
 from mura_skorch.report.html import render_page
 from mura_skorch.report.inputs import ReportInputs
@@ -121,7 +122,13 @@ def write_report(
         "prevalence": list(prevalence),
         "alerts": list(inputs.alerts),
     }
-    texts = {"title": title, "about": about, "model": list(inputs.model), "notes": list(notes)}
+    texts = {
+        "title": title,
+        "about": about,
+        "model": list(inputs.model),
+        "notes": list(notes),
+        "data": inputs.data,
+    }
     with whole_folder(folder) as new:
         tables = {"predictions": predictions, "view_predictions": views, "epochs": epochs}
         if inputs.robustness is not None:
@@ -135,6 +142,8 @@ def write_report(
         robust = robustness_tables(inputs.robustness)
         _write_tables(new, _score_tables(found) | robust, note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
+        data_flow = data_flow_page(inputs.data, predictions, found.studies, note=note)
+        figures["flow"] = data_flow["figure"]
         robustness = robustness_page(inputs.robustness, robust, note=note)
         if robustness is not None:
             figures["robustness"] = robustness["figure"]
@@ -160,6 +169,7 @@ def write_report(
             failures=failure_page(found.failures),
             figures=figures,
             robustness=robustness,
+            data_flow=data_flow,
             cases=inputs.cases,
             card=card,
             recalibration=recalibration(inputs.model),
@@ -219,6 +229,7 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         **tables,
         model=arguments.pop("model"),
         alerts=arguments.pop("alerts"),
+        data=arguments.pop("data", None),
         robustness=None if moved is None else Robustness(moved),
     )
     return arguments

@@ -33,6 +33,9 @@ class FitRecord:
         is the number that was used.
     n_processes : int
         Processes that computed the fit together.
+    fitted_on : dict of str to object
+        Counts of the studies that were read, left out, trained and validated on, see
+        `mura_skorch.training.fit_description.describe_fit`. Empty in models of before.
     """
 
     seed: int | None = None
@@ -44,6 +47,7 @@ class FitRecord:
     digests: dict[str, str] = field(default_factory=dict)
     arithmetic: dict[str, Any] = field(default_factory=dict)
     n_processes: int = 1
+    fitted_on: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can store it."""

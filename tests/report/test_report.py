@@ -39,6 +39,7 @@ def test_report_writes_tables_figures_model_card_and_page(predictions, views, tm
         "calibration.csv",
         "predictive_values.csv",
         "decision_curve.csv",
+        "flow.png",
         "prevalence.png",
         "net_benefit.png",
         "kappa.png",
