@@ -19,9 +19,9 @@ import torch
 from mura_skorch import read_studies
 from mura_skorch.cli.options import add_option, make_parser, start_script
 from mura_skorch.ensemble import load_model
-from mura_skorch.evaluation import join_notes
+from mura_skorch.evaluation import join_notes, robustness_scores
 from mura_skorch.report.html import render_page
-from mura_skorch.report.robustness import collect_robustness, robustness_page, robustness_tables
+from mura_skorch.report.robustness import collect_robustness, robustness_page
 from mura_skorch.studies import join_labels
 from mura_skorch.tracking import TrackedRun, runs_link, use_experiment
 from mura_skorch.training.device import count_cores
@@ -48,15 +48,12 @@ def main(argv=None):
         run.log_params(vars(args))
         start = time.perf_counter()
         robustness = collect_robustness(model, studies, random_state=args.random_state)
-        tables = robustness_tables(robustness)
+        scores = robustness_scores(robustness.predictions)
         seconds = time.perf_counter() - start
-        scores = tables["robustness"]
         page = write(args, robustness, scores, studies, seconds, note)
         run.log_folder(args.out)
-        run.log_metrics(
-            {f"robustness/kappa/{row.perturbation.replace(' %', '_percent')}": row.kappa
-             for row in scores.itertuples()}
-        )  # fmt: skip
+        names = "robustness/kappa/" + scores["perturbation"].str.replace(" %", "_percent")
+        run.log_metrics(dict(zip(names, scores["kappa"], strict=True)))
     texts = page["scores"].drop(columns=["AUROC before", "AUROC after", "mean move"])
     print(f"\n{texts.to_string(index=False)}\n{note or ''}\n")
     print(f"Predicted and scored in {seconds:.0f} s.\nPage: {args.out}/robustness.html")
@@ -68,7 +65,7 @@ def main(argv=None):
 def write(args, robustness, scores, studies, seconds, note):
     """Write tables, figure and page; return what the page shows."""
     args.out.mkdir(parents=True, exist_ok=True)
-    page = robustness_page(robustness, {"robustness": scores}, note=note)
+    page = robustness_page(robustness, scores, note=note)
     for name, table in (
         ("robustness", scores),
         ("robustness_predictions", robustness.predictions.drop(columns="note", errors="ignore")),

@@ -31,7 +31,8 @@ RATES = ("error_rate", "fn_rate", "fp_rate", "kappa")
 FIGURES = (*RATES, "auroc")
 BANDS = [0, 0.2, 0.4, 0.6, 0.8, 1]  # of the score
 BAND_NAMES = ["0 to .2", ".2 to .4", ".4 to .6", ".6 to .8", ".8 to 1"]
-MOST_VIEWS = 5  # studies of so many views or more are one group
+VIEWS = [0, 1, 2, 3, 4, np.inf]
+VIEW_NAMES = ["1", "2", "3", "4", "5 or more"]
 PREVALENCES = np.arange(1, 100) / 100  # of the curves
 # Why a figure is undefined in a group or in the rest.
 REASONS = {
@@ -248,10 +249,7 @@ def _groups(used, by):
         return
     banded = {}
     if "n_views" in used and used["n_views"].notna().all():
-        views = used["n_views"].astype(int)
-        names = [*map(str, range(1, MOST_VIEWS)), f"{MOST_VIEWS} or more"]
-        codes = views.clip(1, MOST_VIEWS) - 1
-        banded["views"] = pd.Series(pd.Categorical.from_codes(codes, names, ordered=True))
+        banded["views"] = pd.cut(used["n_views"].astype(float), VIEWS, labels=VIEW_NAMES)
     scores = used["score"].astype(float)
     banded["score"] = pd.cut(scores, BANDS, labels=BAND_NAMES, include_lowest=True)
     if "study_type" in used:

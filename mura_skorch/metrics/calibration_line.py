@@ -83,16 +83,16 @@ def calibration_line(
     2  intercept_at_slope_1    0.0
     3     observed_expected    1.0
     """
-    y_true, y_score = check_binary(y_true, "y_true"), check_scores(y_score)
-    check_lengths(y_true=y_true, y_score=y_score, groups=groups)
-    ((_, (y_true, y_score, codes)),) = ordered_parts(None, groups, y_true, y_score)
+    labels, scores = check_binary(y_true, "y_true"), check_scores(y_score)
+    check_lengths(y_true=labels, y_score=scores, groups=groups)
+    ((_, (labels, scores, codes)),) = ordered_parts(None, groups, labels, scores)
     n_patients = int(codes.max(initial=-1)) + 1
     points, drawn = np.full(len(IDEAL), np.nan), np.empty((0, len(IDEAL)))
-    if len(y_true):
-        points = _measures(y_true, y_score, np.ones((1, len(y_true))))[0]
+    if len(labels):
+        points = _measures(labels, scores, np.ones((1, len(labels))))[0]
     if n_patients > 1:
-        weights = draw_groups(n_patients, n_resamples, random_state, n_rows=len(y_true))
-        drawn = np.concatenate([_measures(y_true, y_score, chunk[:, codes]) for chunk in weights])
+        weights = draw_groups(n_patients, n_resamples, random_state, n_rows=len(labels))
+        drawn = np.concatenate([_measures(labels, scores, chunk[:, codes]) for chunk in weights])
     rows = []
     for (name, ideal), value, values in zip(IDEAL.items(), points, drawn.T, strict=True):
         low, high = percentiles(values, n_resamples)
@@ -105,7 +105,7 @@ def calibration_line(
                 "low": low,
                 "high": high,
                 "ideal": ideal,
-                "undefined": _undefined(name, value, low, y_true, n_patients),
+                "undefined": _undefined(name, value, low, labels, n_patients),
             }
         )
     return pd.DataFrame(rows)

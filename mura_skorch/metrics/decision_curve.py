@@ -79,19 +79,19 @@ def decision_curve(
     0        0.2       0.4375      0.375         0.0
     1        0.5       0.0000      0.000         0.0
     """
-    y_true, y_score = check_binary(y_true, "y_true"), check_scores(y_score)
-    check_lengths(y_true=y_true, y_score=y_score, groups=groups)
+    labels, scores = check_binary(y_true, "y_true"), check_scores(y_score)
+    check_lengths(y_true=labels, y_score=scores, groups=groups)
     given = THRESHOLDS if thresholds is None else np.atleast_1d(np.asarray(thresholds, float))
     if wrong := [value for value in given.tolist() if not 0 < value < 1]:
         raise ValueError(
             f"expected thresholds between 0 and 1, got {wrong[0]:g}; at 0 and 1 there is no "
             "decision to make"
         )
-    ((_, (y_true, y_score, codes)),) = ordered_parts(None, groups, y_true, y_score)
+    ((_, (labels, scores, codes)),) = ordered_parts(None, groups, labels, scores)
     n_patients = int(codes.max(initial=-1)) + 1
     odds = given / (1 - given)
-    of_all = y_true[:, None] - (1 - y_true)[:, None] * odds  # what each study adds if acted upon
-    of_model = np.where(y_score[:, None] > given, of_all, 0)
+    of_all = labels[:, None] - (1 - labels)[:, None] * odds  # what each study adds if acted upon
+    of_model = np.where(scores[:, None] > given, of_all, 0)
     # Sums per patient: of the model, of treating all, and the number of studies.
     sums = np.zeros((n_patients, 2 * len(given) + 1))
     np.add.at(sums, codes, np.hstack([of_model, of_all, np.ones((len(codes), 1))]))

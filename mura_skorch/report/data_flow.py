@@ -205,10 +205,10 @@ def _fit_steps(fit):
     if files := (read or {}).get("files_left_out"):
         reasons = "\n".join(f"{n:,} files {reason}" for reason, n in files.items())
         steps.insert(0, FlowStep("Files of the folder", _wrapped(f"Left out:\n{reasons}")))
-    unreadable = ""
+    unreadable = "No unreadable view"
     if fit["unreadable_views"]:
         unreadable = (
-            f"Left out: {fit['unreadable_studies']:,} studies\nwithout a readable view\n"
+            f"Left out: {fit['unreadable_studies']:,} without\na readable view\n"
             f"({fit['unreadable_views']:,} unreadable views)"
         )
     steps.append(FlowStep(f"{fit['given']:,} studies given to the fit", unreadable))
@@ -224,7 +224,7 @@ def _not_given(read, given):
     if not left:
         return ""
     unlabelled = min(read["unlabelled"], left)
-    lines = [f"{unlabelled:,} unlabelled"] if unlabelled else []
+    lines = [f"{unlabelled:,} unlabelled"]
     if left - unlabelled:
         lines.append(f"{left - unlabelled:,} of other splits or types,\nor not chosen")
     return "Left out:\n" + "\n".join(lines)
@@ -244,7 +244,7 @@ def _scored_steps(data, predictions, scored):
             steps.insert(0, FlowStep("Files of the folder", _wrapped(f"Left out:\n{reasons}")))
     unlabelled = int(predictions["label"].isna().sum())
     without = n - len(scored) - unlabelled
-    lines = [f"{unlabelled:,} unlabelled"] if unlabelled else []
+    lines = [f"{unlabelled:,} unlabelled"]
     lines += [f"{without:,} without a score"] if without > 0 else []
     steps.append(FlowStep(f"{n:,} studies predicted", "\n".join(lines)))
     return [*steps, FlowStep(_part_text("Scored here", describe_studies(scored)))]

@@ -77,9 +77,9 @@ def failure_page(found: FailureAnalysis) -> dict[str, Any] | None:
         "undefined": _undefined(groups),
         "calibration": _calibration_table(found.calibration),
         "calibration_undefined": [
-            f"{MEASURES[row.measure]}: {row.undefined}"
-            for row in found.calibration.itertuples()
-            if row.undefined
+            f"{MEASURES[row['measure']]}: {row['undefined']}"
+            for row in found.calibration.to_dict("records")
+            if row["undefined"]
         ],
         "predictive_values": _predictive_table(found.predictive_values),
         "has_chosen": bool((found.predictive_values["of"] == "chosen").any()),

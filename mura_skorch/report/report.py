@@ -21,13 +21,14 @@ from mura_skorch.evaluation.formatting import (
 from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
+from mura_skorch.evaluation.robustness import robustness_scores
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
 from mura_skorch.report.data_flow import data_flow_page
 from mura_skorch.report.failures import failure_figures, failure_page, failure_tables
 from mura_skorch.report.html import render_page
 from mura_skorch.report.inputs import ReportInputs
 from mura_skorch.report.model_card import model_card, recalibration, to_markdown
-from mura_skorch.report.robustness import Robustness, robustness_page, robustness_tables
+from mura_skorch.report.robustness import Robustness, robustness_page
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.utils.atomic import whole_folder
 from mura_skorch.utils.identity import count_patients
@@ -139,13 +140,13 @@ def write_report(
         (new / "report.json").write_text(settings, encoding="utf-8")
 
         found = evaluate(predictions, views, **scoring)
-        robust = robustness_tables(inputs.robustness)
-        _write_tables(new, _score_tables(found) | robust, note)
+        _write_tables(new, _score_tables(found), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
         data_flow = data_flow_page(inputs.data, predictions, found.studies, note=note)
         figures["flow"] = data_flow["figure"]
-        robustness = robustness_page(inputs.robustness, robust, note=note)
+        robustness = _robustness(inputs.robustness, note)
         if robustness is not None:
+            _write_tables(new, {"robustness": robustness["table"]}, note)
             figures["robustness"] = robustness["figure"]
         for name, figure in figures.items():
             figure.savefig(new / f"{name}.png", dpi=PNG_DPI)
@@ -261,6 +262,16 @@ def _score_tables(found):
     for name, table in found.by.items():
         tables["by_" + re.sub(r"[^-.\w]", "_", name)] = table
     return tables
+
+
+def _robustness(robustness, note):
+    """Return what the page shows of robustness; None without labelled predictions."""
+    if robustness is None:
+        return None
+    scores = robustness_scores(robustness.predictions)
+    if not len(scores):
+        return None
+    return {**robustness_page(robustness, scores, note=note), "table": scores}
 
 
 def _reader_table(readers):

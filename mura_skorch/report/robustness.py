@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mura_skorch.evaluation.robustness import robustness_scores, worst_moves
+from mura_skorch.evaluation.robustness import worst_moves
 from mura_skorch.inspection.perturbations import PERTURBATIONS
 from mura_skorch.inspection.robustness import MovedStudy, predict_perturbed
 from mura_skorch.plots import RobustnessDisplay
@@ -21,7 +21,6 @@ __all__ = [
     "Robustness",
     "collect_robustness",
     "robustness_page",
-    "robustness_tables",
 ]
 
 N_WORST = 6
@@ -99,30 +98,20 @@ def collect_robustness(clf: Any, studies: pd.DataFrame, *, random_state: int = 0
     return Robustness(found.table, [_picture(study) for study in found.moved])
 
 
-def robustness_tables(robustness: Robustness | None) -> dict[str, pd.DataFrame]:
-    """Return the table of scores by file name; none if nothing was predicted or labelled."""
-    if robustness is None:
-        return {}
-    scores = robustness_scores(robustness.predictions)
-    return {"robustness": scores} if len(scores) else {}
-
-
 def robustness_page(
-    robustness: Robustness | None, tables: dict[str, pd.DataFrame], *, note: str | None
-) -> dict[str, Any] | None:
-    """Return what the template shows, and the figure; None without scores.
+    robustness: Robustness, scores: pd.DataFrame, *, note: str | None
+) -> dict[str, Any]:
+    """Return what the template shows, and the figure.
 
     Parameters
     ----------
-    robustness : Robustness or None
-    tables : dict of str to DataFrame
-        What `robustness_tables` returns for it.
+    robustness : Robustness
+        What was predicted.
+    scores : DataFrame
+        What `mura_skorch.evaluation.robustness_scores` returns for it.
     note : str or None
         Caveat of the data.
     """
-    if robustness is None or "robustness" not in tables:
-        return None
-    scores = tables["robustness"]
     table = robustness.predictions
     worst = worst_moves(table[table["perturbation"].isin(PERTURBATIONS)], N_WORST)
     pictures = {(shown.perturbation, shown.study): shown for shown in robustness.pictures}
@@ -131,21 +120,22 @@ def robustness_page(
         "caution": next((text for text in scores["caution"] if text), ""),
         "undefined": scores.loc[scores["undefined"] != "", ["perturbation", "undefined"]],
         "figure": RobustnessDisplay(scores, note=note).plot().figure_,
-        "worst": [
-            {
-                "perturbation": row.perturbation,
-                "study": str(row.study),
-                "label": "abnormal" if row.label == 1 else "normal",
-                "before": number_text(row.score_unchanged),
-                "after": number_text(row.score),
-                "picture": pictures.get((row.perturbation, str(row.study))),
-                "crosses": (row.score > limit) != (row.score_unchanged > limit),
-            }
-            for row, limit in zip(
-                worst.itertuples(), worst.get("threshold", [0.5] * len(worst)), strict=True
-            )
-        ],
+        "worst": [_worst_text(row, pictures) for row in worst.to_dict("records")],
         "has_note": note,
+    }
+
+
+def _worst_text(row, pictures):
+    """Return what is shown of the study that a change moved most."""
+    limit = row.get("threshold", 0.5)
+    return {
+        "perturbation": row["perturbation"],
+        "study": str(row["study"]),
+        "label": "abnormal" if row["label"] == 1 else "normal",
+        "before": number_text(row["score_unchanged"]),
+        "after": number_text(row["score"]),
+        "picture": pictures.get((row["perturbation"], str(row["study"]))),
+        "crosses": (row["score"] > limit) != (row["score_unchanged"] > limit),
     }
 
 

@@ -7,8 +7,14 @@ from nets import TinyNet
 
 from mura_skorch import MuraClassifier
 from mura_skorch.ensemble import MuraEnsemble
+from mura_skorch.evaluation import evaluate
 from mura_skorch.report import collect_predictions, read_report, write_report
-from mura_skorch.report.data_flow import NOT_RECORDED, collect_data, join_data
+from mura_skorch.report.data_flow import (
+    NOT_RECORDED,
+    collect_data,
+    data_flow_page,
+    join_data,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -107,3 +113,30 @@ def test_models_of_several_types_are_added_up(fitted, valid, tmp_path):
     assert "2 models were fitted on different studies" in section(tmp_path)
     assert join_data([one, None]) is None
     assert join_data([]) is None
+
+
+def test_flow_names_every_reason_to_leave_something_out(fitted, valid, predictions):
+    data = collect_data(fitted, valid)
+    fit = {**data["fits"][0], "given": 30, "unreadable_studies": 1, "unreadable_views": 3}
+    fit["read"] = {"studies": 40, "unlabelled": 4, "files_left_out": {"of modality CT": 7}}
+    table = predictions.assign(label=predictions["label"].astype("Int8"))
+    table.loc[:4, "label"] = pd.NA
+    page = data_flow_page(
+        {**data, "fits": [fit], "read": {}},
+        table,
+        evaluate(table).studies,
+        note="phantoms: no clinical meaning",
+    )
+    texts = [text.get_text() for text in page["figure"].axes[0].texts if text.get_text()]
+    assert texts == [
+        "Files of the folder",
+        "Left out:\n7 files of modality CT",
+        "40 studies read",
+        "Left out:\n4 unlabelled\n6 of other splits or types,\nor not chosen",
+        "30 studies given to the fit",
+        "Left out: 1 without\na readable view\n(3 unreadable views)",
+        *[text for text in texts if text.startswith("Training part:\n")],
+        "60 studies predicted",
+        "5 unlabelled",
+        *[text for text in texts if text.startswith("Scored here:\n55 studies of")],
+    ]
