@@ -41,7 +41,17 @@ def failure_tables(found: FailureAnalysis) -> dict[str, pd.DataFrame]:
 
 
 def failure_figures(found: FailureAnalysis, *, name: str, note: str | None) -> dict[str, Any]:
-    """Return the figures by file name; none without studies of both classes."""
+    """Return the figures by file name; none without studies of both classes.
+
+    Parameters
+    ----------
+    found : FailureAnalysis
+        The tables.
+    name : str
+        Name of the model in the legend.
+    note : str or None
+        Caveat of the data.
+    """
     if not len(found.predictive_values) or found.predictive_values["ppv"].isna().all():
         return {}
     marked = found.predictive_values["prevalence"].tolist()
