@@ -75,13 +75,12 @@ def calibration_line(
     Examples
     --------
     >>> from mura_skorch.metrics import calibration_line
-    >>> y_true, y_score = [0, 0, 0, 1] * 10 + [1, 1, 1, 0] * 10, [0.25] * 40 + [0.75] * 40
-    >>> calibration_line(y_true, y_score)[["measure", "value"]].round(6)
-                    measure  value
-    0                 slope    1.0
-    1             intercept    0.0
-    2  intercept_at_slope_1    0.0
-    3     observed_expected    1.0
+    >>> y_true, y_score = [0, 0, 0, 1] * 10 + [1, 1, 1, 0] * 10, [0.1] * 40 + [0.9] * 40
+    >>> found = calibration_line(y_true, y_score)  # a quarter is wrong, a tenth was said
+    >>> found[["measure", "value"]].iloc[[0, 3]].round(6)
+                 measure  value
+    0              slope    0.5
+    3  observed_expected    1.0
     """
     labels, scores = check_binary(y_true, "y_true"), check_scores(y_score)
     check_lengths(y_true=labels, y_score=scores, groups=groups)
