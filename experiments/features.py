@@ -95,6 +95,7 @@ def evaluate(args, studies, embedder, trained, experiment_id):
             about=about(args, run),
             published=is_mura(studies),
             study_facts=args.study_facts,
+            prevalence=args.prevalence,
             title="Frozen features",
         )
         curve.assign(note=note).to_csv(args.out / "learning_curve.csv", index=False)
@@ -312,6 +313,7 @@ def parse(argv):
     add_shared("--dask", help="fit the regressions on a Dask cluster, local or tcp://HOST:8786")
     add_shared("--random-state")
     add_shared("--study-facts")
+    add_shared("--prevalence")
     add_shared("--experiment", default="features")
     add_shared("--out")
     return parser.parse_args(argv)

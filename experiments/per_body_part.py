@@ -49,6 +49,7 @@ from mura_skorch.report import (
     read_study_facts,
     write_report,
 )
+from mura_skorch.report.data_flow import join_data
 from mura_skorch.tracking import (
     TrackedRun,
     end_children,
@@ -198,6 +199,7 @@ def report(done, failed, studies, args, parent):
         cases=[case for found in own for case in found.cases],
         model=list(dict.fromkeys(model)),
         alerts=[alert for found in own for alert in found.alerts],
+        data=join_data([found.data for found in own]),
     )
     return write_report(
         args.out,
@@ -207,6 +209,7 @@ def report(done, failed, studies, args, parent):
         published=is_mura(studies),
         failed=failed,
         study_facts=args.study_facts,
+        prevalence=args.prevalence,
         title="One model per body part",
     )
 
@@ -258,6 +261,7 @@ def parse(argv):
     add_shared(
         "--cases", default=1, help="false negatives and false positives of each type to show"
     )
+    add_shared("--prevalence")
     add("--pooled", action="store_true", help="also train one model on all types")
     add_shared("--out")
     args = parser.parse_args(argv, Namespace(parent_run_id=None))

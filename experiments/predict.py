@@ -67,7 +67,13 @@ def main(argv=None):
         given = {name: value for name, value in vars(args).items() if value not in ([], "")}
         run.log_params(given | {"engine_in_use": model.describe_engine()})
         found = collect_predictions(
-            model, studies, keep=keep, n_cases=args.cases, train=train, train_features=features
+            model,
+            studies,
+            keep=keep,
+            n_cases=args.cases,
+            train=train,
+            train_features=features,
+            robustness=args.robustness,
         )
         found = with_training_percentile(model, studies, found)
         if args.refit_on:
@@ -84,6 +90,7 @@ def main(argv=None):
                 readers=args.readers,
                 gold=args.gold,
                 by=args.by,
+                prevalence=args.prevalence,
                 title="Evaluation of a saved model",
             )
             log_scores(run, scores, report=args.out)
@@ -311,6 +318,8 @@ def parse(argv):
     add("--readers", nargs="+", default=[], metavar="COLUMN", help="readers' labels in --labels")
     add("--gold", metavar="COLUMN", help="reference for the readers (default: each other)")
     add("--by", nargs="+", default=[], metavar="COLUMN", help="site, scanner, sex ... in --labels")
+    add_shared("--prevalence")
+    add("--robustness", action="store_true", help="predict again under small changes of the views")
     add("--study-type", action="append", type=study_type, default=[], metavar="NAME=TYPE",
         help="DICOM: study type of a body part; an empty TYPE leaves it out")  # fmt: skip
     add(

@@ -110,6 +110,7 @@ def run(args, studies, experiment_id, client):
             about=about,
             published=is_mura(studies),
             study_facts=args.study_facts,
+            prevalence=args.prevalence,
             title=title(args),
         )
         table = paper_table(scores, published=is_mura(studies))
@@ -272,6 +273,7 @@ def parse(argv):
     add_shared("--cache")
     add_shared("--cases")
     add_shared("--study-facts")
+    add_shared("--prevalence")
     add_shared("--experiment", default="reproduce_paper")
     add_shared("--out", help="folder of models and report")
     return parser.parse_args(argv)

@@ -43,6 +43,7 @@ from mura_skorch.training import persistence
 from mura_skorch.training.arithmetic import choose_arithmetic
 from mura_skorch.training.checkpoint import TrainingCheckpoint, epochs_left, load_finished
 from mura_skorch.training.fit_data import FitData, prepare_fit
+from mura_skorch.training.fit_description import describe_fit
 from mura_skorch.training.fit_end import fit_end
 from mura_skorch.training.fit_record import FitRecord, recorded
 from mura_skorch.training.net import StudyNet
@@ -339,6 +340,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     feature_names_in_: np.ndarray
     trained_patients_: set[str]  # keys of this process's calls: a saved model holds no ids
+    validated_patients_: set[str]
     bad_views_: pd.DataFrame | None
     training_distance_: TrainingDistance | None = None
     record_: FitRecord
@@ -489,6 +491,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             digests=digests,
             arithmetic=asdict(self.arithmetic_) | {"threads": self.threads_},
             n_processes=count_processes(),
+            fitted_on=describe_fit(X, data),
         )
         self.update_record(settings={k: str(value) for k, value in settings_of(self).items()})
         before = self._class_weights(data.valid)
@@ -498,6 +501,9 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         self.bad_views_ = data.unreadable
         patients = patient_keys(studies_of(data.train)["patient"])
         self.trained_patients_ = self.trained_patients_ | set(patients)
+        if data.valid is not None:
+            held_out = patient_keys(studies_of(data.valid)["patient"])
+            self.validated_patients_ = self.validated_patients_ | set(held_out)
         is_same = earlier.get("validation") == data.valid_digest
         return is_same and before == self._class_weights(data.valid)
 
@@ -825,9 +831,10 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Parameters
         ----------
         folder : path
-            Made if it is missing. Holds weights, study types, history and the parameters that are
-            numbers or strings; parameters that are objects are defaults after loading. An existing
-            model is replaced, which a line in the log says.
+            Made if it is missing. Holds weights, study types, history, counts of the studies (also
+            by sex, site and quartiles of the age, if the table has such columns) and the parameters
+            that are numbers or strings; parameters that are objects are defaults after loading. An
+            existing model is replaced, which a line in the log says.
         """
         persistence.save_classifier(self, folder)
 
@@ -954,7 +961,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         check_parameters(self)
         self.reset_operating_point()
         self.record_ = FitRecord(note=note_of(self.get_params_for("module").get("weights")))
-        self.trained_patients_ = set()
+        self.trained_patients_, self.validated_patients_ = set(), set()
         self.training_distance_ = self.quantized_ = None
         super().initialize()
         self.update_record(seed=self.random_.seed)

@@ -39,6 +39,19 @@ def folder_or_address(text: str) -> Path | str:
     return text if is_remote(text) else Path(text)
 
 
+def share(text: str) -> float:
+    """Return a share between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a share between 0 and 1, got {text!r}; 10 % is 0.1"
+        )
+    return value
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "--data": {
         "type": folder_or_address,
@@ -79,6 +92,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "TOML",
         "help": "what only the authors know, for the checklists: setting, centres, dates, "
         "eligibility, reference_standard, annotators, ethics, funding, licence, contact",
+    },
+    "--prevalence": {
+        "nargs": "+",
+        "type": share,
+        "default": [],
+        "metavar": "SHARE",
+        "help": "shares of abnormal studies at the place of use, to give PPV and NPV at",
     },
     "--cases": {"type": int, "default": 4, "help": "false negatives and false positives to show"},
     "--random-state": {"type": int, "default": 0},

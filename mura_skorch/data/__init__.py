@@ -16,6 +16,7 @@ from mura_skorch.data.dataset import (
     studies_of,
 )
 from mura_skorch.data.images import check_views, decode_view, image_format, read_view
+from mura_skorch.data.prepared import PreparedStudies
 from mura_skorch.data.splits import (
     FirstFold,
     PatientSplit,
@@ -47,6 +48,7 @@ __all__ = [
     "FirstFold",
     "PatientSplit",
     "Prepare",
+    "PreparedStudies",
     "StudyCollate",
     "StudyDataset",
     "UnsuitableImageError",

@@ -13,6 +13,7 @@ import pandas as pd
 from mura_skorch.dicom.body_parts import with_study_types
 from mura_skorch.dicom.scan import DAMAGED, LeftOut, counted, read_headers
 from mura_skorch.studies.labels import join_labels
+from mura_skorch.studies.read_counts import with_read_counts
 from mura_skorch.utils.identity import patient_key, patient_keys, text_key
 from mura_skorch.utils.text import some_names
 
@@ -139,7 +140,8 @@ def read_dicom_studies(
             _hashed(uids[key], "study", hash_patients) + key.removeprefix(uids[key])
             for key in studies["study"]
         ]
-    return studies.sort_values(["study_type", "patient", "study"], ignore_index=True)
+    studies = studies.sort_values(["study_type", "patient", "study"], ignore_index=True)
+    return with_read_counts(studies, {reason: len(paths) for reason, paths in left_out.items()})
 
 
 def _with_ids(

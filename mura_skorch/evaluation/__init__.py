@@ -1,5 +1,6 @@
 """Evaluate predictions: scores, model comparison, reader studies, subgroups, shortcuts."""
 
+from mura_skorch.evaluation.characteristics import characteristics_table, describe_studies
 from mura_skorch.evaluation.comparison import compare_models, holm, match_predictions
 from mura_skorch.evaluation.evaluate import Evaluation, evaluate, final_metrics, score_predictions
 from mura_skorch.evaluation.external import (
@@ -7,6 +8,12 @@ from mura_skorch.evaluation.external import (
     case_mix,
     known_training,
     performance_change,
+)
+from mura_skorch.evaluation.failure_analysis import (
+    FailureAnalysis,
+    error_groups,
+    failure_analysis,
+    smallest_groups,
 )
 from mura_skorch.evaluation.optimism import choice_optimism
 from mura_skorch.evaluation.predictions import (
@@ -18,6 +25,7 @@ from mura_skorch.evaluation.predictions import (
     write_competition,
 )
 from mura_skorch.evaluation.reader_study import reader_kappas, wide_kappas
+from mura_skorch.evaluation.robustness import robustness_scores, worst_moves
 from mura_skorch.evaluation.seeds import compare_seeds
 from mura_skorch.evaluation.shortcuts import SHORTCUTS, is_constant, shortcut_alert, shortcut_scores
 from mura_skorch.evaluation.subgroups import subgroup_scores
@@ -27,14 +35,19 @@ __all__ = [
     "SHORTCUTS",
     "Evaluation",
     "ExternalValidation",
+    "FailureAnalysis",
     "add_pooled_scores",
     "case_mix",
+    "characteristics_table",
     "check_columns",
     "check_extra_columns",
     "choice_optimism",
     "compare_models",
     "compare_seeds",
+    "describe_studies",
+    "error_groups",
     "evaluate",
+    "failure_analysis",
     "final_metrics",
     "holm",
     "is_constant",
@@ -44,12 +57,15 @@ __all__ = [
     "performance_change",
     "prediction_table",
     "reader_kappas",
+    "robustness_scores",
     "score_predictions",
     "scored_rows",
     "shortcut_alert",
     "shortcut_scores",
+    "smallest_groups",
     "subgroup_scores",
     "view_prediction_table",
     "wide_kappas",
+    "worst_moves",
     "write_competition",
 ]

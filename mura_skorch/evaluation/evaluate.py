@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from mura_skorch.evaluation.failure_analysis import FailureAnalysis, failure_analysis
 from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import add_published
 from mura_skorch.evaluation.reader_study import reader_kappas
@@ -32,6 +33,8 @@ class Evaluation(NamedTuple):
         Kappas of readers and of the model.
     by : dict of str to DataFrame
         Scores by the values of each requested column.
+    failures : FailureAnalysis
+        Errors by group, calibration, prevalence and net benefit.
     alerts : list of str
         Warnings for the top of the report.
     """
@@ -41,6 +44,7 @@ class Evaluation(NamedTuple):
     shortcuts: pd.DataFrame
     readers: pd.DataFrame | None
     by: dict[str, pd.DataFrame]
+    failures: FailureAnalysis
     alerts: list[str]
 
 
@@ -53,6 +57,7 @@ def evaluate(
     readers: Sequence[str] = (),
     gold: str | None = None,
     by: Sequence[str] = (),
+    prevalence: Sequence[float] = (),
     alerts: Sequence[str] = (),
 ) -> Evaluation:
     """Return all tables of scores.
@@ -78,6 +83,8 @@ def evaluate(
         Column with the reference for readers; None means the majority of the other readers.
     by : sequence of str, default=()
         Columns that define subgroups, such as site or scanner.
+    prevalence : sequence of float, default=()
+        Shares of abnormal studies, between 0 and 1, to give PPV and NPV at.
     alerts : sequence of str, default=()
         Further warnings, put first.
 
@@ -130,6 +137,7 @@ def evaluate(
         shortcuts=shortcuts,
         readers=reader_kappas(scored, list(readers), gold=gold) if readers else None,
         by={column: subgroup_scores(labelled, column) for column in by},
+        failures=failure_analysis(labelled, by=by, prevalence=prevalence),
         alerts=alerts,
     )
 

@@ -1,24 +1,22 @@
 """Compare the data and the performance of a model elsewhere with those of its own hospital."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mura_skorch.evaluation.characteristics import characteristics_table, describe_studies
 from mura_skorch.evaluation.comparison import caution_of, model_figures, why_undefined
 from mura_skorch.evaluation.predictions import check_columns, scored_rows
 from mura_skorch.metrics.checks import check_binary, check_scores, check_threshold
 from mura_skorch.metrics.intervals import percentiles
 from mura_skorch.metrics.tables import OVERALL, ordered_parts
-from mura_skorch.utils.identity import count_patients
 
 __all__ = ["ExternalValidation", "case_mix", "known_training", "performance_change"]
 
 BOTH_TYPES = "types of both"  # a row that pools the study types that both samples have
-MAX_VALUES = 10  # values of a column that are listed one by one
-NOT_KNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -119,8 +117,7 @@ def case_mix(
     studies: pd.DataFrame,
     training: pd.DataFrame | None = None,
     *,
-    known: Mapping[str, str] | None = None,
-    columns: Sequence[str] = ("age", "sex", "side", "site"),
+    known: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Return the characteristics of a sample of studies beside those of the training data.
 
@@ -130,18 +127,14 @@ def case_mix(
         A study table, such as one of another hospital.
     training : DataFrame of n_train rows, optional
         The study table that the model was trained on.
-    known : mapping of str to str, optional
+    known : dict, optional
         What is known of the training data without its table, see `known_training`.
-    columns : sequence of str, default=("age", "sex", "side", "site")
-        Further columns to describe, where a table has them: numbers by median and quartiles,
-        others by the share of each value.
 
     Returns
     -------
     DataFrame
-        Texts in the columns ``characteristic``, ``training`` and ``here``: numbers of studies,
-        patients and views, the share of abnormal studies and views, overall and by study type, then
-        the further columns. "not known" where nothing says it.
+        As of `characteristics_table`, with the columns ``characteristic``, ``training`` and
+        ``here``. Without `training` and `known` there is no column ``training``.
 
     Examples
     --------
@@ -149,56 +142,30 @@ def case_mix(
     ...     {"study_type": "XR_HAND", "patient": list("aab"), "views": [(1,), (2,), (3, 4)],
     ...      "label": [1, 0, 0]}
     ... )
-    >>> mix = case_mix(table).set_index("characteristic")["here"]
-    >>> mix["studies"], mix["abnormal"]
-    ('3', '33 % of studies, 25 % of views')
+    >>> case_mix(table, table).set_index("characteristic").loc["abnormal studies"].tolist()
+    ['1 (33 %)', '1 (33 %)']
     """
-    here = _characteristics(studies, columns)
-    there = dict(known or {}) if training is None else _characteristics(training, columns)
-    names = list(dict.fromkeys([*here, *there]))
-    names.sort(key=_rank)
-    rows = [
-        {
-            "characteristic": name,
-            "training": there.get(name, _absent(name, there)),
-            "here": here.get(name, _absent(name, here)),
-        }
-        for name in names
-    ]
-    return pd.DataFrame(rows, columns=["characteristic", "training", "here"])
+    there = known if training is None else describe_studies(training)
+    parts = {"training": there} if there else {}
+    return characteristics_table({**parts, "here": describe_studies(studies)})
 
 
-def known_training(model: Any) -> dict[str, str]:
-    """Return what a fitted or loaded model knows of its training data, as texts for `case_mix`.
+def known_training(model: Any) -> dict[str, Any] | None:
+    """Return the counts of the training part that a fitted or loaded model has on record.
 
     Parameters
     ----------
     model : MuraClassifier or MuraEnsemble
-        Its record and the class weights of its loss are read. An ensemble is described by its
-        first member.
+        An ensemble is described by its first member.
 
     Returns
     -------
-    dict of str to str
-        The study types; the number of studies, if the fit had a checkpoint; and by type the share
-        of abnormal views or studies, which the class weights hold. No more is saved with a model.
+    dict or None
+        As of `describe_studies`; None if the version that fitted it recorded none.
     """
     members = getattr(model, "estimators_", [model])
     net = getattr(members[0], "estimator", members[0])
-    types = list(map(str, net.study_types_))
-    known = {f"{name}: studies": "trained on" for name in types}
-    n_studies = net.record_.digests.get("training", "").partition(" ")[0]
-    if n_studies:
-        known["studies"] = n_studies
-    weights = getattr(net.criterion_, "class_weight", None)
-    if weights is None or len(weights) != len(types) + 1:
-        return known
-    for name, (share, _) in zip(types, weights.tolist(), strict=False):
-        # The normal term is weighted by the share of abnormal ones. Equal weights are also those
-        # of a type without one of the classes.
-        if share != 0.5:
-            known[f"{name}: abnormal"] = f"{_percent(share)} of {net.criterion_.count}"
-    return known
+    return net.record_.fitted_on.get("parts", {}).get("training")
 
 
 def _checked(*tables):
@@ -241,69 +208,3 @@ def _change(parts, n_resamples, random_state, unit):
         row |= {f"{name}_change_low": low, f"{name}_change_high": high}
         undefined += why_undefined(name, after - before, low, least)
     return row | {"caution": caution_of(least, unit), "undefined": "; ".join(undefined)}
-
-
-def _characteristics(studies, columns):
-    """Return texts by characteristic."""
-    n_views = studies["views"].map(len)
-    found = {"studies": f"{len(studies):,}"}
-    if "patient" in studies:
-        found["patients"] = f"{count_patients(studies['patient']):,}"
-    found["views"] = f"{n_views.sum():,}"
-    found["views per study"] = _median(n_views)
-    label = studies["label"] if "label" in studies else pd.Series(pd.NA, index=studies.index)
-    if label.notna().any():
-        found["abnormal"] = _abnormal(label, n_views)
-    for name, own in studies.groupby(studies["study_type"].astype(str)):
-        found[f"{name}: studies"] = f"{len(own):,} ({_percent(len(own) / len(studies))})"
-        if label[own.index].notna().any():
-            found[f"{name}: abnormal"] = _abnormal(label[own.index], n_views[own.index])
-    for name in columns:
-        if name in studies:
-            found |= _column(studies[name], name)
-    return found
-
-
-def _column(values, name):
-    """Return the texts of one further column."""
-    given = values.dropna()
-    if pd.api.types.is_numeric_dtype(given) and given.nunique() > 2:
-        return {f"{name}, known": f"{len(given):,}", name: _median(given)}
-    counts = given.astype(str).value_counts().sort_index()
-    shown = counts if len(counts) <= MAX_VALUES else counts.nlargest(MAX_VALUES)
-    texts = {f"{name} {value}": f"{n:,} ({_percent(n / len(given))})" for value, n in shown.items()}
-    return {f"{name}, known": f"{len(given):,}"} | texts
-
-
-def _abnormal(label, n_views):
-    """Return the share of abnormal studies, and of their views, among labelled studies."""
-    label = label.dropna().astype(float)
-    views = n_views[label.index]
-    share = (label * views).sum() / views.sum()
-    return f"{_percent(label.mean())} of studies, {_percent(share)} of views"
-
-
-def _median(values):
-    """Return the median and the quartiles."""
-    low, middle, high = np.quantile(values.to_numpy(dtype=float), [0.25, 0.5, 0.75])
-    return f"{middle:g} ({low:g} to {high:g})"
-
-
-def _percent(share):
-    return f"{share:.0%}".replace("%", " %")
-
-
-def _rank(name):
-    """Return the place of a characteristic: the sample, then types, then further columns."""
-    first = ("studies", "patients", "views", "views per study", "abnormal")
-    if name in first:
-        return (0, "", first.index(name))
-    study_type, sign, what = name.rpartition(": ")
-    return (1, study_type, what != "studies") if sign else (2, "", 0)
-
-
-def _absent(name, found):
-    """Return the text for a characteristic that one side lacks."""
-    study_type, sign, _ = name.rpartition(": ")
-    types = {other.rpartition(": ")[0] for other in found if other.endswith(": studies")}
-    return "none" if sign and types and study_type not in types else NOT_KNOWN

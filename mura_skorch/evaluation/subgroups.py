@@ -70,21 +70,7 @@ def subgroup_scores(
     """
     check_columns(predictions, ["label", "score", column])
     used = scored_rows(predictions)
-    values = used[column].dropna()
-    n_values = values.nunique()
-    if n_values > MAX_VALUES:
-        remedy = "map the rare ones to one name"
-        if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
-            remedy = f"bin them, as in predictions[{column!r}] = pandas.cut(..., 4)"
-        raise ValueError(
-            f"expected at most {MAX_VALUES} different values of {column} as subgroups, got "
-            f"{n_values}; {remedy}"
-        )
-    blocks = [(str(value), used[used[column] == value]) for value in _in_order(values)]
-    if len(values) < len(used):
-        blocks.append((MISSING, used[used[column].isna()]))
-    if not blocks:
-        blocks = [(MISSING, used)]
+    blocks = [(value, used[mask]) for value, mask in subgroup_masks(used, column)]
     tables = []
     for value, block in blocks:
         with warnings.catch_warnings():
@@ -103,6 +89,45 @@ def subgroup_scores(
         scores.insert(0, "by", column)
         tables.append(scores)
     return pd.concat(tables, ignore_index=True)
+
+
+def subgroup_masks(used: pd.DataFrame, column: str) -> list[tuple[str, np.ndarray]]:
+    """Return each value of a column as text, in order, with the rows that have it.
+
+    Parameters
+    ----------
+    used : DataFrame of n_studies rows
+        A prediction table with the column.
+    column : str
+        At most `MAX_VALUES` different values; missing values form the last group, "missing".
+
+    Returns
+    -------
+    list of (str, ndarray of shape (n_studies,), bool)
+        At least one.
+
+    Raises
+    ------
+    ValueError
+        The column has more values.
+    """
+    values = used[column].dropna()
+    n_values = values.nunique()
+    if n_values > MAX_VALUES:
+        remedy = "map the rare ones to one name"
+        if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+            remedy = f"bin them, as in predictions[{column!r}] = pandas.cut(..., 4)"
+        raise ValueError(
+            f"expected at most {MAX_VALUES} different values of {column} as subgroups, got "
+            f"{n_values}; {remedy}"
+        )
+    groups = [
+        (str(value), (used[column] == value).fillna(False).to_numpy(dtype=bool))
+        for value in _in_order(values)
+    ]
+    if len(values) < len(used) or not groups:
+        groups.append((MISSING, used[column].isna().to_numpy()))
+    return groups
 
 
 def _in_order(values):

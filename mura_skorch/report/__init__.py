@@ -3,14 +3,18 @@
 from mura_skorch.report.case_review import Case, CaseView, SimilarStudy, review_cases
 from mura_skorch.report.inputs import ReportInputs, collect_predictions
 from mura_skorch.report.report import read_report, write_report
+from mura_skorch.report.robustness import MovedPicture, Robustness, collect_robustness
 from mura_skorch.report.study_facts import read_study_facts
 
 __all__ = [
     "Case",
     "CaseView",
+    "MovedPicture",
     "ReportInputs",
+    "Robustness",
     "SimilarStudy",
     "collect_predictions",
+    "collect_robustness",
     "read_report",
     "read_study_facts",
     "review_cases",

@@ -11,7 +11,9 @@ from mura_skorch.data.view_statistics import view_statistics
 from mura_skorch.evaluation.external import ExternalValidation
 from mura_skorch.evaluation.predictions import prediction_table, view_prediction_table
 from mura_skorch.report.case_review import Case, review_cases
+from mura_skorch.report.data_flow import collect_data
 from mura_skorch.report.model_card import describe_model, members_of
+from mura_skorch.report.robustness import Robustness, collect_robustness
 from mura_skorch.utils.identity import patient_keys
 
 __all__ = ["ReportInputs", "collect_predictions"]
@@ -35,6 +37,11 @@ class ReportInputs(NamedTuple):
         Warnings to print at the top of the report.
     external : ExternalValidation or None, default=None
         Case mix, change in performance and recalibration, if the studies are of another hospital.
+    robustness : Robustness or None, default=None
+        Predictions under small changes of the views.
+    data : dict or None, default=None
+        What went into the model and the scored studies, see
+        `mura_skorch.report.data_flow.collect_data`.
     """
 
     predictions: pd.DataFrame
@@ -43,6 +50,8 @@ class ReportInputs(NamedTuple):
     model: Sequence[str] = ()
     alerts: Sequence[str] = ()
     external: ExternalValidation | None = None
+    robustness: Robustness | None = None
+    data: dict[str, Any] | None = None
 
 
 def collect_predictions(
@@ -53,6 +62,7 @@ def collect_predictions(
     n_cases: int = 4,
     train: pd.DataFrame | None = None,
     train_features: np.ndarray | None = None,
+    robustness: bool = False,
 ) -> ReportInputs:
     """Predict studies and collect everything a report shows.
 
@@ -68,10 +78,14 @@ def collect_predictions(
         Number of false negatives, and of false positives, in the case review. 0 leaves out the
         pictures.
     train : DataFrame of n_train rows, optional
-        Training studies, of which the most similar ones are shown in the case review. They are
-        never of the case's patient.
+        The studies that the model was fitted on. The most similar ones are shown in the case
+        review, never of the case's patient. If their digest is that of the fit, patients that are
+        shared with `studies` are counted, also for a loaded model.
     train_features : ndarray of shape (n_train, n_features), float32, optional
         What ``clf.embed`` returns for them.
+    robustness : bool, default=False
+        Predict the studies again under small changes, see
+        `mura_skorch.inspection.predict_perturbed`. It takes as long as a dozen predictions.
 
     Returns
     -------
@@ -124,6 +138,8 @@ def collect_predictions(
         cases=cases,
         model=describe_model(clf),
         alerts=alerts,
+        robustness=collect_robustness(clf, studies) if robustness and len(labelled) else None,
+        data=collect_data(clf, studies, train=train),
     )
 
 

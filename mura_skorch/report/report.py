@@ -22,14 +22,17 @@ from mura_skorch.evaluation.formatting import (
 from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
+from mura_skorch.evaluation.robustness import robustness_scores
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
 from mura_skorch.report.checklists import checklist_count, fill_checklists, item_table
+from mura_skorch.report.data_flow import data_flow_page
 from mura_skorch.report.external import (
     external_figures,
     external_page,
     external_tables,
     take_external,
 )
+from mura_skorch.report.failures import failure_figures, failure_page, failure_tables
 from mura_skorch.report.html import render_page
 from mura_skorch.report.inputs import ReportInputs
 from mura_skorch.report.model_card import (
@@ -39,6 +42,7 @@ from mura_skorch.report.model_card import (
     recalibration,
     to_markdown,
 )
+from mura_skorch.report.robustness import Robustness, robustness_page
 from mura_skorch.report.study_facts import FACTS, read_study_facts
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.utils.atomic import whole_folder
@@ -62,6 +66,7 @@ def write_report(
     readers: Sequence[str] = (),
     gold: str | None = None,
     by: Sequence[str] = (),
+    prevalence: Sequence[float] = (),
     notes: Sequence[str] = (),
     study_facts: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     title: str = "Evaluation",
@@ -88,6 +93,8 @@ def write_report(
         Study types without predictions, with the reason.
     readers, gold, by
         Columns of the predictions, see `mura_skorch.evaluation.evaluate`.
+    prevalence : sequence of float, default=()
+        Shares of abnormal studies at the place of use, between 0 and 1, to give PPV and NPV at.
     notes : sequence of str, default=()
         Sentences for the model card: the source of the labels, the patients, the purpose of the
         model. The card describes MURA's labels only if the scored studies are MURA's.
@@ -136,12 +143,21 @@ def write_report(
         "readers": list(readers),
         "gold": gold,
         "by": list(by),
+        "prevalence": list(prevalence),
         "alerts": list(inputs.alerts),
     }
-    texts = {"title": title, "about": about, "model": list(inputs.model), "notes": list(notes)}
-    texts["study_facts"] = facts
+    texts = {
+        "title": title,
+        "about": about,
+        "model": list(inputs.model),
+        "notes": list(notes),
+        "data": inputs.data,
+        "study_facts": facts,
+    }
     with whole_folder(folder) as new:
         tables = {"predictions": predictions, "view_predictions": views, "epochs": epochs}
+        if inputs.robustness is not None:
+            tables["robustness_predictions"] = inputs.robustness.predictions
         tables |= external_tables(inputs.external)
         _write_tables(new, tables, note)
         types = {name: _column_types(table) for name, table in tables.items()}
@@ -152,6 +168,12 @@ def write_report(
         _write_tables(new, _score_tables(found), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
         figures |= external_figures(inputs.external, note=note)
+        data_flow = data_flow_page(inputs.data, predictions, found.studies, note=note)
+        figures["flow"] = data_flow["figure"]
+        robustness = _robustness(inputs.robustness, note)
+        if robustness is not None:
+            _write_tables(new, {"robustness": robustness["table"]}, note)
+            figures["robustness"] = robustness["figure"]
         for name, figure in figures.items():
             figure.savefig(new / f"{name}.png", dpi=PNG_DPI)
         card = model_card(
@@ -177,7 +199,10 @@ def write_report(
             about=pd.DataFrame(about.items(), columns=["item", "value"]),
             found=found,
             external=external_page(inputs.external),
+            failures=failure_page(found.failures),
             figures=figures,
+            robustness=robustness,
+            data_flow=data_flow,
             cases=inputs.cases,
             card=card,
             card_anchors=card_anchors(card),
@@ -234,6 +259,7 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         name: _read_table(folder / f"{name}.csv", types)
         for name, types in arguments.pop("types").items()
     }
+    moved = tables.pop("robustness_predictions", None)
     epochs = tables.pop("epochs")
     external = take_external(tables)
     if epochs is not None:
@@ -244,6 +270,8 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
         model=arguments.pop("model"),
         alerts=arguments.pop("alerts"),
         external=external,
+        data=arguments.pop("data", None),
+        robustness=None if moved is None else Robustness(moved),
     )
     return arguments
 
@@ -270,9 +298,20 @@ def _score_tables(found):
     tables = {"metrics": pd.concat(levels, ignore_index=True), "shortcuts": found.shortcuts}
     if found.readers is not None:
         tables["readers"] = found.readers
+    tables |= failure_tables(found.failures)
     for name, table in found.by.items():
         tables["by_" + re.sub(r"[^-.\w]", "_", name)] = table
     return tables
+
+
+def _robustness(robustness, note):
+    """Return what the page shows of robustness; None without labelled predictions."""
+    if robustness is None:
+        return None
+    scores = robustness_scores(robustness.predictions)
+    if not len(scores):
+        return None
+    return {**robustness_page(robustness, scores, note=note), "table": scores}
 
 
 def _reader_table(readers):
@@ -301,6 +340,7 @@ def _figures(found, predictions, epochs, *, published, note):
         ).figure_
         reliability = ReliabilityDisplay(y_true, y_score, name=name, note=note)
         figures["reliability"] = reliability.plot().figure_
+        figures |= failure_figures(found.failures, name=name, note=note)
     if epochs is not None:
         figures["training"] = TrainingDisplay(epochs, note=note).plot().figure_
     return figures

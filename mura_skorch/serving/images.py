@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from torch.utils.data import Dataset
 
-from mura_skorch.data.dataset import StudyDataset
 from mura_skorch.data.image_size import count_pixels
 from mura_skorch.data.images import decode_view
+from mura_skorch.data.prepared import PreparedStudies
 from mura_skorch.data.transforms import Prepare
-from mura_skorch.data.views import ArrayViews
 from mura_skorch.serving.deadlines import check_deadline, result_in_time
 from mura_skorch.serving.limits import DEFAULTS, Limits
 from mura_skorch.serving.requests import BadRequestError, Row
@@ -42,8 +40,8 @@ LONGEST_PATH = 4096  # characters, the limit of Linux
 DECODERS = ThreadPoolExecutor(count_cores(), thread_name_prefix="decoder")
 
 
-class DecodedStudies(Dataset):
-    """Studies whose views are in memory; predictions accept them in place of a study table.
+class DecodedStudies(PreparedStudies):
+    """The studies of a request, their views in memory.
 
     Parameters
     ----------
@@ -58,19 +56,9 @@ class DecodedStudies(Dataset):
     """
 
     def __init__(self, studies, views, shapes, notes):
-        self.studies = studies
-        self.views = {size: np.stack(arrays) for size, arrays in views.items()}
+        super().__init__(studies, {size: np.stack(arrays) for size, arrays in views.items()})
         self.shapes = shapes
         self.notes = notes
-
-    def __len__(self):
-        return len(self.studies)
-
-    def dataset_for(self, net):
-        """Return the dataset that a classifier makes of a table, with its size and type codes."""
-        size = net.get_params_for("dataset")["image_size"]
-        views = ArrayViews(self.views[size])
-        return StudyDataset(self.studies, views=views, study_types=net.study_types_)
 
 
 def decode_studies(

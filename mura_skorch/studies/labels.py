@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mura_skorch.studies.columns import check_extra_columns
+from mura_skorch.studies.read_counts import with_new_labels
 from mura_skorch.utils.csv_files import delimiter_of, read_text
 from mura_skorch.utils.identity import patient_keys
 from mura_skorch.utils.paths import is_unsafe_path
@@ -123,7 +124,8 @@ def join_labels(
                 "or rename the column"
             )
         del columns[name]
-    return studies.assign(label=table["label"].astype("Int8"), **columns)
+    joined = studies.assign(label=table["label"].astype("Int8"), **columns)
+    return with_new_labels(joined, studies)
 
 
 def _read(file):

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from mura_skorch.studies.columns import SPLITS
+from mura_skorch.studies.read_counts import with_read_counts
 from mura_skorch.studies.remote_folder import RemoteFolder
 from mura_skorch.utils.csv_files import delimiter_of, read_text
 from mura_skorch.utils.paths import is_unsafe_path, paths_outside
@@ -144,7 +145,7 @@ def read_studies(
             io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace") as lines,
         ):
             studies["note"] = printable(lines.readline(LONGEST_NOTE).strip())
-    return studies
+    return with_read_counts(studies)
 
 
 def _check_folder(path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from mura_skorch.studies.mura_folder import IMAGE_SUFFIXES
+from mura_skorch.studies.read_counts import with_read_counts
 from mura_skorch.utils.csv_files import delimiter_of, read_text
 from mura_skorch.utils.paths import paths_outside
 from mura_skorch.utils.text import printable, some_names
@@ -412,4 +413,6 @@ def _as_studies(folder: Path, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
         raise ValueError(f"{printable(folder)}: expected studies, got none; check the path")
     studies["label"] = studies["label"].astype("Int8")
     studies.insert(1, "split", SPLIT)
-    return studies.sort_values(["study_type", "patient", "study"], ignore_index=True)
+    return with_read_counts(
+        studies.sort_values(["study_type", "patient", "study"], ignore_index=True)
+    )

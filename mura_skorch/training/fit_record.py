@@ -36,6 +36,9 @@ class FitRecord:
     settings : dict of str to str
         What was set for the fit, see `mura_skorch.tracking.params.settings_of`. Empty in models
         of versions that recorded none.
+    fitted_on : dict of str to object
+        Counts of the studies that were read, left out, trained and validated on, see
+        `mura_skorch.training.fit_description.describe_fit`. Empty in models of before.
     """
 
     seed: int | None = None
@@ -48,6 +51,7 @@ class FitRecord:
     arithmetic: dict[str, Any] = field(default_factory=dict)
     n_processes: int = 1
     settings: dict[str, str] = field(default_factory=dict)
+    fitted_on: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can store it."""

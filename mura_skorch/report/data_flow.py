@@ -1,0 +1,283 @@
+"""What went into a model and its report: flow of studies, characteristics, sample size."""
+
+import textwrap
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import pandas as pd
+
+from mura_skorch.data.dataset import studies_of
+from mura_skorch.evaluation.characteristics import (
+    add_descriptions,
+    characteristics_table,
+    describe_studies,
+)
+from mura_skorch.evaluation.predictions import scored_rows
+from mura_skorch.metrics import studies_needed
+from mura_skorch.plots import FlowDisplay, FlowStep
+from mura_skorch.report.model_card import members_of
+from mura_skorch.studies.read_counts import read_counts
+from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.text import interval_text, number_text
+
+__all__ = ["collect_data", "data_flow_page", "join_data"]
+
+HALF_WIDTH, HALF_WIDTH_TEXT = 0.05, ".05"  # of kappa's interval
+BOX_LETTERS = 36  # of a line in a box
+NOT_RECORDED = (
+    "This model has no record of the studies that it was fitted on, which models have since they "
+    "count them: their flow and characteristics are missing here. Fit it again to record them."
+)
+
+
+def collect_data(
+    clf: Any, studies: pd.DataFrame, *, train: pd.DataFrame | None = None
+) -> dict[str, Any]:
+    """Collect what went into a model, and into the studies that it is scored on.
+
+    Parameters
+    ----------
+    clf : MuraClassifier or MuraEnsemble
+        Fitted or loaded.
+    studies : DataFrame of n_studies rows
+        The study table that is predicted.
+    train : DataFrame, optional
+        The studies that the model was fitted on, to count shared patients of a loaded model, which
+        holds no ids.
+
+    Returns
+    -------
+    dict
+        What JSON can hold: ``fits``, one record for each different set of studies that a member was
+        fitted on; ``read``, ``predicted`` and ``scored``, what is known of `studies`; ``apart``,
+        how shared patients were counted, and their number.
+    """
+    fits = [net.record_.fitted_on for net in members_of(clf) if net.record_.fitted_on]
+    labelled = studies[studies["label"].notna()] if "label" in studies else studies[:0]
+    return {
+        "fits": [fit for number, fit in enumerate(fits) if fit not in fits[:number]],
+        "read": read_counts(studies),
+        "predicted": len(studies),
+        "scored": describe_studies(labelled) if len(labelled) else None,
+        "apart": _count_shared(clf, studies, train, fits),
+    }
+
+
+def join_data(found: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Join what went into several models, each of other study types; None if one is missing."""
+    known = [data for data in found if data is not None]
+    if not known or len(known) < len(found):
+        return None
+    fits = [fit for data in known for fit in data["fits"]]
+    aparts = [data["apart"] for data in known]
+    is_known = all(apart is not None for apart in aparts)
+    return {
+        "fits": [fit for number, fit in enumerate(fits) if fit not in fits[:number]],
+        "read": known[0]["read"],
+        "predicted": sum(data["predicted"] for data in known),
+        "scored": reduce(add_descriptions, [data["scored"] for data in known if data["scored"]]),
+        "apart": reduce(add_descriptions, aparts) if is_known else None,
+    }
+
+
+def data_flow_page(
+    data: dict[str, Any] | None,
+    predictions: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    note: str | None,
+) -> dict[str, Any]:
+    """Return what the template shows, and the figure.
+
+    Parameters
+    ----------
+    data : dict or None
+        What `collect_data` or `join_data` returns.
+    predictions : DataFrame
+        The prediction table of the report.
+    scores : DataFrame
+        Scores at study level.
+    note : str or None
+        Caveat of the data.
+    """
+    data = data or {}
+    scored = scored_rows(predictions)
+    fits = data.get("fits", [])
+    fit = _add_fits(fits) if fits else None
+    parts = dict(fit["parts"]) if fit else {}
+    known = data.get("scored")
+    is_known = known and known["studies"] == len(scored)
+    parts["scored here"] = known if is_known else describe_studies(scored)
+    columns = [*([_fit_steps(fit)] if fit else []), _scored_steps(data, predictions, scored)]
+    return {
+        "figure": FlowDisplay(columns, note=note).plot().figure_,
+        "table": characteristics_table(parts),
+        "sentences": [*_apart_sentences(fit, data.get("apart"), parts), *_fit_sentences(fits)],
+        "sample_size": _sample_sizes(scores),
+        "half_width": HALF_WIDTH_TEXT,
+    }
+
+
+def _add_fits(fits):
+    """Add up what several models were fitted on; what was read is the same for all, or unknown."""
+    reads = [fit["read"] for fit in fits]
+    added = reduce(add_descriptions, fits)
+    return added | {"read": reads[0] if all(read == reads[0] for read in reads) else {}}
+
+
+def _count_shared(clf, studies, train, fits):
+    """Return how many scored patients a fit saw, and how that was found out; None if unknown."""
+    if "patient" not in studies:
+        return None
+    scored = set(patient_keys(studies["patient"].dropna()))
+    members = members_of(clf)
+    if all(net.trained_patients_ for net in members):
+        seen = set().union(*(net.trained_patients_ | net.validated_patients_ for net in members))
+        how = "fit"
+    elif train is not None and "patient" in train and fits:
+        digest = describe_studies(studies_of(train))["digest"]
+        if any(digest != fit["digest"] for fit in fits):
+            return None
+        seen, how = set(patient_keys(train["patient"].dropna())), "table"
+    else:
+        return None
+    return {
+        "how": how,
+        "n_shared": len(scored & seen),
+        "n_seen": len(seen),
+        "n_scored": len(scored),
+    }
+
+
+def _apart_sentences(fit, apart, parts):
+    """Say what is known of patients on both sides."""
+    found = []
+    if fit and "validation" in fit["parts"]:
+        a, b = (fit["parts"][name]["patients"] for name in ("training", "validation"))
+        found.append(
+            f"Training and validation part share {_none(fit['n_shared'])} of their {a:,} and {b:,} "
+            "patients, counted at the fit."
+        )
+    if apart is None:
+        found.append(
+            "Patients of the fit and of the studies scored here were not compared: a saved model "
+            "holds no patient ids, and a table may have none. Score in the process of the fit, or "
+            "pass the table that was fitted on (train of collect_predictions), to count them."
+        )
+        return found
+    source = {
+        "fit": "counted in the process of the fit",
+        "table": "counted with the table of the fit, which its digest identifies",
+    }.get(apart["how"], "counted for each model")
+    found.append(
+        f"The {apart['n_scored']:,} patients scored here share {_none(apart['n_shared'])} with the "
+        f"{apart['n_seen']:,} of training and validation, {source}."
+        + (" The figures are too good." if apart["n_shared"] else "")
+    )
+    if "training" in parts:
+        found.append("The digests in the last row identify the studies and labels of each side.")
+    return found
+
+
+def _none(n):
+    """Return a number as a word or digits."""
+    return "none" if n == 0 else f"{n:,}"
+
+
+def _fit_sentences(fits):
+    """Say what is missing or added up."""
+    if not fits:
+        return [NOT_RECORDED]
+    if len(fits) > 1:
+        return [
+            f"{len(fits)} models were fitted on different studies: their numbers are added up, and "
+            "a patient of several models is counted by each."
+        ]
+    return []
+
+
+def _fit_steps(fit):
+    """Return the boxes of the fit."""
+    read, steps = fit["read"], []
+    if read and read["studies"] >= fit["given"]:
+        steps.append(FlowStep(f"{read['studies']:,} studies read", _not_given(read, fit["given"])))
+    if files := (read or {}).get("files_left_out"):
+        reasons = "\n".join(f"{n:,} files {reason}" for reason, n in files.items())
+        steps.insert(0, FlowStep("Files of the folder", _wrapped(f"Left out:\n{reasons}")))
+    unreadable = "No unreadable view"
+    if fit["unreadable_views"]:
+        unreadable = (
+            f"Left out: {fit['unreadable_studies']:,} without\na readable view\n"
+            f"({fit['unreadable_views']:,} unreadable views)"
+        )
+    steps.append(FlowStep(f"{fit['given']:,} studies given to the fit", unreadable))
+    texts = [_part_text(f"{name.capitalize()} part", own) for name, own in fit["parts"].items()]
+    if fit["is_separate"]:
+        texts[-1] += "\n(from a table of its own)"
+    return [*steps, FlowStep("\n".join(texts))]
+
+
+def _not_given(read, given):
+    """Return what was read and not given to the fit."""
+    left = read["studies"] - given
+    if not left:
+        return ""
+    unlabelled = min(read["unlabelled"], left)
+    lines = [f"{unlabelled:,} unlabelled"]
+    if left - unlabelled:
+        lines.append(f"{left - unlabelled:,} of other splits or types,\nor not chosen")
+    return "Left out:\n" + "\n".join(lines)
+
+
+def _scored_steps(data, predictions, scored):
+    """Return the boxes of the studies of the report."""
+    read, steps = data.get("read") or {}, []
+    n = len(predictions)
+    if read and read["studies"] >= n:
+        left = read["studies"] - n
+        steps.append(
+            FlowStep(f"{read['studies']:,} studies read", f"{left:,} not predicted" if left else "")
+        )
+        if files := read["files_left_out"]:
+            reasons = "\n".join(f"{n:,} files {reason}" for reason, n in files.items())
+            steps.insert(0, FlowStep("Files of the folder", _wrapped(f"Left out:\n{reasons}")))
+    unlabelled = int(predictions["label"].isna().sum())
+    without = n - len(scored) - unlabelled
+    lines = [f"{unlabelled:,} unlabelled"]
+    lines += [f"{without:,} without a score"] if without > 0 else []
+    steps.append(FlowStep(f"{n:,} studies predicted", "\n".join(lines)))
+    return [*steps, FlowStep(_part_text("Scored here", describe_studies(scored)))]
+
+
+def _part_text(title, own):
+    """Return the lines of a box of a partition."""
+    patients = "" if own["patients"] is None else f" of {own['patients']:,} patients"
+    return (
+        f"{title}:\n{own['studies']:,} studies{patients}\n"
+        f"{own['views']:,} views, {own['abnormal']:,} abnormal studies"
+    )
+
+
+def _wrapped(text):
+    """Break long lines."""
+    lines = (textwrap.wrap(line, BOX_LETTERS) for line in text.splitlines())
+    return "\n".join(part for own in lines for part in own)
+
+
+def _sample_sizes(scores):
+    """Return the half-width of kappa that was reached, and the studies for the wanted one."""
+    rows = []
+    for row in scores.dropna(subset="n").to_dict("records"):
+        low, high = row["kappa_low"], row["kappa_high"]
+        needed = studies_needed(int(row["n"]), low, high, half_width=HALF_WIDTH)
+        rows.append(
+            {
+                "study type": row["study_type"],
+                "studies": int(row["n"]),
+                "kappa (95 % CI)": interval_text(row["kappa"], low, high),
+                "half-width": number_text((high - low) / 2),
+                f"studies for ±{HALF_WIDTH_TEXT}": "n/a" if pd.isna(needed) else f"{needed:,.0f}",
+            }
+        )
+    return pd.DataFrame(rows)

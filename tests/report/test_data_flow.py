@@ -1,0 +1,142 @@
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from nets import TinyNet
+
+from mura_skorch import MuraClassifier
+from mura_skorch.ensemble import MuraEnsemble
+from mura_skorch.evaluation import evaluate
+from mura_skorch.report import collect_predictions, read_report, write_report
+from mura_skorch.report.data_flow import (
+    NOT_RECORDED,
+    collect_data,
+    data_flow_page,
+    join_data,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def section(folder):
+    page = (folder / "report.html").read_text()
+    return re.search(r'<section id="what-went-in".*?</section>', page, re.DOTALL)[0]
+
+
+@pytest.fixture(scope="module")
+def loaded(fitted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    fitted.save(folder)
+    return MuraClassifier.load(folder, module=TinyNet, callbacks__mlflow=None)
+
+
+@pytest.fixture(scope="module")
+def folder(fitted, valid, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_report(folder, collect_predictions(fitted, valid, n_cases=0))
+    return folder
+
+
+def test_report_shows_characteristics_digests_and_sample_size(folder, fitted, valid):
+    found = section(folder)
+    parts = fitted.record_.fitted_on["parts"]
+    for text in ("training</th>", "validation</th>", "scored here</th>", "digest of studies"):
+        assert text in found
+    assert parts["training"]["digest"] in found
+    assert "Training and validation part share none of their" in found
+    assert "share none with the" in found
+    assert "counted in the process of the fit" in found
+    assert "studies for ±.05" in found
+    assert (folder / "flow.png").is_file()
+
+
+def test_scored_patients_of_the_fit_are_counted(fitted, train, valid, tmp_path):
+    some = pd.concat([train[:1], valid])
+    write_report(tmp_path, collect_predictions(fitted, some, n_cases=0))
+    assert "share 1 with the" in section(tmp_path)
+    assert "The figures are too good." in section(tmp_path)
+
+
+def test_loaded_model_says_that_patients_were_not_compared(loaded, valid, tmp_path):
+    write_report(tmp_path, collect_predictions(loaded, valid, n_cases=0))
+    found = section(tmp_path)
+    assert "were not compared: a saved model holds no patient ids" in found
+    assert "training</th>" in found
+    assert NOT_RECORDED not in found
+
+
+def test_table_of_the_fit_lets_a_loaded_model_count_shared_patients(loaded, train, valid):
+    apart = collect_data(loaded, valid, train=train)["apart"]
+    assert (apart["how"], apart["n_shared"]) == ("table", 0)
+    some = pd.concat([train[:1], valid])
+    assert collect_data(loaded, some, train=train)["apart"]["n_shared"] == 1
+    assert collect_data(loaded, valid, train=train[1:])["apart"] is None  # of another digest
+
+
+def test_model_without_a_record_says_so(loaded, valid, tmp_path):
+    record = loaded.record_
+    try:
+        loaded.record_ = replace(record, fitted_on={})
+        write_report(tmp_path, collect_predictions(loaded, valid, n_cases=0))
+    finally:
+        loaded.record_ = record
+    assert NOT_RECORDED in section(tmp_path)
+    assert "scored here</th>" in section(tmp_path)
+
+
+def test_section_is_redrawn_without_the_model(folder, tmp_path):
+    write_report(tmp_path, **read_report(folder))
+    assert section(tmp_path) == section(folder)
+
+
+def test_prediction_table_alone_describes_what_is_scored(predictions, tmp_path):
+    table = predictions.assign(sex=["F", "M"] * 30, label=predictions["label"].astype("Int8"))
+    table.loc[:9, "label"] = pd.NA
+    write_report(tmp_path, table)
+    found = section(tmp_path)
+    assert "sex: F" in found
+    assert NOT_RECORDED in found
+
+
+def test_members_of_one_fit_are_counted_once(fitted, loaded, valid):
+    assert len(collect_data(MuraEnsemble.of([fitted, loaded]), valid)["fits"]) == 1
+
+
+def test_models_of_several_types_are_added_up(fitted, valid, tmp_path):
+    one = collect_data(fitted, valid)
+    other = {**one, "fits": [{**fit, "digest": "other"} for fit in one["fits"]]}
+    joined = join_data([one, other])
+    assert len(joined["fits"]) == 2
+    inputs = collect_predictions(fitted, valid, n_cases=0)._replace(data=joined)
+    write_report(tmp_path, inputs)
+    assert "2 models were fitted on different studies" in section(tmp_path)
+    assert join_data([one, None]) is None
+    assert join_data([]) is None
+
+
+def test_flow_names_every_reason_to_leave_something_out(fitted, valid, predictions):
+    data = collect_data(fitted, valid)
+    fit = {**data["fits"][0], "given": 30, "unreadable_studies": 1, "unreadable_views": 3}
+    fit["read"] = {"studies": 40, "unlabelled": 4, "files_left_out": {"of modality CT": 7}}
+    table = predictions.assign(label=predictions["label"].astype("Int8"))
+    table.loc[:4, "label"] = pd.NA
+    page = data_flow_page(
+        {**data, "fits": [fit], "read": {}},
+        table,
+        evaluate(table).studies,
+        note="phantoms: no clinical meaning",
+    )
+    texts = [text.get_text() for text in page["figure"].axes[0].texts if text.get_text()]
+    assert texts == [
+        "Files of the folder",
+        "Left out:\n7 files of modality CT",
+        "40 studies read",
+        "Left out:\n4 unlabelled\n6 of other splits or types,\nor not chosen",
+        "30 studies given to the fit",
+        "Left out: 1 without\na readable view\n(3 unreadable views)",
+        *[text for text in texts if text.startswith("Training part:\n")],
+        "60 studies predicted",
+        "5 unlabelled",
+        *[text for text in texts if text.startswith("Scored here:\n55 studies of")],
+    ]
