@@ -43,8 +43,7 @@ from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.metrics import OVERALL
 from mura_skorch.models import StudyNetwork
-from mura_skorch.report import ReportInputs, collect_predictions, write_report
-from mura_skorch.report.data_flow import join_data
+from mura_skorch.report import ReportInputs, collect_predictions, join_data, write_report
 from mura_skorch.tracking import (
     TrackedRun,
     end_children,
