@@ -46,10 +46,10 @@ from mura_skorch.models import StudyNetwork
 from mura_skorch.report import (
     ReportInputs,
     collect_predictions,
+    join_data,
     read_study_facts,
     write_report,
 )
-from mura_skorch.report.data_flow import join_data
 from mura_skorch.tracking import (
     TrackedRun,
     end_children,

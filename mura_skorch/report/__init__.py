@@ -1,6 +1,7 @@
 """Evaluation report: figures, case review and model card on one HTML page."""
 
 from mura_skorch.report.case_review import Case, CaseView, SimilarStudy, review_cases
+from mura_skorch.report.data_flow import collect_data, join_data
 from mura_skorch.report.inputs import ReportInputs, collect_predictions
 from mura_skorch.report.report import read_report, write_report
 from mura_skorch.report.robustness import MovedPicture, Robustness, collect_robustness
@@ -13,8 +14,10 @@ __all__ = [
     "ReportInputs",
     "Robustness",
     "SimilarStudy",
+    "collect_data",
     "collect_predictions",
     "collect_robustness",
+    "join_data",
     "read_report",
     "read_study_facts",
     "review_cases",

@@ -65,7 +65,13 @@ def collect_data(
 
 
 def join_data(found: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """Join what went into several models, each of other study types; None if one is missing."""
+    """Join what went into several models, each of other study types; None if one is missing.
+
+    Parameters
+    ----------
+    found : sequence of dict or None
+        What `collect_data` returns for each model.
+    """
     known = [data for data in found if data is not None]
     if not known or len(known) < len(found):
         return None

@@ -41,7 +41,7 @@ class ReportInputs(NamedTuple):
         Predictions under small changes of the views.
     data : dict or None, default=None
         What went into the model and the scored studies, see
-        `mura_skorch.report.data_flow.collect_data`.
+        `mura_skorch.report.collect_data`.
     """
 
     predictions: pd.DataFrame

@@ -8,13 +8,14 @@ from nets import TinyNet
 from mura_skorch import MuraClassifier
 from mura_skorch.ensemble import MuraEnsemble
 from mura_skorch.evaluation import evaluate
-from mura_skorch.report import collect_predictions, read_report, write_report
-from mura_skorch.report.data_flow import (
-    NOT_RECORDED,
+from mura_skorch.report import (
     collect_data,
-    data_flow_page,
+    collect_predictions,
     join_data,
+    read_report,
+    write_report,
 )
+from mura_skorch.report.data_flow import NOT_RECORDED, data_flow_page
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
