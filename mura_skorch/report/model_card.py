@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 
 from mura_skorch.metrics import MEAN_OF_TYPES, OVERALL
 from mura_skorch.training.fingerprint import FREE, FREE_PREFIXES
-from mura_skorch.utils.text import interval_text, number_text
+from mura_skorch.utils.text import interval_text, number_text, printable
 
 __all__ = [
     "card_anchors",
@@ -487,7 +487,9 @@ def _yaml_lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 def _yaml_scalar(value):
     """Return a text or a number in YAML."""
-    return json.dumps(_line(value) if isinstance(value, str) else value, ensure_ascii=False)
+    if isinstance(value, str):
+        value = printable(_line(value))  # YAML refuses more control characters than JSON escapes
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _line(text):

@@ -85,13 +85,13 @@ def test_header_is_read_by_model_hubs(predictions, tmp_path):
         predictions.assign(note="phantoms: no clinical meaning"),
         about={"Data": 'a "quoted": name'},
         study_facts={"licence": "Apache-2.0"},
-        title="Wrists & hands: #1",
+        title="Wrists & hands: #1\x7f",
     )
     data = header_of((tmp_path / "model_card.md").read_text())
     assert data.license == "apache-2.0"
     assert data.library_name == "mura_skorch"
     assert "radiography" in data.tags
-    assert data.model_name == "Wrists & hands: #1"
+    assert data.model_name == r"Wrists & hands: #1\x7f"
     results = {result.metric_type: result for result in data.eval_results}
     assert results["cohen_kappa"].metric_value == pytest.approx(scores["kappa"].iloc[-1], abs=1e-4)
     assert results["roc_auc"].metric_value == pytest.approx(scores["auroc"].iloc[-1], abs=1e-4)
