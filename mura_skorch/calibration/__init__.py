@@ -1,4 +1,4 @@
-"""Thresholds and calibrated probabilities, chosen on held-out studies."""
+"""Thresholds, calibrated probabilities and triage, chosen on held-out studies."""
 
 from mura_skorch.calibration.operating_point import (
     apply_platt,
@@ -9,13 +9,25 @@ from mura_skorch.calibration.operating_point import (
     fit_temperature,
     is_rule,
 )
+from mura_skorch.calibration.triage import (
+    Triage,
+    TypeLimits,
+    fit_triage,
+    patients_needed,
+    view_disagreement,
+)
 
 __all__ = [
+    "Triage",
+    "TypeLimits",
     "apply_platt",
     "apply_temperature",
     "check_rule",
     "choose_threshold",
     "fit_platt",
     "fit_temperature",
+    "fit_triage",
     "is_rule",
+    "patients_needed",
+    "view_disagreement",
 ]

@@ -15,6 +15,7 @@ from mura_skorch.evaluation.reader_study import reader_kappas, wide_kappas
 from mura_skorch.evaluation.seeds import compare_seeds
 from mura_skorch.evaluation.shortcuts import SHORTCUTS, is_constant, shortcut_alert, shortcut_scores
 from mura_skorch.evaluation.subgroups import subgroup_scores
+from mura_skorch.evaluation.triage_scores import share_interval, triage_scores
 from mura_skorch.studies.columns import check_extra_columns, join_notes
 
 __all__ = [
@@ -36,9 +37,11 @@ __all__ = [
     "reader_kappas",
     "score_predictions",
     "scored_rows",
+    "share_interval",
     "shortcut_alert",
     "shortcut_scores",
     "subgroup_scores",
+    "triage_scores",
     "view_prediction_table",
     "wide_kappas",
     "write_competition",

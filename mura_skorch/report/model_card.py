@@ -9,7 +9,14 @@ from sklearn.frozen import FrozenEstimator
 from mura_skorch.metrics import MEAN_OF_TYPES, OVERALL
 from mura_skorch.utils.text import interval_text
 
-__all__ = ["describe_model", "members_of", "model_card", "recalibration", "to_markdown"]
+__all__ = [
+    "describe_model",
+    "members_of",
+    "model_card",
+    "recalibration",
+    "to_markdown",
+    "triage_sentences",
+]
 
 INTENDED = [
     "Research on classifying studies of radiographs as normal or abnormal, by people who know both "
@@ -102,6 +109,8 @@ def describe_model(clf: Any) -> list[str]:
         ]
     if clf is not members[0]:  # an ensemble, which has a calibration of its own
         found += _describe_calibration(clf)
+    if clf.triage_ is not None:  # an ensemble does not use those of its members
+        found += clf.triage_.describe()
     return list(dict.fromkeys(found))
 
 
@@ -122,6 +131,11 @@ def members_of(clf: Any) -> list[Any]:
 def recalibration(model):
     """Return the sentences of `describe_model` about recalibration."""
     return [sentence for sentence in model if sentence.startswith(RECALIBRATED)]
+
+
+def triage_sentences(model):
+    """Return the sentences of `describe_model` about a triage."""
+    return [sentence for sentence in model if sentence.startswith("Triage")]
 
 
 def _describe_pooling(module):

@@ -25,6 +25,7 @@ from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, Trai
 from mura_skorch.report.html import render_page
 from mura_skorch.report.inputs import ReportInputs
 from mura_skorch.report.model_card import model_card, recalibration, to_markdown
+from mura_skorch.report.triage_section import triage_section
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.utils.atomic import whole_folder
 from mura_skorch.utils.identity import count_patients
@@ -124,7 +125,8 @@ def write_report(
         (new / "report.json").write_text(settings, encoding="utf-8")
 
         found = evaluate(predictions, views, **scoring)
-        _write_tables(new, _score_tables(found), note)
+        triage = triage_section(predictions, inputs.model)
+        _write_tables(new, _score_tables(found, triage), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
         for name, figure in figures.items():
             figure.savefig(new / f"{name}.png", dpi=PNG_DPI)
@@ -145,6 +147,7 @@ def write_report(
             note=note,
             about=pd.DataFrame(about.items(), columns=["item", "value"]),
             found=found,
+            triage=triage,
             figures=figures,
             cases=inputs.cases,
             card=card,
@@ -222,12 +225,14 @@ def _epochs(histories):
     return pd.DataFrame(rows) if rows else None
 
 
-def _score_tables(found):
+def _score_tables(found, triage):
     """Return the tables of scores by file name."""
     levels = [table for table in (found.studies, found.views) if table is not None]
     tables = {"metrics": pd.concat(levels, ignore_index=True), "shortcuts": found.shortcuts}
     if found.readers is not None:
         tables["readers"] = found.readers
+    if triage is not None:
+        tables["triage"] = triage.scores
     for name, table in found.by.items():
         tables["by_" + re.sub(r"[^-.\w]", "_", name)] = table
     return tables
