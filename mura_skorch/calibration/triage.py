@@ -157,15 +157,12 @@ class Triage:
         for name, own in sorted(self.limits.items()):
             if not own.is_open:
                 continue
-            spreads = (
-                "{:.1f} to {:.1f} %".format(*(100 * end for end in self.spread(n)))
-                for n in (own.n_abnormal, own.n_normal)
-            )
+            worst = (f"{100 * self.spread(n)[1]:.1f} %" for n in (own.n_abnormal, own.n_normal))
             found.append(
                 f"Triage of {printable(name)}: normal below {own.normal_below:.4g}, abnormal above "
                 f"{own.abnormal_above:.4g}, from {own.n_abnormal:,} patients with abnormal and "
-                f"{own.n_normal:,} with normal local studies. With so many, the two error rates of "
-                "one draw are {} and {} (95 % of draws).".format(*spreads)
+                f"{own.n_normal:,} with normal local studies. With so many, the two error rates "
+                "stay below {} and {} in 97.5 % of draws.".format(*worst)
             )
         if self.closed_types:
             found.append(
@@ -351,7 +348,7 @@ def _limits(normal, abnormal, error_rate, threshold):
 
 def _one_of_each_patient(is_used, patients, keys):
     """Return the rows of one study of each patient, drawn by a hash of the studies' keys."""
-    rows = np.flatnonzero(is_used)
+    rows = np.flatnonzero(is_used).tolist()
     drawn: dict[int, int] = {}
     for row in sorted(rows, key=lambda row: hashlib.sha256(str(keys[row]).encode()).digest()):
         drawn.setdefault(patients[row], row)

@@ -133,13 +133,10 @@ def triage_table(scores: pd.DataFrame) -> pd.DataFrame:
                 "study type": row["study_type"],
                 "studies": f"{row['n']:,}",
                 "look yourself": look,
-                "promised error rate": f"{row['error_rate']:.3g}".lstrip("0"),
-                "abnormal, called normal": f"{missed}\n{row['n_missed']} of {row['n_abnormal']}",
-                "normal, called abnormal": f"{alarms}\n{row['n_false_alarms']} of "
-                f"{row['n_normal']}",
-                "abnormal among called normal": f"{row['n_missed']} of {row['n_called_normal']}",
-                "normal among called abnormal": f"{row['n_false_alarms']} of "
-                f"{row['n_called_abnormal']}",
+                "abnormal called normal": f"{missed}\n{row['n_missed']} of {row['n_abnormal']}",
+                "normal called abnormal": f"{alarms}\n{row['n_false_alarms']} of {row['n_normal']}",
+                "called normal": f"{row['n_called_normal']}, {row['n_missed']} abnormal",
+                "called abnormal": f"{row['n_called_abnormal']}, {row['n_false_alarms']} normal",
             }
         )
     return pd.DataFrame(rows)

@@ -23,6 +23,8 @@ class TriageSection:
         What `mura_skorch.evaluation.triage_scores` returns.
     table, beside : DataFrame
         The scores, and what stands beside the answers, as text.
+    promise : str
+        The promised error rate in percent.
     sentences : list of str
         The promise and the limits.
     caveat : str
@@ -34,6 +36,7 @@ class TriageSection:
     scores: pd.DataFrame
     table: pd.DataFrame
     beside: pd.DataFrame
+    promise: str
     sentences: list[str]
     caveat: str
     few: bool
@@ -56,6 +59,7 @@ def triage_section(predictions: pd.DataFrame, model: Sequence[str]) -> TriageSec
         scores=scores,
         table=triage_table(scores),
         beside=beside_table(predictions, unlike_percentile=UNLIKE_PERCENTILE),
+        promise=f"{100 * predictions['triage_error_rate'].max():g} %",
         sentences=triage_sentences(model),
         caveat=CAVEAT,
         few=bool((scores["caution"] != "").any()),
