@@ -2,6 +2,13 @@
 
 from mura_skorch.evaluation.comparison import compare_models, holm, match_predictions
 from mura_skorch.evaluation.evaluate import Evaluation, evaluate, final_metrics, score_predictions
+from mura_skorch.evaluation.label_review import (
+    VERDICTS,
+    apply_verdicts,
+    flip_labels,
+    rank_suspects,
+    review_curve,
+)
 from mura_skorch.evaluation.optimism import choice_optimism
 from mura_skorch.evaluation.predictions import (
     add_pooled_scores,
@@ -20,8 +27,10 @@ from mura_skorch.studies.columns import check_extra_columns, join_notes
 
 __all__ = [
     "SHORTCUTS",
+    "VERDICTS",
     "Evaluation",
     "add_pooled_scores",
+    "apply_verdicts",
     "check_columns",
     "check_extra_columns",
     "choice_optimism",
@@ -29,12 +38,15 @@ __all__ = [
     "compare_seeds",
     "evaluate",
     "final_metrics",
+    "flip_labels",
     "holm",
     "is_constant",
     "join_notes",
     "match_predictions",
     "prediction_table",
+    "rank_suspects",
     "reader_kappas",
+    "review_curve",
     "score_predictions",
     "scored_rows",
     "share_interval",
