@@ -3,7 +3,7 @@
 python experiments/review_labels.py --data MURA-v1.1 --cache cache       # frozen features
 python experiments/review_labels.py --data MURA-v1.1 --fine-tune         # a network for each fold
 python experiments/review_labels.py --data MURA-v1.1 --cache cache --verdicts verdicts.csv
-python experiments/review_labels.py --flip 0.05                          # how many are found?
+python experiments/review_labels.py --flip 0.05       # phantom wrists: how many are found?
 
 The labels of the train split are ranked by out-of-fold predictions: of models that saw no study of
 the patient. review.html shows the first 100 with fields for verdicts, and exports them as
@@ -52,10 +52,12 @@ from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import patient_codes
 from mura_skorch.utils.provenance import provenance
 
+PHANTOMS = Path("phantoms_labels")
+N_DRAWN = {"n_train": 600, "n_valid": 200, "n_test": 0}  # studies
 # Default of an argument: for radiographs, and for phantoms, small enough for minutes on two cores.
 DEFAULTS = {
     "weights": ("IMAGENET1K_V1", "none"),
-    "image_size": (224, 128),  # pixels
+    "image_size": (224, 224),  # pixels
     "max_epochs": (10, 4),
     "batch_size": (8, 8),  # studies
     "lr": (1e-4, 5e-4),
@@ -411,7 +413,7 @@ def about(args, table, learner, run):
 
 def read(args):
     """Return the labelled studies, and fill in the arguments that depend on them."""
-    args.data = find_data(args.data)
+    args.data = find_data(args.data, PHANTOMS, study_types=["XR_WRIST"], **N_DRAWN)
     studies = choose_studies(args, read_train_valid(args.data), DEFAULTS)
     studies = studies[studies["label"].notna() & studies["split"].isin(["train", "valid"])]
     return studies.reset_index(drop=True)
