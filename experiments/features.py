@@ -13,7 +13,6 @@ how much it matters which patients were labelled.
 """
 
 import sys
-import warnings
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,11 +21,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mura_skorch.cli.cluster import dask_client
 from mura_skorch.cli.options import (
@@ -43,6 +37,7 @@ from mura_skorch.evaluation import compare_models, join_notes, prediction_table,
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.features import StudyEmbedder
+from mura_skorch.features.heads import N_FOLDS, fit_head
 from mura_skorch.metrics import OVERALL
 from mura_skorch.report import ReportInputs, read_study_facts, write_report
 from mura_skorch.tracking import TrackedRun, log_test_scores, runs_link, use_experiment
@@ -51,8 +46,6 @@ from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import patient_codes
 
 SMALLEST = 25  # patients
-PENALTIES = {"logisticregression__C": [1e-4, 1e-3, 1e-2, 1e-1]}
-N_FOLDS = 4  # of patients, to choose the penalty
 # Default of an argument: for radiographs, and for phantoms, small enough for a minute or two.
 DEFAULTS = {"weights": ("IMAGENET1K_V1", "none"), "image_size": (224, 64)}
 SHOWN = ["kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high"]
@@ -185,21 +178,6 @@ def has_both_classes(label, patient):
     """Return whether each fold of patients can hold both classes."""
     counts = [len(set(patient[label == value])) for value in (0, 1)]
     return min(counts) >= N_FOLDS
-
-
-def fit_head(features, label, patient):
-    """Return a logistic regression whose penalty is chosen by folds of patients."""
-    head = make_pipeline(
-        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
-    )
-    search = GridSearchCV(
-        head, PENALTIES, scoring="roc_auc", cv=StratifiedGroupKFold(N_FOLDS), error_score=0.5
-    )
-    with warnings.catch_warnings():
-        # A fold of few patients may hold one class; its AUROC is then that of chance.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
-        return search.fit(features, label, groups=patient)
 
 
 def compare(model, valid, predictions):

@@ -5,6 +5,7 @@ python experiments/predict.py --model DIR --data clinic --labels labels.csv --re
 python experiments/predict.py --model DIR --data clinic --refit-on clinic_2024 --threshold youden
 python experiments/predict.py --model DIR --data clinic --refit-on clinic --refit-split train
 python experiments/predict.py --model DIR --data clinic --labels labels.csv --study-facts study.toml
+python experiments/predict.py --model DIR --data clinic --refit-on clinic_2024 --triage 0.05
 MURA_SKORCH_SECRET=... python experiments/predict.py --model DIR --data dicom --labels labels.csv
 python experiments/predict.py --model DIR --data dicom --study-type HIP=XR_HIP --study-type CHEST=
 python experiments/predict.py --model DIR --data clinic --similar-from MURA-v1.1 --cache cache
@@ -36,6 +37,7 @@ from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.inspection import UNLIKE_PERCENTILE
 from mura_skorch.report import collect_predictions, read_study_facts, write_report
 from mura_skorch.studies import join_labels
+from mura_skorch.studies.columns import TRIAGE
 from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
 from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookalikes
@@ -76,6 +78,7 @@ def main(argv=None):
             robustness=args.robustness,
         )
         found = with_training_percentile(model, studies, found)
+        print_triage(model, found.predictions)
         if args.refit_on:
             model.save(args.out / "model")
         if studies["label"].notna().any() or args.readers:
@@ -179,7 +182,13 @@ def open_model(args, studies):
         check_apart(local, studies)
         print(f"Refitting threshold and calibration on {len(local):,} labelled studies ...")
         rule = "youden" if args.threshold is None else args.threshold
-        return model.recalibrate(local, threshold=rule)
+        model = model.recalibrate(local, threshold=rule)
+        return model if args.triage is None else model.triage(local, error_rate=args.triage)
+    if args.triage is not None:
+        raise ValueError(
+            "expected --refit-on with labelled studies to choose the limits of --triage on, got "
+            "none; a model that has limits uses them without --triage"
+        )
     if is_rule(args.threshold) and args.threshold != model.threshold:
         raise ValueError(
             f"expected --refit-on with labelled studies to choose the threshold by "
@@ -216,6 +225,14 @@ def with_training_percentile(model, studies, found):
         f"{UNLIKE_PERCENTILE:.0f}th percentile of their distance, such as {unlike.iloc[0]}"
     )
     return found._replace(predictions=predictions, alerts=[*found.alerts, alert])
+
+
+def print_triage(model, predictions):
+    """Print the answers of a triage, and what breaks its promise."""
+    if model.triage_ is not None:
+        counts = predictions["triage"].value_counts().reindex(TRIAGE, fill_value=0)
+        print("Triage:", ", ".join(f"{n:,} {answer}" for answer, n in counts.items()))
+        print(*model.triage_.describe(), sep="\n")
 
 
 def check_apart(local, studies):
@@ -338,6 +355,8 @@ def parse(argv):
     )
     add("--refit-split", help="their split, not used in training (default: all)")
     add("--refit-labels", type=Path, metavar="CSV", help="their labels")
+    add("--triage", type=float, metavar="RATE", help="choose limits on --refit-on: outside of "
+        "them a study is called at this error rate, between them 'look yourself'")  # fmt: skip
     add("--notes", nargs="+", default=[], metavar="TEXT",
         help="sentences for the model card, such as the source of the labels")  # fmt: skip
     add_shared("--study-facts")

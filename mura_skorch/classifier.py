@@ -247,6 +247,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         Processes that computed the last fit together, see `mura_skorch.distributed`.
     training_distance_ : TrainingDistance or None
         What `measure_training` has learnt.
+    triage_ : Triage or None
+        The limits that `triage` has chosen.
     quantized_ : Quantized or None
         What `quantize` has made.
     bad_views_ : DataFrame or None
@@ -893,7 +895,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
 
     def load_weights(self, folder: str | os.PathLike[str]) -> None:
         """Take the weights of a model that `save` wrote; all must fit."""
-        self.training_distance_ = self.quantized_ = None
+        self.training_distance_ = self.quantized_ = self.triage_ = None
         persistence.load_weights(self, folder)
 
     # --- hooks of skorch and scikit-learn --------------------------------------------------

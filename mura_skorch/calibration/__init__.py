@@ -1,4 +1,4 @@
-"""Thresholds and calibrated probabilities, chosen on held-out studies."""
+"""Thresholds, calibrated probabilities and triage, chosen on held-out studies."""
 
 from mura_skorch.calibration.operating_point import (
     apply_platt,
@@ -10,8 +10,17 @@ from mura_skorch.calibration.operating_point import (
     is_rule,
 )
 from mura_skorch.calibration.recalibration_curve import enough_studies, recalibration_curve
+from mura_skorch.calibration.triage import (
+    Triage,
+    TypeLimits,
+    fit_triage,
+    patients_needed,
+    view_disagreement,
+)
 
 __all__ = [
+    "Triage",
+    "TypeLimits",
     "apply_platt",
     "apply_temperature",
     "check_rule",
@@ -19,6 +28,9 @@ __all__ = [
     "enough_studies",
     "fit_platt",
     "fit_temperature",
+    "fit_triage",
     "is_rule",
+    "patients_needed",
     "recalibration_curve",
+    "view_disagreement",
 ]

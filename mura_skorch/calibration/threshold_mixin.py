@@ -18,6 +18,8 @@ from mura_skorch.calibration.operating_point import (
     fit_temperature,
     is_rule,
 )
+from mura_skorch.calibration.triage import Triage
+from mura_skorch.calibration.triage_mixin import TriageMixin
 from mura_skorch.studies.columns import ON_SCORED
 from mura_skorch.studies.validation import check_labelled
 from mura_skorch.utils.provenance import type_digests
@@ -27,7 +29,7 @@ __all__ = ["ThresholdMixin", "probabilities"]
 CALIBRATIONS = ("platt", "temperature", None)
 
 
-class ThresholdMixin:
+class ThresholdMixin(TriageMixin):
     """What a classifier of studies makes of its probabilities: decisions, their score, their scale.
 
     The class it is mixed into has ``predict_proba``, ``logits_with_views``, the parameter
@@ -241,6 +243,7 @@ class ThresholdMixin:
         self.chosen_in_fit_ = False
         self.chosen_on_ = {}
         self.rule_failed_ = False
+        self.triage_ = None
 
     def apply_rule(
         self, y: ArrayLike, y_score: ArrayLike, studies: pd.DataFrame, *, in_fit: bool = False
@@ -274,6 +277,7 @@ class ThresholdMixin:
             "chosen_in_fit": self.chosen_in_fit_,
             "chosen_on": self.chosen_on_,
             "rule_failed": self.rule_failed_,
+            "triage": None if self.triage_ is None else self.triage_.to_dict(),
         }
 
     def describe_operating_point(self) -> str:
@@ -285,6 +289,8 @@ class ThresholdMixin:
             text += "; corrected for the class weights of the loss"
         if (self.slope_, self.intercept_) != (1, 0):
             text += f"; slope {self.slope_:.3g} and intercept {self.intercept_:.3g} on the logit"
+        if self.triage_ is not None:
+            text += f"; triage at an error rate of {100 * self.triage_.error_rate:g} %"
         return text
 
     def describe_choice(self, studies: pd.DataFrame | None = None) -> str:
@@ -317,6 +323,8 @@ class ThresholdMixin:
         self.chosen_in_fit_ = saved.get("chosen_in_fit", False)
         self.chosen_on_ = saved.get("chosen_on", {})
         self.rule_failed_ = saved.get("rule_failed", False)
+        if (triage := saved.get("triage")) is not None:
+            self.triage_ = Triage.from_dict(triage)
         self.chosen_thresholds_ = {rule: saved["threshold"]} if isinstance(rule, str) else {}
 
 

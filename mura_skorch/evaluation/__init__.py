@@ -15,6 +15,13 @@ from mura_skorch.evaluation.failure_analysis import (
     failure_analysis,
     smallest_groups,
 )
+from mura_skorch.evaluation.label_review import (
+    VERDICTS,
+    apply_verdicts,
+    flip_labels,
+    rank_suspects,
+    review_curve,
+)
 from mura_skorch.evaluation.optimism import choice_optimism
 from mura_skorch.evaluation.predictions import (
     add_pooled_scores,
@@ -29,14 +36,17 @@ from mura_skorch.evaluation.robustness import robustness_scores, worst_moves
 from mura_skorch.evaluation.seeds import compare_seeds
 from mura_skorch.evaluation.shortcuts import SHORTCUTS, is_constant, shortcut_alert, shortcut_scores
 from mura_skorch.evaluation.subgroups import subgroup_scores
+from mura_skorch.evaluation.triage_scores import share_interval, triage_scores
 from mura_skorch.studies.columns import check_extra_columns, join_notes
 
 __all__ = [
     "SHORTCUTS",
+    "VERDICTS",
     "Evaluation",
     "ExternalValidation",
     "FailureAnalysis",
     "add_pooled_scores",
+    "apply_verdicts",
     "case_mix",
     "characteristics_table",
     "check_columns",
@@ -49,6 +59,7 @@ __all__ = [
     "evaluate",
     "failure_analysis",
     "final_metrics",
+    "flip_labels",
     "holm",
     "is_constant",
     "join_notes",
@@ -56,14 +67,18 @@ __all__ = [
     "match_predictions",
     "performance_change",
     "prediction_table",
+    "rank_suspects",
     "reader_kappas",
+    "review_curve",
     "robustness_scores",
     "score_predictions",
     "scored_rows",
+    "share_interval",
     "shortcut_alert",
     "shortcut_scores",
     "smallest_groups",
     "subgroup_scores",
+    "triage_scores",
     "view_prediction_table",
     "wide_kappas",
     "worst_moves",

@@ -53,6 +53,8 @@ LATER_TYPES: dict[str, Any] = {  # models of 0.1.0 had none of them
 }
 # Parameters of the machine that a model was saved on, which other machines do not load.
 OF_A_MACHINE = ("device", "engine", "dataset__cache", "checkpoint_path", "module__compile")
+# What a saved triage holds of a study type.
+LIMITS = ("normal_below", "abnormal_above", "n_normal", "n_abnormal")
 
 CONFIG_FILE = "model.json"
 # Increase it when the previous version cannot read what this version writes.
@@ -222,6 +224,35 @@ def check_operating_point(found):
             raise ValueError(f"its {key} is {found[key]!r:.100}")
     if not all(isinstance(digest, str) for digest in found.get("chosen_on", {}).values()):
         raise ValueError(f"its chosen_on is {found['chosen_on']!r:.100}")
+    _check_triage(found.get("triage"))
+
+
+def _check_triage(found):
+    """Raise ValueError unless a triage is None or one that `save` writes."""
+    if found is None:
+        return
+    try:
+        limits, digests = found["limits"].values(), found["chosen_on"].values()
+        is_right = type(found["error_rate"]) is float and 0 < found["error_rate"] < 1
+        is_right &= found.keys() == {"error_rate", "limits", "chosen_on"}
+        is_right &= all(isinstance(digest, str) for digest in digests)
+        is_right &= all(_are_limits(own) for own in limits)
+    except (TypeError, AttributeError, KeyError):
+        is_right = False
+    if not is_right:
+        raise ValueError(f"its triage is {found!r:.100}")
+
+
+def _are_limits(found):
+    """Return whether these are limits of a study type, as `TypeLimits` holds them."""
+    below, above, *counts = (found[name] for name in LIMITS)
+    is_closed = below is None and above is None
+    is_open = type(below) is type(above) is float and 0 <= below <= above <= 1
+    return (
+        len(found) == len(LIMITS)
+        and (is_closed or is_open)
+        and all(type(count) is int and count >= 0 for count in counts)
+    )
 
 
 def _check_config(config):

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mura_skorch.inspection.overlay import map_limit, overlay_map
 from mura_skorch.report.html import bytes_uri
 from mura_skorch.utils.text import printable
 
-__all__ = ["Case", "CaseView", "SimilarStudy", "review_cases"]
+__all__ = ["Case", "CaseView", "SimilarStudy", "review_cases", "show_views"]
 
 FALSE_NEGATIVE, FALSE_POSITIVE = "false negative", "false positive"
 MIME = "image/jpeg"
@@ -197,17 +198,67 @@ def review_cases(
     keys = studies.get("study", studies.index)
     known = dict(zip(keys, studies["views"], strict=True))
     paths = [known.get(row["study"], ()) for _, row in chosen]
-    views = [[_read(path) for path in own[:max_views]] for own in paths]
-    found = _maps_and_scores(clf, chosen, paths, views)
+    types = [row["study_type"] for _, row in chosen]
+    shown = show_views(clf, types, paths, max_views=max_views, longest_side=longest_side)
     cases = [
-        _case(kind, row, len(own), own_views, own_found, longest_side)
-        for (kind, row), own, own_views, own_found in zip(chosen, paths, views, found, strict=True)
+        _case(kind, row, len(own), *views)
+        for (kind, row), own, views in zip(chosen, paths, shown, strict=True)
     ]
     if train is None or train_features is None:
         return cases
     own = studies[np.isin(keys, [case.study for case in cases])]
     similar = _similar_studies(clf, own, train, train_features, n_similar, longest_side // 2)
     return [replace(case, similar=tuple(similar.get(case.study, ()))) for case in cases]
+
+
+def show_views(
+    clf: Any,
+    study_types: Sequence[str],
+    paths: Sequence[Sequence[str]],
+    *,
+    max_views: int = 6,
+    longest_side: int = 384,
+) -> list[tuple[tuple[CaseView, ...], float | None]]:
+    """Return pictures of the first views of studies, and their maps on one scale per study.
+
+    Parameters
+    ----------
+    clf : object
+        The model, as for `review_cases`.
+    study_types : sequence of n_studies str
+        Study types.
+    paths : sequence of n_studies sequences of str
+        Paths of the views of each study.
+    max_views : int, default=6
+        Maximum number of views per study.
+    longest_side : int, default=384
+        Longer side of the pictures, in pixels.
+
+    Returns
+    -------
+    list of tuple
+        For each study its views, and the end of the colour scale of their maps in logits; None
+        without maps.
+
+    Warns
+    -----
+    UserWarning
+        The network has no exact activation maps; overlays are left out.
+    """
+    views = [[_read(path) for path in own[:max_views]] for own in paths]
+    found = _maps_and_scores(clf, study_types, paths, views)
+    return [_shown(own, its, longest_side) for own, its in zip(views, found, strict=True)]
+
+
+def _shown(views, found, longest_side):
+    """Return the views of one study and the limit of their maps."""
+    maps = [cam for cam, _ in found if cam is not None]
+    limit = map_limit(*maps) if maps else None
+    shown = (
+        _case_view(number, view, cam, score, limit, longest_side)
+        for number, (view, (cam, score)) in enumerate(zip(views, found, strict=True), start=1)
+    )
+    return tuple(shown), limit
 
 
 def _similar_studies(clf, studies, train, train_features, n_similar, longest_side):
@@ -240,7 +291,7 @@ def _read(path):
         return str(error).replace(printable(path), printable(Path(path).name))
 
 
-def _maps_and_scores(clf, chosen, paths, views):
+def _maps_and_scores(clf, study_types, paths, views):
     """Return (map, score) of each view of each case, (None, None) if there is none.
 
     Each readable view is predicted as a study of one view, so that an unreadable view affects no
@@ -254,7 +305,7 @@ def _maps_and_scores(clf, chosen, paths, views):
         return found
     table = pd.DataFrame(
         {
-            "study_type": [chosen[i][1]["study_type"] for i, _ in at],
+            "study_type": [study_types[i] for i, _ in at],
             "views": [(paths[i][j],) for i, j in at],
         }
     )
@@ -264,7 +315,7 @@ def _maps_and_scores(clf, chosen, paths, views):
         try:
             maps = [own[0] for own in clf.localize(table)]
         except TypeError as error:  # a network without exact maps
-            warnings.warn(f"the case review is written without maps: {error}", stacklevel=3)
+            warnings.warn(f"the review is written without maps: {error}", stacklevel=4)
     if hasattr(clf, "predict_view_proba"):
         scores = [float(own[0]) for own in clf.predict_view_proba(table)]
     for (i, j), cam, score in zip(at, maps, scores, strict=True):
@@ -272,14 +323,8 @@ def _maps_and_scores(clf, chosen, paths, views):
     return found
 
 
-def _case(kind, row, n_views, views, found, longest_side):
+def _case(kind, row, n_views, views, limit):
     """Return the case with its pictures."""
-    maps = [cam for cam, _ in found if cam is not None]
-    limit = map_limit(*maps) if maps else None
-    shown = tuple(
-        _case_view(number, view, cam, score, limit, longest_side)
-        for number, (view, (cam, score)) in enumerate(zip(views, found, strict=True), start=1)
-    )
     return Case(
         kind=kind,
         study=str(row["study"]),
@@ -290,7 +335,7 @@ def _case(kind, row, n_views, views, found, longest_side):
         threshold=float(row["threshold"]),
         note=_text(row.get("note")),
         n_views=n_views,
-        views=shown,
+        views=views,
         limit=limit,
         problem=None if n_views else "this study is missing from the study table",
     )

@@ -12,8 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mura_skorch._version import __version__
 from mura_skorch.plots import style
 
-__all__ = ["bytes_uri", "figure_uri", "render_page"]
+__all__ = ["bytes_uri", "figure_uri", "render_page", "template_text"]
 
+TEMPLATES = Path(__file__).parent / "templates"
 SVG_LIMIT = 400_000  # bytes; larger figures (many points, or images) are embedded as PNG
 CSS_DPI = 96  # CSS pixels per inch, as defined by CSS
 PHONE_WIDTH = 640  # CSS pixels; a wider figure scrolls on a narrower screen
@@ -41,8 +42,8 @@ def render_page(template, *, title, note=None, contents=None, **context):
     Returns
     -------
     str
-        One HTML file without scripts, links to other files or dates, so that the same context
-        gives the same text. Write it in UTF-8.
+        One HTML file without links to other files or dates, so that the same context gives the same
+        text. It has no script unless the template adds one. Write it in UTF-8.
 
     Raises
     ------
@@ -63,8 +64,9 @@ def render_page(template, *, title, note=None, contents=None, **context):
         {% endcall %}
         {% endblock %}
 
-    Further blocks: ``lead`` (below the title), ``style`` (more CSS) and ``footer``. Classes:
-    ``cards`` (a grid of boxes), ``views`` (images in a row), ``callout`` (a framed remark).
+    Further blocks: ``lead`` (below the title), ``style`` (more CSS), ``footer``, and ``script``
+    with ``script_policy``, the digest that lets it run. Classes: ``cards`` (a grid of boxes),
+    ``views`` (images in a row), ``callout`` (a framed remark).
 
     Examples
     --------
@@ -133,10 +135,15 @@ def bytes_uri(data: bytes, mime: str) -> str:
     return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
 
 
+def template_text(name):
+    """Return a template that holds no variables, such as a script, as it is."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
 def _environment():
     """Return the Jinja environment with the helpers that the macros use."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

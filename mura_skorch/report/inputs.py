@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from mura_skorch.calibration.triage import view_disagreement
 from mura_skorch.data.view_statistics import view_statistics
 from mura_skorch.evaluation.external import ExternalValidation
 from mura_skorch.evaluation.predictions import prediction_table, view_prediction_table
@@ -14,7 +15,9 @@ from mura_skorch.report.case_review import Case, review_cases
 from mura_skorch.report.data_flow import collect_data
 from mura_skorch.report.model_card import describe_model, members_of
 from mura_skorch.report.robustness import Robustness, collect_robustness
+from mura_skorch.studies.columns import ON_SCORED
 from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.provenance import type_digests
 
 __all__ = ["ReportInputs", "collect_predictions"]
 
@@ -122,6 +125,16 @@ def collect_predictions(
     statistics = view_statistics(studies).reset_index(drop=True)
     for name in statistics:
         predictions[name] = statistics[name]
+    if clf.triage_ is not None:
+        predictions["triage"] = clf.triage_.decide(proba[:, 1], studies["study_type"])
+        predictions["triage_error_rate"] = clf.triage_.error_rate
+        predictions["view_disagreement"] = view_disagreement(view_scores)
+        if type_digests(labelled).items() & clf.triage_.chosen_on.items():
+            alerts = [
+                *alerts,
+                f"the limits of the triage were chosen {ON_SCORED}: their error rates "
+                "say nothing; choose them on other labelled studies",
+            ]
     cases: list[Case] = []
     if n_cases > 0 and "label" in predictions:
         cases = review_cases(

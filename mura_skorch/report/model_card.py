@@ -22,6 +22,7 @@ __all__ = [
     "model_card",
     "recalibration",
     "to_markdown",
+    "triage_sentences",
 ]
 
 INTENDED = [
@@ -154,6 +155,8 @@ def describe_model(clf: Any) -> list[str]:
         ]
     if clf is not members[0]:  # an ensemble, which has a calibration of its own
         found += _describe_calibration(clf)
+    if clf.triage_ is not None:  # an ensemble does not use those of its members
+        found += clf.triage_.describe()
     return list(dict.fromkeys(found))
 
 
@@ -174,6 +177,11 @@ def members_of(clf: Any) -> list[Any]:
 def recalibration(model):
     """Return the sentences of `describe_model` about recalibration."""
     return [sentence for sentence in model if sentence.startswith(RECALIBRATED)]
+
+
+def triage_sentences(model):
+    """Return the sentences of `describe_model` about a triage."""
+    return [sentence for sentence in model if sentence.startswith("Triage")]
 
 
 def _describe_pooling(module):

@@ -44,6 +44,7 @@ from mura_skorch.report.model_card import (
 )
 from mura_skorch.report.robustness import Robustness, robustness_page
 from mura_skorch.report.study_facts import FACTS, read_study_facts
+from mura_skorch.report.triage_section import triage_section
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.utils.atomic import whole_folder
 from mura_skorch.utils.identity import count_patients
@@ -165,7 +166,8 @@ def write_report(
         (new / "report.json").write_text(settings, encoding="utf-8")
 
         found = evaluate(predictions, views, **scoring)
-        _write_tables(new, _score_tables(found), note)
+        triage = triage_section(predictions, inputs.model)
+        _write_tables(new, _score_tables(found, triage), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
         figures |= external_figures(inputs.external, note=note)
         data_flow = data_flow_page(inputs.data, predictions, found.studies, note=note)
@@ -200,6 +202,7 @@ def write_report(
             found=found,
             external=external_page(inputs.external),
             failures=failure_page(found.failures),
+            triage=triage,
             figures=figures,
             robustness=robustness,
             data_flow=data_flow,
@@ -292,13 +295,15 @@ def _epochs(histories):
     return pd.DataFrame(rows) if rows else None
 
 
-def _score_tables(found):
+def _score_tables(found, triage):
     """Return the tables of scores by file name."""
     levels = [table for table in (found.studies, found.views) if table is not None]
     tables = {"metrics": pd.concat(levels, ignore_index=True), "shortcuts": found.shortcuts}
     if found.readers is not None:
         tables["readers"] = found.readers
     tables |= failure_tables(found.failures)
+    if triage is not None:
+        tables["triage"] = triage.scores
     for name, table in found.by.items():
         tables["by_" + re.sub(r"[^-.\w]", "_", name)] = table
     return tables

@@ -6,6 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from mura_skorch.calibration.triage import CAVEAT, view_disagreement
 from mura_skorch.inspection.activation_maps import resize_map
 from mura_skorch.models.study_network import StudyNetwork
 from mura_skorch.serving.deadlines import check_deadline
@@ -91,7 +92,8 @@ def answer(model, studies, proba, view_proba, cams=None, percentiles=None):
         ``threshold`` and else "normal"; ``view_probabilities`` in the order of the images;
         ``engine``, what computed them, such as "torch, float32"; ``note``, a caveat or None. With
         maps also ``activation_maps``, base64 PNGs as of `map_layer`, and ``activation_map_limit``,
-        the end of their colour scale in logits.
+        the end of their colour scale in logits. From a model with limits for it also ``triage``,
+        see `_triages`.
     """
     threshold, engine = float(model.threshold_), model.describe_engine()
     rows = [
@@ -107,6 +109,11 @@ def answer(model, studies, proba, view_proba, cams=None, percentiles=None):
             proba, view_proba, _notes(model, studies, percentiles), strict=True
         )
     ]
+    if model.triage_ is not None:
+        for row, triage in zip(
+            rows, _triages(model, studies, proba, view_proba, percentiles), strict=True
+        ):
+            row["triage"] = triage
     if cams is not None:
         shapes = iter(studies.shapes)
         for row, maps in zip(rows, cams, strict=True):
@@ -164,6 +171,26 @@ def _png(picture):
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
+
+
+def _triages(model, studies, proba, view_proba, percentiles):
+    """Yield the triage of each study, its promise, and what stands beside it."""
+    types = studies.studies["study_type"].tolist()
+    answers = model.triage_.decide(proba, types)
+    disagreement = view_disagreement(view_proba)
+    if percentiles is None:
+        percentiles = np.full(len(types), np.nan)
+    for answer, study_type, spread, percentile in zip(
+        answers, types, disagreement, percentiles, strict=True
+    ):
+        yield {
+            "answer": answer,
+            "reason": model.triage_.reason(answer, study_type),
+            "error_rate": model.triage_.error_rate,
+            "view_disagreement": None if np.isnan(spread) else float(spread),
+            "training_percentile": None if np.isnan(percentile) else float(percentile),
+            "caveat": CAVEAT,
+        }
 
 
 def _members(model):

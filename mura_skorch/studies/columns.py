@@ -58,6 +58,8 @@ COLUMNS = ["study", "study_type", "patient", "label"]
 SCORED = ["score", "threshold", "decision", "chosen_by"]
 # How ``chosen_by`` ends if the figures are too good.
 ON_SCORED = "on the studies scored here"
+# Answers of a triage: two decisions, and none.
+TRIAGE = ("normal", "abnormal", "look yourself")
 # Columns that prediction tables write themselves, and paths, which they never hold.
 RESERVED = {
     "views",
@@ -70,6 +72,9 @@ RESERVED = {
     "width",
     "scored_by",
     "training_percentile",
+    "triage",
+    "triage_error_rate",
+    "view_disagreement",
     *SCORED,
     *(f"pooled_{name}" for name in SCORED),
 }

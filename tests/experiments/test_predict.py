@@ -339,3 +339,32 @@ def test_refit_on_reported_patients_is_refused(main, model, data, tmp_path, caps
         call(main, model, shared, *arguments, "--refit-on", str(shared))
     assert call(main, model, data, *arguments, "--refit-on", str(shared)) == 0
     assert "if they are the same people" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_triage_is_chosen_on_local_studies_saved_and_written(main, model, data, tmp_path, capsys):
+    local = write_phantoms(tmp_path / "local", n_train=1, n_valid=12, n_test=1,
+                           study_types=["XR_HAND"], random_state=7)  # fmt: skip
+    refit = ["--refit-on", str(local), "--cases", "0"]
+    assert call(main, model, data, "--split", "valid", *refit, "--triage", "0.4") == 0
+    printed = capsys.readouterr().out
+    assert "at most 40 % are called normal" in printed
+    assert "Another hospital" in printed
+    predictions, careful = pd.read_csv("out/predictions.csv"), load_model("out/model")
+    valid = read_studies(data).query("split == 'valid'")
+    assert predictions["triage"].tolist() == careful.predict_triage(valid)["triage"].tolist()
+    assert (predictions["triage_error_rate"] == 0.4).all()
+    assert "What breaks the promise" in Path("out/report.html").read_text()
+    assert call(main, "out/model", data, "--split", "test") == 0
+    assert "look yourself" in capsys.readouterr().out
+    assert "triage" in pd.read_csv("out/predictions.csv")
+
+
+@pytest.mark.slow
+def test_triage_needs_local_studies_and_enough_of_them(main, model, data, tmp_path):
+    with pytest.raises(SystemExit, match="expected --refit-on .* limits of --triage"):
+        call(main, model, data, "--triage", "0.05")
+    local = write_phantoms(tmp_path / "local", n_train=1, n_valid=12, n_test=0,
+                           study_types=["XR_HAND"], random_state=7)  # fmt: skip
+    with pytest.raises(SystemExit, match="expected at least 19 patients with normal"):
+        call(main, model, data, "--refit-on", str(local), "--triage", "0.05")

@@ -107,6 +107,24 @@ def test_calibrated_model_answers_in_double_precision(clf, table, tmp_path):
     assert json.loads(json.dumps(answers["probability"].tolist())) == expected.tolist()
 
 
+def test_triage_is_answered_with_its_promise_and_what_breaks_it(clf, table, tmp_path):
+    score = clf.predict_proba(table)[:, 1]
+    middles = table.assign(score=score).groupby("study_type")["score"].transform("median")
+    careful = clf.triage(table, (score > middles).astype(int), error_rate=0.5)
+    save_mlmodel(careful, tmp_path)
+    rows = [*requested(table), {**requested(table[:1])[0], "study_type": None}]
+    answers = mlflow.pyfunc.load_model(tmp_path).predict(pd.DataFrame(rows))["triage"].tolist()
+    expected = careful.predict_triage(table)
+    assert [answer["answer"] for answer in answers[:-1]] == expected["triage"].tolist()
+    spread = [answer["view_disagreement"] for answer in answers[:-1]]
+    np.testing.assert_allclose(np.array(spread, float), expected["view_disagreement"], atol=1e-6)
+    assert answers[-1]["answer"] == "look yourself"
+    assert answers[-1]["reason"] == "no local studies of this type"
+    assert all(answer["error_rate"] == 0.5 for answer in answers)
+    assert all("Another hospital" in answer["caveat"] for answer in answers)
+    assert json.loads(json.dumps(answers)) == answers
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:training never saw")
 def test_ensemble_answers_with_its_predictions(ensemble, table):
