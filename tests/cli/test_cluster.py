@@ -165,6 +165,7 @@ def test_fit_of_a_killed_worker_resumes_from_its_checkpoint_in_the_same_run(
     printed = script.communicate(timeout=120)[0]
     assert script.returncode == 0, printed
     assert "epoch  1/4" not in printed
+    assert "training continues after" in printed
     assert "epoch  4/4" in printed
     found = {run.info.run_name: run for run in runs()}
     assert len(runs()) == 2
