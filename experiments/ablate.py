@@ -42,6 +42,8 @@ from mura_skorch.cli.script_state import (
     copied_results,
     load_args,
     lock_folder,
+    resume_after_restart,
+    resume_command,
     save_args,
 )
 from mura_skorch.cli.settings import absolute_network, load_network, read_settings
@@ -80,6 +82,7 @@ OF_THIS_CALL = ("resume", "parent_run_id")
 def main(argv=None):
     """Train, compare and report; return 0, 1 if a fit failed, 130 or 143 if interrupted."""
     args = parse(argv)
+    resume_after_restart(args)
     is_resumed = args.resume is not None
     with ExitStack() as stack:
         try:
@@ -123,7 +126,7 @@ def run(args, studies, experiment_id, is_resumed):
     print(f"\n{text}\n{note or ''}\n\nTables: {args.out}/")
     print(runs_sentence(experiment_id))
     if failed:
-        print(f"Resume with: {sys.argv[0]} --resume {args.out}")
+        print(f"Resume with: {resume_command(args.out)}")
     return code
 
 

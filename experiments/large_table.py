@@ -85,13 +85,13 @@ def measure(n_studies: int, folder: Path) -> dict[str, Any]:
 
 def draw(found: list[dict[str, Any]], file: Path) -> None:
     """Draw seconds and memory by the number of studies."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     n_studies = [row["studies"] for row in found]
     for name in [name for name in found[0] if name not in ("studies", "MB", "make files")]:
         left.loglog(n_studies, [row[name] for row in found], "o-", label=name)
     left.set(xlabel="studies", ylabel="seconds")
-    left.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize="small")
     for name in found[0]["MB"]:
         right.semilogx(n_studies, [row["MB"][name] for row in found], "o-", label=name)
     right.set(xlabel="studies", ylabel="peak MB", ylim=(0, None))

@@ -35,6 +35,8 @@ from mura_skorch.cli.script_state import (
     copied_results,
     load_args,
     lock_folder,
+    resume_after_restart,
+    resume_command,
     save_args,
 )
 from mura_skorch.distributed import count_processes
@@ -80,6 +82,7 @@ DEFAULTS = {
 def main(argv=None):
     """Train, evaluate and report; return 0, 1 if a type failed, 130 or 143 if interrupted."""
     args = parse(argv)
+    resume_after_restart(args)
     is_resumed = args.resume is not None
     with ExitStack() as stack:
         try:
@@ -134,7 +137,7 @@ def run(args, studies, experiment_id, is_resumed, client=None):
     print(runs_sentence(experiment_id))
     if failed:
         there = f" --dask {args.dask}" if args.dask else ""
-        print(f"Resume with: {sys.argv[0]} --resume {args.out}{there}")
+        print(f"Resume with: {resume_command(args.out, there)}")
     return code
 
 

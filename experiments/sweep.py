@@ -142,7 +142,9 @@ def run(queue, studies, experiment_id, args):
             parent.status = "FAILED"
     shown = result.trials.drop(columns="run")
     shown = shown if shown["error"].any() else shown.drop(columns="error")
-    print(f"\n{shown.to_string(index=False)}")
+    print(f"\n{shown.to_string(index=False, float_format='{:.4g}'.format)}")
+    if result.best is not None:
+        print(f"Best: trial {result.best['trial']}, {args.metric} {result.best['value']:.4g}")
     print(f"{note or ''}\n\nReport: {args.out}/sweep.html")
     print(runs_sentence(experiment_id))
     if not is_over:
@@ -587,9 +589,11 @@ def check_shared(study, studies, args):
         saved = now | {"id": uuid.uuid4().hex}
         study.set_user_attr("shared", saved)
     if differing := [name for name in now if now[name] != saved.get(name)]:
+        values = {name: f" ({now[name]}, not {saved.get(name)})" for name in SHARED}
+        texts = [f"{name}{values.get(name, '')}" for name in differing]
         raise ValueError(
             f"expected the settings with which the study {args.study} was begun, got different "
-            f"{', '.join(differing)}; pass another --study and another --out"
+            f"{', '.join(texts)}; pass another --study and another --out"
         )
     check_settings(args.out, {"study": saved["id"]})
 
@@ -625,7 +629,7 @@ def split(train, args):
 
 def hold_out(train, args):
     """Return the training and the validation part of the train split, as a fit would."""
-    parts = PatientSplit(args.valid_share)(StudyDataset(train))
+    parts = PatientSplit(args.valid_share)(StudyDataset(train, cache=args.cache))
     return tuple(map(studies_of, parts))
 
 

@@ -48,6 +48,7 @@ from mura_skorch.training.fit_end import fit_end
 from mura_skorch.training.fit_record import FitRecord, recorded
 from mura_skorch.training.net import StudyNet
 from mura_skorch.training.parameters import check_names, check_parameters, warn_of_maximum
+from mura_skorch.training.sharing import lost_process_first
 from mura_skorch.utils.arguments import is_default
 from mura_skorch.utils.identity import patient_keys
 from mura_skorch.utils.signals import signals_as_exceptions
@@ -435,7 +436,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         """Train on a checked table. A checkpoint of the same fit is continued."""
         self.update_record(interrupted=False, pruned=False)
         # The MLflow run ends before `fit_end` marks the checkpoint as finished.
-        with signals_as_exceptions(), fit_end(self), tracked_fit(self, X):
+        with signals_as_exceptions(), fit_end(self), tracked_fit(self, X), lost_process_first():
             try:
                 data = self._prepare(X, y, fit_params, self.trained_patients_)
             except KeyboardInterrupt:

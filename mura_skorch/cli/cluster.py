@@ -71,7 +71,14 @@ def dask_client(address: str | None, n_workers: int) -> Iterator[Any]:
                     dashboard_address=":0",
                 )
             )
-        client = stack.enter_context(distributed.Client(address))
+            # While the cluster is closed, Dask warns of workers that take a while to end.
+            stack.callback(logging.getLogger("distributed.nanny").setLevel, logging.ERROR)
+        try:
+            client = stack.enter_context(distributed.Client(address))
+        except OSError as error:
+            raise OSError(
+                f"expected a Dask scheduler at {address}, got {error}; start one: dask scheduler"
+            ) from error
         _check_workers(client)
         stack.enter_context(parallel_config(backend="dask", client=client))
         yield client

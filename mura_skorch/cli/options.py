@@ -7,12 +7,14 @@ import logging
 import warnings
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pandas import DataFrame
 
 from mura_skorch.data import check_apart
+from mura_skorch.data.views import refuse_remote
 from mura_skorch.phantoms import write_phantoms
 from mura_skorch.studies import read_studies
 from mura_skorch.studies.columns import join_notes
@@ -185,7 +187,7 @@ def choose_studies(
     Raises
     ------
     ValueError
-        A study type is not in the table.
+        A study type is not in the table, or views are addresses and there is no ``--cache``.
     """
     are_phantoms = (join_notes(studies) or "").startswith("phantoms")
     for name, choices in defaults.items():
@@ -195,7 +197,10 @@ def choose_studies(
     args.study_types = sorted(set(args.study_types or present))
     if unknown := sorted(set(args.study_types) - set(present)):
         raise ValueError(f"expected --study-types among {present}, got {unknown}")
-    return studies[studies.study_type.isin(args.study_types)]
+    studies = studies[studies.study_type.isin(args.study_types)]
+    if getattr(args, "cache", "") is None:
+        refuse_remote(chain.from_iterable(studies["views"]))
+    return studies
 
 
 def write_record(folder: Path, title: str, question: str, command: str, text: str) -> None:

@@ -1,7 +1,9 @@
 """State of a script in its output folder: a lock, its arguments, and checkpoints to resume from."""
 
 import json
+import os
 import shutil
+import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mura_skorch.distributed import count_processes
 from mura_skorch.utils.atomic import write_text
 
 __all__ = [
@@ -22,6 +25,8 @@ __all__ = [
     "copied_results",
     "load_args",
     "lock_folder",
+    "resume_after_restart",
+    "resume_command",
     "save_args",
 ]
 
@@ -125,6 +130,35 @@ def save_args(folder: Path, args: Namespace) -> None:
     file = folder / FOLDER / ARGUMENTS
     file.parent.mkdir(exist_ok=True)
     write_text(file, json.dumps(texts, indent=2))
+
+
+def resume_after_restart(args: Namespace) -> None:
+    """Let a script that torchrun has started again resume what it had begun in ``--out``.
+
+    Parameters
+    ----------
+    args : Namespace
+        With ``out`` and ``resume``, which is set.
+    """
+    is_restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    if is_restarted and args.resume is None and (args.out / FOLDER / ARGUMENTS).exists():
+        args.resume = args.out
+
+
+def resume_command(folder: Path, more: str = "") -> str:
+    """Return the command that resumes this script.
+
+    Parameters
+    ----------
+    folder : Path
+        Its ``--out``.
+    more : str, default=""
+        Further options.
+    """
+    script = f"{sys.argv[0]} --resume {folder}{more}"
+    if count_processes() == 1:
+        return f"python {script}"
+    return f"torchrun OPTIONS -m mura_skorch.distributed {script}, with the OPTIONS of this call"
 
 
 def load_args(folder: Path) -> Namespace:

@@ -37,6 +37,16 @@ class Views(Protocol):
         """Do once what reading needs, such as filling a cache."""
 
 
+def refuse_remote(paths: Iterable[str]) -> None:
+    """Raise ValueError if a path is an address such as s3://bucket/image1.png."""
+    if remote := next(filter(is_remote, paths), None):
+        raise ValueError(
+            "expected dataset__cache, a folder for views that are not on a disk, got None for "
+            f"{printable(remote)}; pass dataset__cache='cache' to MuraClassifier or load, or "
+            "--cache to a script: each view is read once"
+        )
+
+
 class FileViews:
     """Views that are decoded from their files each time they are read.
 
@@ -60,12 +70,7 @@ class FileViews:
 
     def __init__(self, paths: Iterable[str], image_size: int = 224) -> None:
         self.paths = PackedPaths(paths)
-        if remote := next(filter(is_remote, self.paths), None):
-            raise ValueError(
-                "expected dataset__cache, a folder for views that are not on a disk, got None for "
-                f"{printable(remote)}; pass dataset__cache='cache' to MuraClassifier or load, or "
-                "--cache to a script: each view is read once"
-            )
+        refuse_remote(self.paths)
         self.transform = Prepare(image_size)
         self.notes = ViewNotes()
 

@@ -13,6 +13,8 @@ import cloudpickle  # type: ignore[import-untyped]
 import torch
 import torch.distributed as dist
 
+from mura_skorch.utils.signals import ignore_sigterm
+
 __all__ = ["Processes", "StoppedError", "count_processes", "current_processes", "use_processes"]
 
 _log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class Processes:
         self._pid = os.getpid()
         self.lock = threading.RLock()  # threads of the program share the processes
         self.is_whole = True
+        self._is_announced = False
         self.phase = "idle"
 
     @property
@@ -120,12 +123,19 @@ class Processes:
 
     def _broadcast(self, items):
         """Send objects of rank 0 to all others, who may have waited long."""
-        self._check_whole()
+        self._announce()
         with self.computing():
-            # What wakes them fits into any buffer. What follows would block if one is frozen, and
-            # so has the short timeout.
-            dist.broadcast(torch.zeros(1), src=0, group=self._idle)
+            # This would block if one is frozen, and so has the short timeout.
             dist.broadcast_object_list(items, src=0)
+        self._is_announced = False
+
+    def _announce(self):
+        """Wake the helpers for an order, by a message that fits into any buffer."""
+        self._check_whole()
+        if not self._is_announced:
+            with self.computing():
+                dist.broadcast(torch.zeros(1), src=0, group=self._idle)
+        self._is_announced = True
 
     def exchange(
         self, numbers: Sequence[int] = (), error: BaseException | None = None
@@ -175,6 +185,17 @@ class Processes:
             self.is_whole = False
         if self.rank == 0:
             self.phase = "idle"
+
+    def check(self) -> None:
+        """Look for lost helpers, after which nothing can be computed together any more.
+
+        Raises
+        ------
+        RuntimeError
+            A process is gone.
+        """
+        if self.phase == "idle" and self.rank == 0:
+            self._announce()
 
     def _gather(self, own):
         self._check_whole()
@@ -242,7 +263,10 @@ class Processes:
             if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
                 lost = self._lost(error)
                 if self.rank == 0:
-                    _log.error("%s", lost)  # before torchrun ends this process, too
+                    _log.error("%s", lost)
+                    # torchrun sends it now, and SIGKILL 30 seconds later: enough time to record
+                    # that a process was lost, and not that this one was stopped.
+                    ignore_sigterm()
                 raise lost from error
             raise
 

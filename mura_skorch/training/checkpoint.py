@@ -21,6 +21,7 @@ from mura_skorch.training.checkpoint_file import (
 from mura_skorch.training.fingerprint import differences, fingerprint_of
 from mura_skorch.training.fit_record import FitRecord
 from mura_skorch.training.packing import pack, unpack
+from mura_skorch.utils.dask_worker import dask_worker, print_line
 
 __all__ = ["TrainingCheckpoint", "epochs_left", "load_finished"]
 
@@ -63,12 +64,12 @@ class TrainingCheckpoint(Callback):
             info, tensors = found
             _check_fingerprint(net, info, self.fingerprint_)
             _restore(net, info, tensors)
-            _log.info(
-                "%s: training continues after %d of %d epochs",
-                net.checkpoint_path,
-                info["n_epochs"],
-                net.max_epochs,
-            )
+            done = f"{info['n_epochs']} of {net.max_epochs} epochs"
+            text = f"{net.checkpoint_path}: training continues after {done}"
+            if dask_worker() is None:
+                _log.info(text)
+            else:  # whose client has seen nothing of a worker that was killed
+                print_line(text)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Write a first checkpoint: a crash in the first epoch must not lose seed and run."""

@@ -1,12 +1,14 @@
 """Share the batches of an epoch, or of a prediction, among the processes of a job."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 import torch
 from skorch.history import History
 
-from mura_skorch.distributed import Processes
+from mura_skorch.distributed import Processes, current_processes
 from mura_skorch.training.batch_losses import BatchLosses
 from mura_skorch.training.device import (
     keep_compiled_kernels,
@@ -18,10 +20,30 @@ from mura_skorch.training.shared_work import Evaluation, Prediction, Training
 from mura_skorch.training.shares import batch_plan, training_plan
 from mura_skorch.utils.signals import deferred_signals, signals_as_exceptions
 
-__all__ = ["share_epoch", "share_prediction"]
+__all__ = ["lost_process_first", "share_epoch", "share_prediction"]
 
 # Attributes of a net that its copies in other processes do without: rank 0 alone records and steps.
 LEFT_OUT = ("optimizer_", "callbacks_", "history_", "quantized_", "choice_", "training_distance_")
+
+
+@contextmanager
+def lost_process_first() -> Iterator[None]:
+    """Let a block that SIGTERM ends raise the error of a lost process, if that is the reason.
+
+    torchrun sends SIGTERM to all other processes once it has lost one.
+
+    Raises
+    ------
+    RuntimeError
+        A process is gone.
+    """
+    try:
+        yield
+    except SystemExit:
+        if (processes := current_processes()) is not None:
+            with deferred_signals(every=True):
+                processes.check()
+        raise
 
 
 def share_epoch(

@@ -2,13 +2,14 @@
 
 import errno
 import io
+import logging
 import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
-from mura_skorch.utils.progress import map_in_threads
+from mura_skorch.utils.progress import PACE, map_in_threads
 from mura_skorch.utils.text import short_reason
 
 __all__ = [
@@ -53,6 +54,8 @@ class FileStat(NamedTuple):
     digest: str | None = None
 
 
+_log = logging.getLogger(__name__)
+_said = -PACE  # when a warning was logged last
 # What was listed last in this process: digests of a fit's data ask for no listing of their own.
 _seen: dict[str, FileStat] = {}
 
@@ -224,8 +227,17 @@ def _call(address: str, method: str, **options: Any) -> Any:
             found, is_final = _explained(scheme, address, error)
             if wait is None or is_final:
                 raise found from error
+            _say(f"{address}: {found.strerror}. Asking again in {wait:g} s")
         time.sleep(wait)
     return None  # for type checkers: the last attempt returns or raises
+
+
+def _say(text: str) -> None:
+    """Log a warning, one a minute: many threads meet the same trouble."""
+    global _said
+    if time.monotonic() - _said > PACE:
+        _said = time.monotonic()
+        _log.warning(text)
 
 
 def _file_system(scheme: str) -> Any:
@@ -252,7 +264,8 @@ def _explained(scheme: str, address: str, error: Exception) -> tuple[OSError, bo
     is_missing = isinstance(cause, FileNotFoundError)
     status = getattr(cause, "status", 0) if scheme in WEB else 0
     if is_missing or status in MISSING:
-        return FileNotFoundError(errno.ENOENT, "expected a file, got none", address), True
+        text = "expected a bucket, folder or file, got none; check the address and the endpoint"
+        return FileNotFoundError(errno.ENOENT, text, address), True
     reason = short_reason(f"{type(cause).__name__}: {cause}")
     is_denied = isinstance(cause, PermissionError) or status in DENIED
     if is_denied or "Credentials" in type(cause).__name__:  # botocore found none

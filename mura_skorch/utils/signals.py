@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["deferred_signals", "signals_as_exceptions"]
+__all__ = ["deferred_signals", "ignore_sigterm", "signals_as_exceptions"]
 
 SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, what shells and clusters expect
 
@@ -42,7 +42,8 @@ _handlers: list[_Handler] = []
 def signals_as_exceptions() -> Iterator[None]:
     """Raise an exception for each signal while the block runs.
 
-    What was deferred until an error had ended the block is raised after it.
+    What was deferred until an error had ended the block is raised after it, unless the signal is
+    ignored by then.
 
     Examples
     --------
@@ -67,9 +68,11 @@ def signals_as_exceptions() -> Iterator[None]:
         yield
     finally:
         _handlers.remove(handler)
+        ignored = [n for n in replaced if signal.getsignal(n) == signal.SIG_IGN]
         for number, given in replaced.items():
-            signal.signal(number, given)
-        if handler.deferred is not None:
+            if number not in ignored:
+                signal.signal(number, given)
+        if handler.deferred is not None and handler.deferred not in ignored:
             raise _exception(handler.deferred)
 
 
@@ -100,6 +103,12 @@ def deferred_signals(*, every: bool = False) -> Iterator[None]:
     if handler.deferred is not None and not handler.is_ending:
         number, handler.deferred = handler.deferred, None
         raise _exception(number)
+
+
+def ignore_sigterm() -> None:
+    """Ignore SIGTERM from now on, also one that was deferred."""
+    if _is_main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _is_main_thread():

@@ -157,6 +157,13 @@ def test_killed_process_ends_the_fit_and_the_same_command_goes_on_to_the_same_bi
     assert_equal(tmp_path, uninterrupted)
 
 
+def test_process_that_is_killed_between_epochs_fails_the_run(phantom_root, tmp_path):
+    done = run("training.py", tmp_path, phantom_root, tmp_path, "kill idle")
+    assert done.returncode != 0
+    assert "expected all 2 processes to go on" in done.stderr
+    assert status_of(tmp_path) == ["FAILED"]
+
+
 def test_torchrun_starts_all_again_after_a_killed_process(phantom_root, tmp_path, uninterrupted):
     options = ["--max-restarts", "1"]
     done = run("training.py", tmp_path, phantom_root, tmp_path, "kill", options=options)
