@@ -169,7 +169,8 @@ def _apart_sentences(fit, apart, parts):
         found.append(
             "Patients of the fit and of the studies scored here were not compared: a saved model "
             "holds no patient ids, and a table may have none. Score in the process of the fit, or "
-            "pass the table that was fitted on (train of collect_predictions), to count them."
+            "pass the table that was fitted on (train of collect_predictions, --similar-from of "
+            "predict.py), to count them."
         )
         return found
     source = {
