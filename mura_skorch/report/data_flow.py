@@ -24,7 +24,7 @@ from mura_skorch.utils.text import interval_text, number_text
 __all__ = ["collect_data", "data_flow_page", "join_data"]
 
 HALF_WIDTH, HALF_WIDTH_TEXT = 0.05, ".05"  # of kappa's interval
-BOX_LETTERS = 36  # of a line in a box
+BOX_LETTERS = 30  # of a line in a box
 NOT_RECORDED = (
     "This model has no record of the studies that it was fitted on, which models have since they "
     "count them: their flow and characteristics are missing here. Fit it again to record them."
@@ -202,7 +202,7 @@ def _fit_sentences(fits):
             f"{len(fits)} models were fitted on different studies: their numbers are added up, and "
             "a patient of several models is counted by each."
         )
-    if any(fit["is_exploded"] for fit in fits):
+    if any(fit.get("is_exploded") for fit in fits):
         found.append("The fit was given single views: in its parts each view counts as a study.")
     return found
 
@@ -231,9 +231,9 @@ def _file_steps(read):
     files = read.get("files_left_out", {})
     if not files:
         return []
-    lines = [f"{_count(n, 'file', 'files')} {reason}" for reason, n in files.items()]
+    lines = [f"{n:,} {reason}" for reason, n in files.items()]
     wrapped = [part for line in lines for part in textwrap.wrap(line, BOX_LETTERS)]
-    return [FlowStep("Files of the folder", "\n".join(["Left out:", *wrapped]))]
+    return [FlowStep("Files of the folder", "\n".join(["Files left out:", *wrapped]))]
 
 
 def _count(n, one, many):
