@@ -26,8 +26,8 @@ __all__ = ["collect_data", "data_flow_page", "join_data"]
 HALF_WIDTH, HALF_WIDTH_TEXT = 0.05, ".05"  # of kappa's interval
 BOX_LETTERS = 30  # of a line in a box
 NOT_RECORDED = (
-    "This model has no record of the studies that it was fitted on, which models have since they "
-    "count them: their flow and characteristics are missing here. Fit it again to record them."
+    "The studies that the model was fitted on are not described here: it was saved by an older "
+    "version, or only a prediction table was given. A new fit counts them."
 )
 
 
