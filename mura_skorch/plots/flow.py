@@ -80,7 +80,14 @@ class FlowDisplay:
             self._draw_column(own, 0.05 + number * (MAIN + SIDE + BETWEEN))
         if self.note:
             self.ax_.set_title(
-                self.note, loc="left", color=VERMILLION, fontsize=9, fontweight="bold", y=1, pad=-12
+                self.note,
+                loc="left",
+                color=VERMILLION,
+                fontsize=9,
+                fontweight="bold",
+                x=0.05 / width,
+                y=1,
+                pad=-12,
             )
         return self
 

@@ -24,10 +24,10 @@ from mura_skorch.utils.text import interval_text, number_text
 __all__ = ["collect_data", "data_flow_page", "join_data"]
 
 HALF_WIDTH, HALF_WIDTH_TEXT = 0.05, ".05"  # of kappa's interval
-BOX_LETTERS = 36  # of a line in a box
+BOX_LETTERS = 30  # of a line in a box
 NOT_RECORDED = (
-    "This model has no record of the studies that it was fitted on, which models have since they "
-    "count them: their flow and characteristics are missing here. Fit it again to record them."
+    "The studies that the model was fitted on are not described here: it was saved by an older "
+    "version, or only a prediction table was given. A new fit counts them."
 )
 
 
@@ -169,7 +169,8 @@ def _apart_sentences(fit, apart, parts):
         found.append(
             "Patients of the fit and of the studies scored here were not compared: a saved model "
             "holds no patient ids, and a table may have none. Score in the process of the fit, or "
-            "pass the table that was fitted on (train of collect_predictions), to count them."
+            "pass the table that was fitted on (train of collect_predictions, --similar-from of "
+            "predict.py), to count them."
         )
         return found
     source = {
@@ -192,15 +193,18 @@ def _none(n):
 
 
 def _fit_sentences(fits):
-    """Say what is missing or added up."""
+    """Say what is missing, added up or counted as a study."""
     if not fits:
         return [NOT_RECORDED]
+    found = []
     if len(fits) > 1:
-        return [
+        found.append(
             f"{len(fits)} models were fitted on different studies: their numbers are added up, and "
             "a patient of several models is counted by each."
-        ]
-    return []
+        )
+    if any(fit.get("is_exploded") for fit in fits):
+        found.append("The fit was given single views: in its parts each view counts as a study.")
+    return found
 
 
 def _fit_steps(fit):
@@ -208,9 +212,7 @@ def _fit_steps(fit):
     read, steps = fit["read"], []
     if read and read["studies"] >= fit["given"]:
         steps.append(FlowStep(f"{read['studies']:,} studies read", _not_given(read, fit["given"])))
-    if files := (read or {}).get("files_left_out"):
-        reasons = "\n".join(f"{n:,} files {reason}" for reason, n in files.items())
-        steps.insert(0, FlowStep("Files of the folder", _wrapped(f"Left out:\n{reasons}")))
+    steps = [*_file_steps(read), *steps]
     unreadable = "No unreadable view"
     if fit["unreadable_views"]:
         unreadable = (
@@ -222,6 +224,21 @@ def _fit_steps(fit):
     if fit["is_separate"]:
         texts[-1] += "\n(from a table of its own)"
     return [*steps, FlowStep("\n".join(texts))]
+
+
+def _file_steps(read):
+    """Return the box of the files that were left out, if any were."""
+    files = read.get("files_left_out", {})
+    if not files:
+        return []
+    lines = [f"{n:,} {reason}" for reason, n in files.items()]
+    wrapped = [part for line in lines for part in textwrap.wrap(line, BOX_LETTERS)]
+    return [FlowStep("Files of the folder", "\n".join(["Files left out:", *wrapped]))]
+
+
+def _count(n, one, many):
+    """Return a number with its noun."""
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def _not_given(read, given):
@@ -245,9 +262,7 @@ def _scored_steps(data, predictions, scored):
         steps.append(
             FlowStep(f"{read['studies']:,} studies read", f"{left:,} not predicted" if left else "")
         )
-        if files := read["files_left_out"]:
-            reasons = "\n".join(f"{n:,} files {reason}" for reason, n in files.items())
-            steps.insert(0, FlowStep("Files of the folder", _wrapped(f"Left out:\n{reasons}")))
+        steps = [*_file_steps(read), *steps]
     unlabelled = int(predictions["label"].isna().sum())
     without = n - len(scored) - unlabelled
     lines = [f"{unlabelled:,} unlabelled"]
@@ -258,17 +273,10 @@ def _scored_steps(data, predictions, scored):
 
 def _part_text(title, own):
     """Return the lines of a box of a partition."""
-    patients = "" if own["patients"] is None else f" of {own['patients']:,} patients"
-    return (
-        f"{title}:\n{own['studies']:,} studies{patients}\n"
-        f"{own['views']:,} views, {own['abnormal']:,} abnormal studies"
-    )
-
-
-def _wrapped(text):
-    """Break long lines."""
-    lines = (textwrap.wrap(line, BOX_LETTERS) for line in text.splitlines())
-    return "\n".join(part for own in lines for part in own)
+    known = own["patients"] is not None
+    patients = f" of {_count(own['patients'], 'patient', 'patients')}" if known else ""
+    studies = _count(own["studies"], "study", "studies")
+    return f"{title}:\n{studies}{patients}\n{own['views']:,} views, {own['abnormal']:,} abnormal"
 
 
 def _sample_sizes(scores):

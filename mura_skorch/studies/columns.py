@@ -9,6 +9,7 @@ import pandas as pd
 __all__ = ["explode_views", "is_exploded"]
 
 SPLITS = ("train", "valid", "test")
+READ_COUNTS = "read_counts"  # key in the attrs of a table, see `mura_skorch.studies.read_counts`
 
 
 def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
@@ -42,6 +43,7 @@ def explode_views(studies: pd.DataFrame) -> pd.DataFrame:
     exploded["view"] = [number + 1 for n in n_views for number in range(n)]
     if "study" in exploded:
         exploded["study"] = exploded["study"].astype(str) + "/" + exploded["view"].astype(str)
+    exploded.attrs.pop(READ_COUNTS, None)  # they count studies, and these are views
     return exploded
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["read_counts", "with_new_labels", "with_read_counts"]
+from mura_skorch.studies.columns import READ_COUNTS
 
-KEY = "read_counts"  # in DataFrame.attrs, which selections and copies keep
+__all__ = ["read_counts", "with_new_labels", "with_read_counts"]
 
 
 def with_read_counts(
@@ -34,7 +34,7 @@ def with_read_counts(
     >>> read_counts(with_read_counts(studies)[:1])
     {'studies': 3, 'unlabelled': 1, 'files_left_out': {}}
     """
-    studies.attrs[KEY] = {
+    studies.attrs[READ_COUNTS] = {
         "studies": len(studies),
         "unlabelled": _unlabelled(studies),
         "files_left_out": dict(files_left_out or {}),
@@ -53,7 +53,7 @@ def with_new_labels(studies: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame
     """
     if counts := read_counts(studies):
         counts["unlabelled"] += _unlabelled(studies) - _unlabelled(before)
-        studies.attrs[KEY] = counts
+        studies.attrs[READ_COUNTS] = counts
     return studies
 
 
@@ -71,7 +71,7 @@ def read_counts(studies: Any) -> dict[str, Any]:
         ``studies``, ``unlabelled`` and ``files_left_out``; empty if the table carries none, as one
         that was made by hand or joined from several.
     """
-    return deepcopy(studies.attrs.get(KEY, {}))
+    return deepcopy(studies.attrs.get(READ_COUNTS, {}))
 
 
 def _unlabelled(studies):

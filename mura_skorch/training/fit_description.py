@@ -4,6 +4,7 @@ from typing import Any
 
 from mura_skorch.data.dataset import base_of, studies_of
 from mura_skorch.evaluation.characteristics import describe_studies
+from mura_skorch.studies.columns import is_exploded
 from mura_skorch.studies.read_counts import read_counts
 from mura_skorch.utils.identity import patient_keys
 
@@ -29,6 +30,7 @@ def describe_fit(X: Any, data: Any) -> dict[str, Any]:
         - ``given`` and ``digest``: the number of studies, and what identifies them;
         - ``unreadable_views`` and ``unreadable_studies``: what was left out;
         - ``parts``: by name, what `describe_studies` returns;
+        - ``is_exploded``: whether the studies are single views, from `explode_views`;
         - ``is_separate``: whether the validation part is a table of its own;
         - ``n_shared``: patients in both parts, counted.
     """
@@ -44,6 +46,7 @@ def describe_fit(X: Any, data: Any) -> dict[str, Any]:
         "unreadable_views": 0 if bad_views is None else len(bad_views),
         "unreadable_studies": len(set(lost)),
         "parts": {name: describe_studies(studies_of(part)) for name, part in parts.items()},
+        "is_exploded": is_exploded(given),
         "is_separate": data.valid is not None and base_of(data.valid) is not base_of(data.train),
         "n_shared": len(set.intersection(*patients)) if len(patients) > 1 else 0,
     }

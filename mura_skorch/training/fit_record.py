@@ -38,7 +38,7 @@ class FitRecord:
         of versions that recorded none.
     fitted_on : dict of str to object
         Counts of the studies that were read, left out, trained and validated on, see
-        `mura_skorch.training.fit_description.describe_fit`. Empty in models of before.
+        `mura_skorch.training.fit_description.describe_fit`. Empty in older models.
     """
 
     seed: int | None = None

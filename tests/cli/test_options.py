@@ -29,6 +29,14 @@ def test_output_folder_is_new_below_results_unless_it_is_given():
     assert parsed("--out", "--out", "here") == {"out": Path("here")}
 
 
+def test_prevalences_are_shares():
+    found = parsed("--prevalence", "--prevalence", "0.05", ".2")
+    assert found == {"prevalence": [0.05, 0.2]}
+    for word in ("10", "0", "many"):
+        with pytest.raises(SystemExit):
+            parsed("--prevalence", "--prevalence", word)
+
+
 def test_phantoms_are_drawn_only_once_and_only_if_no_folder_is_given(capsys):
     assert find_data(Path("mine")) == Path("mine")
     assert not Path("drawn").exists()

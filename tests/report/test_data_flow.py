@@ -131,7 +131,7 @@ def test_flow_names_every_reason_to_leave_something_out(fitted, valid, predictio
     texts = [text.get_text() for text in page["figure"].axes[0].texts if text.get_text()]
     assert texts == [
         "Files of the folder",
-        "Left out:\n7 files of modality CT",
+        "Files left out:\n7 of modality CT",
         "40 studies read",
         "Left out:\n4 unlabelled\n6 of other splits or types,\nor not chosen",
         "30 studies given to the fit",

@@ -22,7 +22,11 @@ def test_selections_and_copies_keep_the_counts(phantom_root):
     for table in (chosen, chosen.assign(site="a"), chosen.reset_index(drop=True), chosen.copy(),
                   chosen.sort_values("study"), chosen.sample(3, random_state=0)):  # fmt: skip
         assert read_counts(table) == read_counts(studies)
-    assert read_counts(explode_views(chosen)) == read_counts(studies)
+
+
+def test_single_views_are_no_studies_that_were_read(studies):
+    assert read_counts(explode_views(studies)) == {}
+    assert read_counts(studies)
 
 
 def test_handmade_table_carries_none():
