@@ -374,7 +374,7 @@ def as_text(curve):
 
 
 def draw(curve, share, note):
-    """Return the figure of the curve, beside a review in random order."""
+    """Return the figure of the curve, next to a review in random order."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     ax = figure.subplots()
     reviewed = curve["n_reviewed"] / len(curve)

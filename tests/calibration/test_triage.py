@@ -269,7 +269,7 @@ def test_triage_leaves_the_model_and_its_decisions_as_they_are(fitted, careful, 
     assert careful.describe_operating_point().endswith("; triage at an error rate of 40 %")
 
 
-def test_answers_are_those_of_the_limits_and_views_and_distance_stand_beside(careful, train, valid):
+def test_answers_are_those_of_the_limits_and_come_with_signs_of_doubt(careful, train, valid):
     found = careful.predict_triage(valid)
     score = careful.predict_proba(valid)[:, 1]
     assert found.index.equals(valid.index)
