@@ -99,7 +99,7 @@ class TriageMixin:
         studies, labels = check_labelled(studies, y)
         if "patient" not in studies:
             raise ValueError(
-                "expected a column patient in the local studies, one study of each counts, got "
+                "expected a column patient in the local studies, one study of each counts; got "
                 f"{', '.join(map(str, studies.columns))}; add it"
             )
         self._refuse_trained_patients(studies["patient"])
