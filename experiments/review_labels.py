@@ -46,6 +46,7 @@ from mura_skorch.evaluation.label_review import import_cleanlab
 from mura_skorch.features import StudyEmbedder
 from mura_skorch.features.heads import N_FOLDS, classifier_of_head, fit_head
 from mura_skorch.report import Suspect, show_views, write_label_page
+from mura_skorch.report.label_page import REPORTED
 from mura_skorch.tracking import TrackedRun, runs_link, use_experiment
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.atomic import check_writable
@@ -201,6 +202,7 @@ def review(args, studies, is_flipped, learner, run):
         is_reported=args.reported_split,
         about=about(args, table, learner, run),
         note=note,
+        title=page_title(args),
     )
     run.log_metrics({"review/n_reviewed": len(table), "review/n_issues": n_issues})
     text = (
@@ -372,7 +374,7 @@ def as_text(curve):
 
 
 def draw(curve, share, note):
-    """Return the figure of the curve, beside a review in random order."""
+    """Return the figure of the curve, next to a review in random order."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     ax = figure.subplots()
     reviewed = curve["n_reviewed"] / len(curve)
@@ -392,10 +394,13 @@ def labels(studies):
 
 
 def title(args):
-    """Name the review, and whether it touches what is reported."""
-    return "Label review" + (
-        ", with the labels of the reported split" if args.reported_split else ""
-    )
+    """Name the review, and whether it is a test, or touches what is reported."""
+    return page_title(args) + (REPORTED if args.reported_split else "")
+
+
+def page_title(args):
+    """Name the review, and whether it is a test."""
+    return "Label review" + (", a test with flipped labels" if args.flip else "")
 
 
 def about(args, table, learner, run):

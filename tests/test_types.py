@@ -67,6 +67,7 @@ reveal_type(clf.predict(valid))  # numpy.ndarray
 reveal_type(clf.predict_proba(valid))  # numpy.ndarray
 reveal_type(clf.localize(valid))  # list[numpy.ndarray
 reveal_type(clf.recalibrate(valid).threshold_)  # float
+reveal_type(clf.triage(valid).predict_triage(valid))  # pandas.core.frame.DataFrame
 reveal_type(MuraClassifier.load("model"))  # mura_skorch.classifier.MuraClassifier
 reveal_type(MuraEnsemble.of([clf]).predict_proba(valid))  # numpy.ndarray
 reveal_type(scores)  # pandas.core.frame.DataFrame

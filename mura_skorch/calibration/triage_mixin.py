@@ -1,4 +1,4 @@
-"""Triage for classifiers of studies: limits from local studies, answers, what stands beside."""
+"""Triage for classifiers of studies: limits from local studies, answers, signs of doubt."""
 
 import warnings
 from copy import deepcopy
@@ -99,7 +99,7 @@ class TriageMixin:
         studies, labels = check_labelled(studies, y)
         if "patient" not in studies:
             raise ValueError(
-                "expected a column patient in the local studies, one study of each counts, got "
+                "expected a column patient in the local studies, one study of each counts; got "
                 f"{', '.join(map(str, studies.columns))}; add it"
             )
         self._refuse_trained_patients(studies["patient"])
@@ -119,7 +119,7 @@ class TriageMixin:
         return model
 
     def predict_triage(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return the triage of every study, and what a reader should see beside it.
+        """Return the triage of every study, with two signs of doubt.
 
         Parameters
         ----------

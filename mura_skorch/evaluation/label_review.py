@@ -161,7 +161,7 @@ def flip_labels(label: ArrayLike, share: float, random_state: int = 0) -> np.nda
 
 
 def review_curve(is_wrong: ArrayLike) -> pd.DataFrame:
-    """Return what a review in the order of suspicion finds, beside a review in random order.
+    """Return what a review in the order of suspicion finds, next to a review in random order.
 
     Parameters
     ----------

@@ -8,15 +8,15 @@ import pandas as pd
 from mura_skorch.evaluation.predictions import check_columns, scored_rows
 from mura_skorch.metrics import OVERALL
 from mura_skorch.metrics.intervals import CONFIDENCE
+from mura_skorch.metrics.tables import FEW_PATIENTS
 from mura_skorch.studies.columns import TRIAGE
 from mura_skorch.utils.identity import count_patients
 from mura_skorch.utils.text import interval_text, number_text
 
-__all__ = ["beside_table", "share_interval", "triage_scores", "triage_table"]
+__all__ = ["doubt_table", "share_interval", "triage_scores", "triage_table"]
 
 NORMAL, ABNORMAL, LOOK = TRIAGE
 SHARES = ("look_yourself", "called_normal_of_abnormal", "called_abnormal_of_normal")
-FEW = 50  # patients of a label, below which a rate of 5 % is a matter of one or two of them
 
 
 def triage_scores(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -34,11 +34,11 @@ def triage_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row per study type, sorted, and a last one "overall". ``n``, ``n_patients``;
         ``error_rate``, the promise; ``n_abnormal`` and ``n_normal``, studies by label;
-        ``n_called_normal`` and ``n_missed``, of these the abnormal ones; ``n_called_abnormal`` and
-        ``n_false_alarms``, of these the normal ones; ``n_look_yourself``. Then shares, each with
-        its 95 % interval in ``_low`` and ``_high``, NaN without such studies: ``look_yourself`` of
-        all studies, ``called_normal_of_abnormal`` and ``called_abnormal_of_normal``. ``caution``
-        is "fewer than 50 patients of a label" or "".
+        ``n_called_normal`` and, of these, ``n_false_negatives``; ``n_called_abnormal`` and, of
+        these, ``n_false_positives``; ``n_look_yourself``. Then shares, each with its 95 % interval
+        in ``_low`` and ``_high``, NaN without such studies: ``look_yourself`` of all studies,
+        ``called_normal_of_abnormal`` and ``called_abnormal_of_normal``. ``caution`` is
+        "fewer than 50 patients of a label" or "".
 
     Raises
     ------
@@ -62,10 +62,10 @@ def triage_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     ...         "triage_error_rate": 0.05,
     ...     }
     ... )
-    >>> triage_scores(predictions)[["study_type", "n", "n_missed", "look_yourself"]]
-      study_type  n  n_missed  look_yourself
-    0    XR_HAND  4         1           0.25
-    1    overall  4         1           0.25
+    >>> triage_scores(predictions)[["study_type", "n", "look_yourself"]]
+      study_type  n  look_yourself
+    0    XR_HAND  4           0.25
+    1    overall  4           0.25
     """
     check_columns(predictions, ["study_type", "label", "score", "triage", "triage_error_rate"])
     used = scored_rows(predictions)
@@ -125,25 +125,26 @@ def triage_table(scores: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for row in scores.to_dict("records"):
-        look, missed, alarms = (
+        look, negative, positive = (
             interval_text(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in SHARES
         )
+        fn, fp = row["n_false_negatives"], row["n_false_positives"]
         rows.append(
             {
                 "study type": row["study_type"],
                 "studies": f"{row['n']:,}",
                 "look yourself": look,
-                "abnormal called normal": f"{missed}\n{row['n_missed']} of {row['n_abnormal']}",
-                "normal called abnormal": f"{alarms}\n{row['n_false_alarms']} of {row['n_normal']}",
-                "called normal": f"{row['n_called_normal']}, {row['n_missed']} abnormal",
-                "called abnormal": f"{row['n_called_abnormal']}, {row['n_false_alarms']} normal",
+                "abnormal called normal": f"{negative}\n{fn} of {row['n_abnormal']}",
+                "normal called abnormal": f"{positive}\n{fp} of {row['n_normal']}",
+                "called normal": f"{row['n_called_normal']}, {fn} abnormal",
+                "called abnormal": f"{row['n_called_abnormal']}, {fp} normal",
             }
         )
     return pd.DataFrame(rows)
 
 
-def beside_table(predictions: pd.DataFrame, *, unlike_percentile: float) -> pd.DataFrame:
-    """Return, for each answer of a triage, what a reader should see beside it, as text.
+def doubt_table(predictions: pd.DataFrame, *, unlike_percentile: float) -> pd.DataFrame:
+    """Return, for each answer of a triage, how many signs of doubt a reader should see, as text.
 
     Parameters
     ----------
@@ -184,8 +185,8 @@ def _row(part):
             ("n_called_normal", "n_called_abnormal", "n_look_yourself"), TRIAGE, strict=True
         )
     }
-    is_missed = (answer == NORMAL) & (label == 1)
-    is_alarm = (answer == ABNORMAL) & (label == 0)
+    is_false_negative = (answer == NORMAL) & (label == 1)
+    is_false_positive = (answer == ABNORMAL) & (label == 0)
     row = {
         "n": len(part),
         "n_patients": _n_patients(part),
@@ -193,16 +194,18 @@ def _row(part):
         "n_abnormal": int((label == 1).sum()),
         "n_normal": int((label == 0).sum()),
         **counts,
-        "n_missed": int(is_missed.sum()),
-        "n_false_alarms": int(is_alarm.sum()),
+        "n_false_negatives": int(is_false_negative.sum()),
+        "n_false_positives": int(is_false_positive.sum()),
     }
     wholes = (part, part[label == 1], part[label == 0])
-    for name, hit, whole in zip(SHARES, (answer == LOOK, is_missed, is_alarm), wholes, strict=True):
+    for name, hit, whole in zip(
+        SHARES, (answer == LOOK, is_false_negative, is_false_positive), wholes, strict=True
+    ):
         share = float(hit.sum()) / len(whole) if len(whole) else np.nan
         low, high = share_interval(share, _n_patients(whole))
         row |= {name: share, f"{name}_low": low, f"{name}_high": high}
-    few = min(map(_n_patients, wholes[1:])) < FEW
-    return row | {"caution": f"fewer than {FEW} patients of a label" if few else ""}
+    few = min(map(_n_patients, wholes[1:])) < FEW_PATIENTS
+    return row | {"caution": f"fewer than {FEW_PATIENTS} patients of a label" if few else ""}
 
 
 def _n_patients(part):

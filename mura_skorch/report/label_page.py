@@ -16,6 +16,8 @@ from mura_skorch.utils.text import number_text
 
 __all__ = ["Suspect", "write_label_page"]
 
+REPORTED = ", with the labels of the reported split"  # what a title says
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -92,7 +94,7 @@ def write_label_page(
     digest is in the page's policy, so that no other script could run there.
     """
     if is_reported:
-        title += ", with the labels of the reported split"
+        title += REPORTED
     script = template_text("label_review.js.jinja")
     page = render_page(
         "label_review.html.jinja",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mura_skorch.calibration.triage import CAVEAT
-from mura_skorch.evaluation.triage_scores import beside_table, triage_scores, triage_table
+from mura_skorch.evaluation.triage_scores import doubt_table, triage_scores, triage_table
 from mura_skorch.inspection.training_distance import UNLIKE_PERCENTILE
 from mura_skorch.report.model_card import triage_sentences
 
@@ -21,8 +21,8 @@ class TriageSection:
     ----------
     scores : DataFrame
         What `mura_skorch.evaluation.triage_scores` returns.
-    table, beside : DataFrame
-        The scores, and what stands beside the answers, as text.
+    table, doubts : DataFrame
+        The scores, and the signs of doubt, as text.
     promise : str
         The promised error rate in percent.
     sentences : list of str
@@ -35,7 +35,7 @@ class TriageSection:
 
     scores: pd.DataFrame
     table: pd.DataFrame
-    beside: pd.DataFrame
+    doubts: pd.DataFrame
     promise: str
     sentences: list[str]
     caveat: str
@@ -58,7 +58,7 @@ def triage_section(predictions: pd.DataFrame, model: Sequence[str]) -> TriageSec
     return TriageSection(
         scores=scores,
         table=triage_table(scores),
-        beside=beside_table(predictions, unlike_percentile=UNLIKE_PERCENTILE),
+        doubts=doubt_table(predictions, unlike_percentile=UNLIKE_PERCENTILE),
         promise=f"{100 * predictions['triage_error_rate'].max():g} %",
         sentences=triage_sentences(model),
         caveat=CAVEAT,

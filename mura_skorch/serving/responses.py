@@ -174,7 +174,7 @@ def _png(picture):
 
 
 def _triages(model, studies, proba, view_proba, percentiles):
-    """Yield the triage of each study, its promise, and what stands beside it."""
+    """Yield the triage of each study, its promise, and the signs of doubt."""
     types = studies.studies["study_type"].tolist()
     answers = model.triage_.decide(proba, types)
     disagreement = view_disagreement(view_proba)

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from mura_skorch.evaluation import share_interval, triage_scores
-from mura_skorch.evaluation.triage_scores import beside_table, triage_table
+from mura_skorch.evaluation.triage_scores import doubt_table, triage_table
 from mura_skorch.report import ReportInputs, read_report, write_report
 
 
@@ -32,11 +32,11 @@ def test_counts_and_shares_are_those_of_the_answers(triaged):
     assert scores["study_type"].tolist() == ["XR_HAND", "XR_WRIST", "overall"]
     overall = scores.iloc[-1]
     answer, label = triaged["triage"], triaged["label"]
-    assert overall["n_missed"] == ((answer == "normal") & (label == 1)).sum() == 10
-    assert overall["n_false_alarms"] == ((answer == "abnormal") & (label == 0)).sum() == 10
+    assert overall["n_false_negatives"] == ((answer == "normal") & (label == 1)).sum() == 10
+    assert overall["n_false_positives"] == ((answer == "abnormal") & (label == 0)).sum() == 10
     assert overall["look_yourself"] == pytest.approx(1 / 3)
     assert overall["called_normal_of_abnormal"] == pytest.approx(10 / 30)
-    counts = ["n_called_normal", "n_called_abnormal", "n_look_yourself", "n_missed", "n"]
+    counts = ["n_called_normal", "n_called_abnormal", "n_look_yourself", "n_false_negatives", "n"]
     assert (scores.iloc[:2][counts].sum() == scores.iloc[2][counts]).all()
 
 
@@ -65,12 +65,12 @@ def test_unlabelled_studies_and_missing_labels_are_left_out(triaged):
     assert "n/a" in triage_table(normal).to_string()
 
 
-def test_what_stands_beside_is_counted_by_answer(triaged):
-    table = beside_table(triaged, unlike_percentile=99).set_index("answer")
+def test_signs_of_doubt_are_counted_by_answer(triaged):
+    table = doubt_table(triaged, unlike_percentile=99).set_index("answer")
     assert "unlike the training studies" not in table
     assert table.loc["normal", "views further apart than .5"] == "10 of 20"
     unlike = triaged.assign(training_percentile=np.where(triaged.index < 2, 99.5, 50))
-    table = beside_table(unlike, unlike_percentile=99).set_index("answer")
+    table = doubt_table(unlike, unlike_percentile=99).set_index("answer")
     assert table["unlike the training studies"].tolist() == ["2", "0", "0"]
 
 

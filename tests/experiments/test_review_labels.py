@@ -116,7 +116,7 @@ def test_change_of_kappa_is_the_paired_difference_of_both_fits(script, train, va
     right = studies["label"].astype(int)
     noisy = studies.assign(label=right.where(studies.index != 0, 1 - right))
     Path("out").mkdir()
-    args = Namespace(out=Path("out"), reported_split=False)
+    args = Namespace(out=Path("out"), reported_split=False, flip=None)
     logged = {}
     text = script["compare"](
         args,
@@ -173,4 +173,6 @@ def test_four_of_five_first_suspects_are_flipped_labels(script, tmp_path, capsys
     assert curve["recall"][29] > 0.8
     assert curve["random_recall"][29] == pytest.approx(0.1)
     assert "in random order" in capsys.readouterr().out
-    assert "Flipped for a test" in Path("out/review.html").read_text()
+    assert (
+        "<h1>Label review, a test with flipped labels</h1>" in Path("out/review.html").read_text()
+    )

@@ -45,7 +45,7 @@ def split(table, rate, seed):
         for name, own in found.limits.items()
         for label in (0, 1)
     }
-    result = {}
+    result: dict[str, float] = {}
     for value, wrong in ((1, "normal"), (0, "abnormal")):
         own = new[label == value]
         n = own["study_type"].map(lambda name, value=value: sizes[name, value])
