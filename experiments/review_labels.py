@@ -442,7 +442,7 @@ def parse(argv):
     add("--backbone", default="densenet169", help="torchvision name, or timm: and a name of timm")
     add_shared("--weights")
     add_shared("--image-size")
-    add("--fine-tune", action="store_true", help="train a network for each fold: slower, better")
+    add("--fine-tune", action="store_true", help="train a network for each fold, which takes hours")
     add_shared("--max-epochs", help="with --fine-tune")
     add_shared("--batch-size", help="with --fine-tune")
     add_shared("--lr", help="with --fine-tune")
