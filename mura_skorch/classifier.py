@@ -38,7 +38,7 @@ from mura_skorch.studies.validation import check_labelled, check_studies
 from mura_skorch.tracking.artifacts import ModelSource
 from mura_skorch.tracking.callback import MlflowTracker, tracked_fit
 from mura_skorch.tracking.clones import remember_origin
-from mura_skorch.tracking.params import settings_of
+from mura_skorch.tracking.params import is_place, settings_of
 from mura_skorch.training import persistence
 from mura_skorch.training.arithmetic import choose_arithmetic
 from mura_skorch.training.checkpoint import TrainingCheckpoint, epochs_left, load_finished
@@ -496,7 +496,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             n_processes=count_processes(),
             fitted_on=describe_fit(X, data),
         )
-        self.update_record(settings={k: str(value) for k, value in settings_of(self).items()})
+        settings = {k: str(value) for k, value in settings_of(self).items() if not is_place(k)}
+        self.update_record(settings=settings)
         before = self._class_weights(data.valid)
         if hasattr(self.criterion_, "fit_weights"):  # torch's own criteria have no such weights
             self.criterion_.fit_weights(*data.class_counts, data.study_types)

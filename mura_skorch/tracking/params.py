@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from mura_skorch.models.pretrained import MODEL_FILE
 from mura_skorch.tracking.values import without_folder
 
-__all__ = ["settings_of"]
+__all__ = ["is_place", "settings_of"]
 
 # Parameters that every run has under these names; all others have the estimator's own names.
 SHORT = {
@@ -52,6 +52,11 @@ KNOWN = ("mura_skorch", "torch", "torchvision", "skorch", "sklearn", "numpy", "p
 PLAIN = (bool, int, float, str, type(None))
 LONGEST = 500  # characters
 DEEPEST = 6  # levels of objects within objects
+
+
+def is_place(name: str) -> bool:
+    """Return whether a parameter is a file or folder, by its name."""
+    return OF_PATHS.search(name) is not None
 
 
 def settings_of(net: Any) -> dict[str, Any]:
@@ -167,7 +172,7 @@ class _Texts:
         if isinstance(value, os.PathLike | str):
             if name.startswith(INPUTS) and name not in OUTPUTS:
                 return _path_text(value)
-            return os.path.basename(value) if OF_PATHS.search(name) else self.of(value)
+            return os.path.basename(value) if is_place(name) else self.of(value)
         return value if isinstance(value, PLAIN) else self.of(value)
 
     def policy(self, scheduler: LRScheduler) -> str:

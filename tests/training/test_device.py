@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mura_skorch.training.device import keep_compiled_kernels, loader_defaults, threads_within_quota
+from mura_skorch.training.device import (
+    MALLOC_VARIABLES,
+    keep_compiled_kernels,
+    loader_defaults,
+    threads_within_quota,
+)
 
 
 def test_cpu_keeps_its_cores_for_the_network():
@@ -46,7 +51,8 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10): torch.ones(8 * 2**20)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    environment = os.environ | {variable: "131072"}
+    given = {name: text for name, text in os.environ.items() if name not in MALLOC_VARIABLES}
+    environment = given | {variable: "131072"}  # Dask's workers are given one, too
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     pages = 10 * 32 * 2**20 / os.sysconf("SC_PAGE_SIZE")
