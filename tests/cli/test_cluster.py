@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dask_workers import workers_elsewhere
+from databases import database
 from joblib.externals.loky import get_reusable_executor
 from nets import tiny_classifier
 from servers import free_port
@@ -59,8 +60,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def own_store(tmp_path, restored_store):
-    """A database that does not exist yet."""
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    """A database of the test's own."""
+    mlflow.set_tracking_uri(database(tmp_path))
     yield
     get_reusable_executor().shutdown(wait=True)  # workers keep the environment they began with
 

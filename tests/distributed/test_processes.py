@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from databases import database
 from laws import FITS
 
 from mura_skorch.training.shares import deal
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torchrun over g
 def environment(folder, **variables):
     paths = [str(HERE), str(HERE.parent / "helpers"), *sys.path]
     given = {name: text for name, text in os.environ.items() if "MLFLOW" not in name}
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    store = {"MLFLOW_TRACKING_URI": database(folder)}
     paths = {"PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"}
     return given | store | paths | variables
 

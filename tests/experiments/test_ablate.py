@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from databases import database
 
 from mura_skorch import write_phantoms
 from mura_skorch.evaluation import compare_seeds
@@ -36,8 +37,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def own_store(tmp_path, restored_store):
-    """A database that does not exist yet."""
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    """A database of the test's own."""
+    mlflow.set_tracking_uri(database(tmp_path))
 
 
 def all_runs():

@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from databases import database
 from joblib.externals.loky import get_reusable_executor
 from processes import children_of
 
@@ -39,8 +40,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def own_store(tmp_path, restored_store):
-    """A database that does not exist yet."""
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    """A database of the test's own."""
+    mlflow.set_tracking_uri(database(tmp_path))
     yield
     get_reusable_executor().shutdown(wait=True)  # workers keep the environment they began with
 
@@ -108,7 +109,8 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
 
 
 @pytest.mark.slow
-def test_two_jobs_on_a_fresh_database_give_the_same_numbers(main, data, own_store):
+def test_two_jobs_on_a_fresh_database_give_the_same_numbers(main, data, own_store, tmp_path):
+    (tmp_path / "mlflow.db").unlink()
     common = ["--data", str(data), "--study-types", "XR_HAND", "XR_WRIST", *QUICK]
     assert main([*common, "--jobs", "2", "--out", "two"]) == 0
     assert main([*common, "--jobs", "1", "--out", "one"]) == 0

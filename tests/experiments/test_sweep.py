@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from databases import database
 from servers import Postgres
 
 from mura_skorch import write_phantoms
@@ -52,8 +53,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def own_store(tmp_path, restored_store):
-    """A database that does not exist yet."""
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    """A database of the test's own."""
+    mlflow.set_tracking_uri(database(tmp_path))
 
 
 def call(data, *changes):
@@ -213,7 +214,8 @@ def test_trial_that_fails_is_listed_and_the_others_remain(main, data, own_store)
 
 
 @pytest.mark.faults
-def test_two_workers_at_once_share_the_trials(data, own_store):
+def test_two_workers_at_once_share_the_trials(data, own_store, tmp_path):
+    (tmp_path / "mlflow.db").unlink()  # both make it
     workers = [start(data, "--trials", 6) for _ in range(2)]
     printed = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], printed

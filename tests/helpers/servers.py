@@ -12,6 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from databases import database
+
 PATIENCE = 240  # seconds; a cold disk and two busy cores took more than 60
 
 
@@ -85,7 +87,7 @@ class Server:
 
 def tracking_server(folder, port=None, store=None):
     """An ``mlflow server`` with its artifacts, and its database, if SQLite, in ``folder``."""
-    store = store or f"sqlite:///{folder}/server.db"
+    store = store or database(folder, "server.db", "mlflow-artifacts:/0")
     words = ["server", "--workers", "1", "--backend-store-uri", store]
     words += ["--artifacts-destination", str(folder / "artifacts")]
     return Server(words, "health", folder / "log", port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
