@@ -33,6 +33,7 @@ BANDS = [0, 0.2, 0.4, 0.6, 0.8, 1]  # of the score
 BAND_NAMES = ["0 to .2", ".2 to .4", ".4 to .6", ".6 to .8", ".8 to 1"]
 VIEWS = [0, 1, 2, 3, 4, np.inf]
 VIEW_NAMES = ["1", "2", "3", "4", "5 or more"]
+LEAST_CASES = 10  # for an interval: resamples of fewer say nothing of chance
 PREVALENCES = np.arange(1, 100) / 100  # of the curves
 # Why a figure is undefined in a group or in the rest.
 REASONS = {
@@ -163,8 +164,9 @@ def error_groups(
         count studies; then `error_rate` (wrong decisions), `fn_rate` (missed among the abnormal),
         `fp_rate` (called abnormal among the normal), `kappa` and `auroc`, each with its `_gap`, the
         group's figure minus that of all other studies, and `_gap_low` and `_gap_high`, its 95 %
-        interval. `caution` is "fewer than 50 patients" for a small group or rest, else "".
-        `undefined` gives the reasons for NaN.
+        interval. An interval is NaN where the group or the rest has fewer than 10 of the studies
+        that a figure is about, or a figure of 0 or 1. `caution` is "fewer than 50 patients" for a
+        small group or rest, else "". `undefined` gives the reasons for NaN.
 
     Raises
     ------
@@ -301,13 +303,15 @@ def _row(part, n_resamples, random_state, *, has_score_band):
             weights = draw_groups(n_patients, n_resamples, random_state, n_rows=len(y_true))
             gaps = [ranked[0].areas(w)[0] - ranked[1].areas(w)[0] for w in weights]
             drawn["auroc"] = np.concatenate(gaps)
+    cases = [_cases(y_true[s]) for s in sides]
     undefined = []
     for name, own, other in zip(FIGURES, *points, strict=True):
         if has_score_band and name != "error_rate":
             own = other = np.nan
         low, high = percentiles(drawn[name], n_resamples)
         gap = own - other
-        if np.isnan(gap):
+        n_cases = min(side[name] for side in cases)
+        if np.isnan(gap) or n_cases < LEAST_CASES or {own, other} & {0.0, 1.0}:
             low, high = np.nan, np.nan
         row |= {name: own, f"{name}_gap": gap, f"{name}_gap_low": low, f"{name}_gap_high": high}
         if has_score_band and name != "error_rate":
@@ -319,8 +323,22 @@ def _row(part, n_resamples, random_state, *, has_score_band):
         elif np.isnan(other):
             undefined.append(f"gap of {name}: in the rest, {REASONS[name]}")
         elif np.isnan(low):
-            undefined.append(f"interval of {name}: too few patients or resamples")
+            why = f"fewer than {LEAST_CASES} cases, or a figure of 0 or 1"
+            undefined.append(f"interval of {name}: {why}")
     return row | {"undefined": "; ".join(undefined)}
+
+
+def _cases(y_true):
+    """Return how many studies each figure is about."""
+    n, n_abnormal = len(y_true), int(y_true.sum())
+    n_normal = n - n_abnormal
+    return {
+        "error_rate": n,
+        "fn_rate": n_abnormal,
+        "fp_rate": n_normal,
+        "kappa": n,
+        "auroc": min(n_abnormal, n_normal),
+    }
 
 
 def _rates(counts):

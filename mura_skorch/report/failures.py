@@ -68,7 +68,6 @@ def failure_page(found: FailureAnalysis) -> dict[str, Any] | None:
     small = smallest_groups(groups)
     curve = found.decision_curve
     is_shown = np.isclose(curve["threshold"].to_numpy()[:, None], SHOWN).any(axis=1)
-    useful = curve[curve["gain_low"] > 0]["threshold"]
     return {
         "groups": {by: _group_table(by, own) for by, own in groups.groupby("by", sort=False)},
         "smallest": small.rename(
@@ -82,7 +81,7 @@ def failure_page(found: FailureAnalysis) -> dict[str, Any] | None:
                 "n_small": f"of fewer than {FEW_PATIENTS} patients",
             }
         ),
-        "n_gaps": len(groups),
+        "n_intervals": int(groups[[f"{name}_gap_low" for name in FIGURES]].notna().sum().sum()),
         "caution": next((text for text in groups["caution"] if text), ""),
         "undefined": _undefined(groups),
         "calibration": _calibration_table(found.calibration),
@@ -94,8 +93,18 @@ def failure_page(found: FailureAnalysis) -> dict[str, Any] | None:
         "predictive_values": _predictive_table(found.predictive_values),
         "has_chosen": bool((found.predictive_values["of"] == "chosen").any()),
         "net_benefit": _benefit_table(curve[is_shown]),
-        "useful": (float(useful.min()), float(useful.max())) if len(useful) else None,
+        "useful": _ranges(curve["threshold"].to_numpy(), (curve["gain_low"] > 0).to_numpy()),
     }
+
+
+def _ranges(values, is_in):
+    """Return the ranges of sorted values that are in a set, as a text."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], is_in, [False]]).astype(int)))
+    texts = []
+    for first, last in edges.reshape(-1, 2):
+        low, high = f"{values[first]:.2f}", f"{values[last - 1]:.2f}"
+        texts.append(low if low == high else f"{low} to {high}")
+    return ", ".join(texts)
 
 
 def _group_table(by, groups):

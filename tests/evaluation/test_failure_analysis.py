@@ -134,3 +134,19 @@ def test_empty_table_has_no_groups(predictions):
     assert found.groups.empty
     assert found.predictive_values.empty
     assert found.calibration["value"].isna().all()
+
+
+def test_few_cases_or_a_figure_of_0_or_1_have_no_interval():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 200)
+    score = np.clip(label * 0.4 + rng.random(200) * 0.6, 0, 1)
+    score[191:], label[191:] = 0.9, [1, 0] * 4 + [1]
+    table = pd.DataFrame({"label": label, "score": score, "site": ["large"] * 191 + ["few"] * 9})
+    found = error_groups(table, ["site"]).query("by == 'site'").set_index("value")
+    ends = [f"{name}_gap_low" for name in ("error_rate", "fn_rate", "kappa")]
+    assert found[ends].isna().all(axis=None)
+    assert found["error_rate_gap"].notna().all()
+    assert "interval of error_rate: fewer than 10 cases" in found.loc["few", "undefined"]
+    more = table.assign(site=["large"] * 150 + ["few"] * 50)
+    found = error_groups(more, ["site"]).query("by == 'site'")
+    assert found["error_rate_gap_low"].notna().all()
