@@ -54,7 +54,7 @@ def main(argv=None):
         facts = read_study_facts(args.study_facts or {})
         studies = read(args, keep)
         check(studies, keep, args)
-        model = open_model(args, studies)
+        model, cautions = open_model(args, studies)
         train, features = embed_training(args, model)
         experiment_id = use_experiment(args.experiment)
     except (OSError, ValueError, ImportError) as error:
@@ -82,7 +82,8 @@ def main(argv=None):
         if args.refit_on:
             model.save(args.out / "model")
         if studies["label"].notna().any() or args.readers:
-            inputs = found._replace(alerts=[*found.alerts, *alerts(args, model, studies)])
+            warned = [*found.alerts, *cautions, *alerts(args, model, studies)]
+            inputs = found._replace(alerts=warned)
             scores = write_report(
                 args.out,
                 inputs,
@@ -158,7 +159,7 @@ def check(studies, keep, args):
 
 
 def open_model(args, studies):
-    """Return the model at the requested operating point."""
+    """Return the model at the requested operating point, and cautions about its refit."""
     given = {"device": args.device, "engine": args.engine, "precision": args.precision}
     if any(map(is_remote, (args.data, args.similar_from, args.refit_on))):
         if args.cache is None:
@@ -179,11 +180,13 @@ def open_model(args, studies):
         if args.refit_labels:
             local = join_labels(local, args.refit_labels, others=everything["study"])
         local = local[local["label"].notna()]
-        check_apart(local, studies)
+        cautions = check_apart(local, studies)
         print(f"Refitting threshold and calibration on {len(local):,} labelled studies ...")
         rule = "youden" if args.threshold is None else args.threshold
         model = model.recalibrate(local, threshold=rule)
-        return model if args.triage is None else model.triage(local, error_rate=args.triage)
+        if args.triage is not None:
+            model = model.triage(local, error_rate=args.triage)
+        return model, cautions
     if args.triage is not None:
         raise ValueError(
             "expected --refit-on with labelled studies to choose the limits of --triage on, got "
@@ -194,7 +197,7 @@ def open_model(args, studies):
             f"expected --refit-on with labelled studies to choose the threshold by "
             f"{args.threshold!r} on, got none; or pass a number"
         )
-    return model if args.threshold is None else model.set_params(threshold=args.threshold)
+    return model if args.threshold is None else model.set_params(threshold=args.threshold), []
 
 
 def embed_training(args, model):
@@ -236,7 +239,7 @@ def print_triage(model, predictions):
 
 
 def check_apart(local, studies):
-    """Refuse to refit on studies, views or patients that are reported."""
+    """Refuse to refit on studies, views or patients that are reported; return cautions."""
     remedy = "figures of studies that chose the threshold are too good; see --refit-split"
     first, second = (list(chain.from_iterable(table["views"])) for table in (local, studies))
     codes = file_codes([*first, *second]).tolist()
@@ -255,11 +258,14 @@ def check_apart(local, studies):
             f"expected --refit-on with other patients than those reported, got {len(patients)} in "
             f"both, such as {min(patients)}; {remedy}"
         )
-    if patients:
-        print(
-            f"Caution: {len(patients)} patient ids of --refit-on also occur in the reported data, "
-            f"such as {min(patients)}; if they are the same people, figures are too good"
-        )
+    if not patients:
+        return []
+    text = (
+        f"{len(patients)} patient ids of --refit-on also occur in the reported data, such as "
+        f"{min(patients)}; if they are the same people, figures are too good"
+    )
+    print(f"Caution: {text}")
+    return [text]
 
 
 def root(row):
