@@ -339,6 +339,7 @@ def test_refit_on_reported_patients_is_refused(main, model, data, tmp_path, caps
         call(main, model, shared, *arguments, "--refit-on", str(shared))
     assert call(main, model, data, *arguments, "--refit-on", str(shared)) == 0
     assert "if they are the same people" in capsys.readouterr().out
+    assert "if they are the same people" in Path("out/report.html").read_text()
 
 
 @pytest.mark.slow
