@@ -235,6 +235,7 @@ def test_ctrl_c_starts_no_further_type_and_exits_130(data, own_store, tmp_path, 
     ],
 )
 def test_bad_arguments_end_at_once_with_one_sentence(main, data, own_store, arguments, message):
+    Path("mlflow.db").unlink()
     with pytest.raises(SystemExit, match=message):
         main(["--data", str(data), *arguments])
     assert not Path("mlflow.db").exists(), "no run was opened"
