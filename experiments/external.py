@@ -45,6 +45,7 @@ from mura_skorch.report import (
     write_report,
 )
 from mura_skorch.studies import find_layout, join_labels
+from mura_skorch.studies.columns import add_note
 from mura_skorch.studies.public_datasets import LAYOUTS
 from mura_skorch.tracking import (
     TrackedRun,
@@ -54,6 +55,7 @@ from mura_skorch.tracking import (
     use_experiment,
 )
 from mura_skorch.utils.atomic import check_writable
+from mura_skorch.utils.members import trained_types
 from mura_skorch.utils.text import number_text
 
 REPORT_FILE = "report.json"
@@ -75,9 +77,7 @@ def main(argv=None):
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f"external: {error}")
     if model.note_ and model.note_ not in (join_notes(studies) or ""):
-        notes = studies["note"] if "note" in studies else [None] * len(studies)
-        trained = f"model trained on {model.note_}"
-        studies = studies.assign(note=[f"{n}; {trained}" if n else trained for n in notes])
+        studies = add_note(studies, f"model trained on {model.note_}")
     note = join_notes(studies)
     print(
         f"{note or ''}\nLayout: {layout}. {len(studies):,} labelled studies: reading ...",
@@ -210,10 +210,8 @@ def validate(args, model, studies, predictions, own, reference):
 
 def alerts(model, studies, reference):
     """Return warnings for the top of the report."""
-    members = getattr(model, "estimators_", [model])
-    trained = {name for net in members for name in net.study_types_}
     found = []
-    if unseen := sorted(set(studies["study_type"]) - trained):
+    if unseen := sorted(set(studies["study_type"]) - trained_types(model)):
         found.append(f"the model never saw {', '.join(unseen)} in training")
     if reference is None:
         found.append(

@@ -37,10 +37,11 @@ from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.inspection import UNLIKE_PERCENTILE
 from mura_skorch.report import collect_predictions, read_study_facts, write_report
 from mura_skorch.studies import join_labels
-from mura_skorch.studies.columns import TRIAGE
+from mura_skorch.studies.columns import TRIAGE, add_note
 from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
 from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookalikes
+from mura_skorch.utils.members import members_of, trained_types
 from mura_skorch.utils.remote import is_remote
 
 
@@ -60,9 +61,7 @@ def main(argv=None):
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f"predict: {error}")
     if model.note_ and model.note_ != join_notes(studies):
-        caveats = studies["note"] if "note" in studies else [None] * len(studies)
-        trained = f"model trained on {model.note_}"
-        studies = studies.assign(note=[f"{c}; {trained}" if c else trained for c in caveats])
+        studies = add_note(studies, f"model trained on {model.note_}")
     note = join_notes(studies)
     print(f"{note or ''}\n{len(studies):,} studies: reading ...", flush=True)
     with TrackedRun(name="predict", note=note) as run:
@@ -285,18 +284,13 @@ def alerts(args, model, studies):
     return found
 
 
-def trained_types(model):
-    """Return the study types that a model, or any member of an ensemble, was trained on."""
-    members = getattr(model, "estimators_", [model])
-    return {name for net in members for name in net.study_types_}
-
-
 def about(args, model, run):
     """Describe model and data for the report."""
     refitted = f", refitted on {Path(args.refit_on).resolve().name}" if args.refit_on else ""
     refitted += f", split {args.refit_split}" if args.refit_split else ""
-    members = getattr(model, "estimators_", [model])
-    trained = ", ".join(f"{net.run_id_ or 'no run'} (seed {net.seed_})" for net in members)
+    trained = ", ".join(
+        f"{net.run_id_ or 'no run'} (seed {net.seed_})" for net in members_of(model)
+    )
     return {
         "Question": __doc__.splitlines()[0],
         "Data": f"{Path(args.data).name}, split {args.split or 'as found, without train'}",

@@ -18,6 +18,7 @@ from mura_skorch.calibration.triage import (
 )
 from mura_skorch.studies.validation import check_labelled
 from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.members import trained_patients_of
 from mura_skorch.utils.provenance import type_digests
 
 __all__ = ["TriageMixin"]
@@ -166,9 +167,7 @@ class TriageMixin:
 
     def _refuse_trained_patients(self, patients):
         """Raise ValueError if the model, or a member of it, was trained on one of the patients."""
-        members = getattr(self, "estimators_", [self])
-        trained = set().union(*(getattr(net, "trained_patients_", ()) for net in members))
-        if known := sorted(trained & set(patient_keys(patients))):
+        if known := sorted(trained_patients_of(self) & set(patient_keys(patients))):
             raise ValueError(
                 f"expected local studies of patients that the model was not trained on, got "
                 f"{len(known):,} of the training, such as {known[0]}; leave them out. If they are "

@@ -10,7 +10,7 @@ from mura_skorch.utils.identity import count_patients
 from mura_skorch.utils.provenance import data_digest
 from mura_skorch.utils.text import shorten
 
-__all__ = ["add_descriptions", "characteristics_table", "describe_studies"]
+__all__ = ["add_descriptions", "characteristics_table", "describe_studies", "digest_of"]
 
 AGE, CATEGORIES = "age", ("sex", "site")
 MAX_VALUES = 20  # of a column; more are only counted
@@ -44,14 +44,25 @@ def describe_studies(studies: pd.DataFrame) -> dict[str, Any]:
     (1, 1, 1, None)
     """
     types = studies["study_type"].astype(str)
-    table = studies[[name for name in IDENTITY if name in studies]].copy()
-    table["n_views"] = _n_views(studies)
     return {
         **_counts(studies),
         "types": {name: _counts(studies[types == name]) for name in sorted(set(types))},
         "columns": _columns(studies),
-        "digest": data_digest(table),
+        "digest": digest_of(studies),
     }
+
+
+def digest_of(studies: pd.DataFrame) -> str:
+    """Return what identifies studies, labels and numbers of views, whatever other columns hold.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        As for `describe_studies`.
+    """
+    table = studies[[name for name in IDENTITY if name in studies]].copy()
+    table["n_views"] = _n_views(studies)
+    return data_digest(table)
 
 
 def add_descriptions(first: Any, second: Any) -> Any:

@@ -13,6 +13,7 @@ from mura_skorch.evaluation.predictions import check_columns, scored_rows
 from mura_skorch.metrics.checks import check_binary, check_scores, check_threshold
 from mura_skorch.metrics.intervals import percentiles
 from mura_skorch.metrics.tables import OVERALL, ordered_parts
+from mura_skorch.utils.members import members_of
 
 __all__ = ["ExternalValidation", "case_mix", "known_training", "performance_change"]
 
@@ -163,9 +164,7 @@ def known_training(model: Any) -> dict[str, Any] | None:
     dict or None
         As of `describe_studies`; None if the version that fitted it recorded none.
     """
-    members = getattr(model, "estimators_", [model])
-    net = getattr(members[0], "estimator", members[0])
-    return net.record_.fitted_on.get("parts", {}).get("training")
+    return members_of(model)[0].record_.fitted_on.get("parts", {}).get("training")
 
 
 def _checked(*tables):

@@ -10,6 +10,7 @@ from mura_skorch.data.dataset import studies_of
 from mura_skorch.data.prepared import PreparedStudies
 from mura_skorch.evaluation.predictions import prediction_table
 from mura_skorch.inspection.perturbations import PERTURBATIONS, perturb_views
+from mura_skorch.utils.members import members_of
 from mura_skorch.utils.progress import map_in_threads, progress_bar
 
 __all__ = ["MovedStudy", "PerturbedPredictions", "predict_perturbed"]
@@ -120,7 +121,7 @@ def predict_perturbed(
             f"expected changes among {', '.join(PERTURBATIONS)}, got {', '.join(unknown)}"
         )
     datasets = {}
-    for net in getattr(clf, "estimators_", [clf]):
+    for net in members_of(clf):
         size = net.get_params_for("dataset")["image_size"]
         if size not in datasets:
             datasets[size] = net.get_dataset(studies)

@@ -12,13 +12,14 @@ from mura_skorch.evaluation.characteristics import (
     add_descriptions,
     characteristics_table,
     describe_studies,
+    digest_of,
 )
 from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.metrics import studies_needed
 from mura_skorch.plots import FlowDisplay, FlowStep
-from mura_skorch.report.model_card import members_of
 from mura_skorch.studies.read_counts import read_counts
 from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.members import members_of
 from mura_skorch.utils.text import interval_text, number_text
 
 __all__ = ["collect_data", "data_flow_page", "join_data"]
@@ -115,7 +116,8 @@ def data_flow_page(
     known = data.get("scored")
     is_known = known and known["studies"] == len(scored)
     parts["scored here"] = known if is_known else describe_studies(scored)
-    columns = [*([_fit_steps(fit)] if fit else []), _scored_steps(data, predictions, scored)]
+    own = _scored_steps(data, predictions, len(scored), parts["scored here"])
+    columns = [_fit_steps(fit), own] if fit else [own]
     return {
         "figure": FlowDisplay(columns, note=note).plot().figure_,
         "table": characteristics_table(parts),
@@ -142,7 +144,7 @@ def _count_shared(clf, studies, train, fits):
         seen = set().union(*(net.trained_patients_ | net.validated_patients_ for net in members))
         how = "fit"
     elif train is not None and "patient" in train and fits:
-        digest = describe_studies(studies_of(train))["digest"]
+        digest = digest_of(studies_of(train))
         if any(digest != fit["digest"] for fit in fits):
             return None
         seen, how = set(patient_keys(train["patient"].dropna())), "table"
@@ -253,7 +255,7 @@ def _not_given(read, given):
     return "Left out:\n" + "\n".join(lines)
 
 
-def _scored_steps(data, predictions, scored):
+def _scored_steps(data, predictions, n_scored, described):
     """Return the boxes of the studies of the report."""
     read, steps = data.get("read") or {}, []
     n = len(predictions)
@@ -264,11 +266,11 @@ def _scored_steps(data, predictions, scored):
         )
         steps = [*_file_steps(read), *steps]
     unlabelled = int(predictions["label"].isna().sum())
-    without = n - len(scored) - unlabelled
+    without = n - n_scored - unlabelled
     lines = [f"{unlabelled:,} unlabelled"]
     lines += [f"{without:,} without a score"] if without > 0 else []
     steps.append(FlowStep(f"{n:,} studies predicted", "\n".join(lines)))
-    return [*steps, FlowStep(_part_text("Scored here", describe_studies(scored)))]
+    return [*steps, FlowStep(_part_text("Scored here", described))]
 
 
 def _part_text(title, own):

@@ -13,10 +13,11 @@ from mura_skorch.evaluation.external import ExternalValidation
 from mura_skorch.evaluation.predictions import prediction_table, view_prediction_table
 from mura_skorch.report.case_review import Case, review_cases
 from mura_skorch.report.data_flow import collect_data
-from mura_skorch.report.model_card import describe_model, members_of
+from mura_skorch.report.model_card import describe_model
 from mura_skorch.report.robustness import Robustness, collect_robustness
 from mura_skorch.studies.columns import ON_SCORED
 from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.members import trained_patients_of
 from mura_skorch.utils.provenance import type_digests
 
 __all__ = ["ReportInputs", "collect_predictions"]
@@ -160,7 +161,7 @@ def _training_alerts(clf, studies):
     """Return a sentence if studies are of patients that the model was trained on, else nothing."""
     if "patient" not in studies:
         return []
-    trained = set().union(*(net.trained_patients_ for net in members_of(clf)))
+    trained = trained_patients_of(clf)
     known = studies["patient"].dropna()
     n_known = sum(key in trained for key in patient_keys(known))
     if not n_known:

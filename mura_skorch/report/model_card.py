@@ -8,17 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sklearn.frozen import FrozenEstimator
-
 from mura_skorch.metrics import MEAN_OF_TYPES, OVERALL
 from mura_skorch.training.fingerprint import FREE, FREE_PREFIXES
+from mura_skorch.utils.members import members_of
 from mura_skorch.utils.text import interval_text, number_text, printable
 
 __all__ = [
     "card_anchors",
     "describe_model",
     "hub_metadata",
-    "members_of",
     "model_card",
     "recalibration",
     "to_markdown",
@@ -166,12 +164,6 @@ def _backbone_text(module):
     return (
         name if isinstance(name, str) else f"a {type(getattr(module, 'network', module)).__name__}"
     )
-
-
-def members_of(clf: Any) -> list[Any]:
-    """Return the classifiers that an ensemble averages, or the classifier itself."""
-    members = getattr(clf, "estimators_", [clf])
-    return [m.estimator if isinstance(m, FrozenEstimator) else m for m in members]
 
 
 def recalibration(model):

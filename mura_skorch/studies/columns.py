@@ -117,3 +117,22 @@ def join_notes(*sources: Any) -> str | None:
             notes.append(source)
     notes = "; ".join(notes).split("; ") if notes else []
     return "; ".join(dict.fromkeys(notes)) or None
+
+
+def add_note(studies: pd.DataFrame, text: str) -> pd.DataFrame:
+    """Return a table with a caveat added to the note of every row.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        A table with or without a column ``note``.
+    text : str
+        Such as "model trained on phantoms".
+
+    Examples
+    --------
+    >>> add_note(pd.DataFrame({"note": ["drawn", None]}), "flipped")["note"].tolist()
+    ['drawn; flipped', 'flipped']
+    """
+    notes = studies["note"].fillna("") if "note" in studies else [""] * len(studies)
+    return studies.assign(note=[f"{note}; {text}" if note else text for note in notes])

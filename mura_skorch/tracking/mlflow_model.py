@@ -22,6 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from mura_skorch.models.backbones import TIMM
+from mura_skorch.utils.members import members_of
 from mura_skorch.utils.provenance import package_versions
 
 __all__ = ["example_request", "save_mlmodel"]
@@ -143,14 +144,10 @@ def _requirements(clf):
 
 def _is_of_timm(clf):
     """Return whether a backbone of a classifier, or of a member of an ensemble, is timm's."""
-    backbones = [net.get_params_for("module").get("backbone") for net in _members(clf)]
+    backbones = [net.get_params_for("module").get("backbone") for net in members_of(clf)]
     return any(isinstance(name, str) and name.startswith(TIMM) for name in backbones)
 
 
 def _study_types(clf):
     """Return the study types that a classifier, or the first member of an ensemble, was taught."""
-    return _members(clf)[0].study_types_
-
-
-def _members(clf):
-    return getattr(clf, "estimators_", [clf])
+    return members_of(clf)[0].study_types_

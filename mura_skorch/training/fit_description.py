@@ -3,7 +3,7 @@
 from typing import Any
 
 from mura_skorch.data.dataset import base_of, studies_of
-from mura_skorch.evaluation.characteristics import describe_studies
+from mura_skorch.evaluation.characteristics import describe_studies, digest_of
 from mura_skorch.studies.columns import is_exploded
 from mura_skorch.studies.read_counts import read_counts
 from mura_skorch.utils.identity import patient_keys
@@ -42,7 +42,7 @@ def describe_fit(X: Any, data: Any) -> dict[str, Any]:
     return {
         "read": read_counts(given),
         "given": len(given),
-        "digest": describe_studies(given)["digest"],
+        "digest": digest_of(given),
         "unreadable_views": 0 if bad_views is None else len(bad_views),
         "unreadable_studies": len(set(lost)),
         "parts": {name: describe_studies(studies_of(part)) for name, part in parts.items()},
