@@ -1,13 +1,11 @@
 """Score a triage: what it leaves to a reader, and the error rates of what it decides."""
 
-from statistics import NormalDist
-
 import numpy as np
 import pandas as pd
 
 from mura_skorch.evaluation.predictions import check_columns, scored_rows
 from mura_skorch.metrics import OVERALL
-from mura_skorch.metrics.intervals import CONFIDENCE
+from mura_skorch.metrics.intervals import wilson
 from mura_skorch.metrics.tables import FEW_PATIENTS
 from mura_skorch.studies.columns import TRIAGE
 from mura_skorch.utils.identity import count_patients
@@ -101,13 +99,7 @@ def share_interval(share: float, n: int) -> tuple[float, float]:
     >>> [round(end, 3) for end in share_interval(0.0, 60)]
     [0.0, 0.06]
     """
-    if not n:
-        return np.nan, np.nan
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    middle = share + z**2 / (2 * n)
-    reach = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = (middle - reach) / (1 + z**2 / n), (middle + reach) / (1 + z**2 / n)
-    return max(0.0, float(low)), min(1.0, float(high))
+    return wilson(share * n, n)
 
 
 def triage_table(scores: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,6 @@ Confusion tables are arrays of shape (..., 4) in scikit-learn's order tn, fp, fn
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import binomtest
 
 METHODS = ("analytic", "bootstrap", "as-printed")
 CONFIDENCE = 0.95
@@ -51,11 +50,14 @@ def share_of(hit, missed):
 
 
 def wilson(part, total):
-    """Return Wilson's interval of a share of independent cases."""
+    """Return Wilson's interval of a share of independent cases; `part` need be no whole number."""
     if not total:
         return np.nan, np.nan
-    low, high = binomtest(int(part), int(total)).proportion_ci(CONFIDENCE, method="wilson")
-    return float(low), float(high)
+    share, z = part / total, NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    middle = share + z**2 / (2 * total)
+    reach = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low, high = (middle - reach) / (1 + z**2 / total), (middle + reach) / (1 + z**2 / total)
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def kappa_with_ends(counts, method, confidence, n_resamples, random_state):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pandas as pd
 
-from mura_skorch.plots.style import BLUE, GREY, ORANGE, VERMILLION, plain_texts
+from mura_skorch.plots.style import BLUE, GREY, NOTE, ORANGE, plain_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,5 +83,5 @@ class DecisionCurveDisplay:
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8, loc="upper right")
         if self.note:
-            ax.set_title(self.note, loc="left", color=VERMILLION, fontsize=9, fontweight="bold")
+            ax.set_title(self.note, loc="left", **NOTE)
         return self

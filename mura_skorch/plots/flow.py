@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
-from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, VERMILLION, plain_texts
+from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, NOTE, plain_texts
 
 __all__ = ["FlowDisplay", "FlowStep"]
 
@@ -82,9 +82,7 @@ class FlowDisplay:
             self.ax_.set_title(
                 self.note,
                 loc="left",
-                color=VERMILLION,
-                fontsize=9,
-                fontweight="bold",
+                **NOTE,
                 x=0.05 / width,
                 y=1,
                 pad=-12,

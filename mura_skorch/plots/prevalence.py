@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Self
 
 import pandas as pd
 
-from mura_skorch.plots.style import BLUE, GREY, VERMILLION, plain_texts
+from mura_skorch.plots.style import BLUE, GREY, NOTE, VERMILLION, plain_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,5 +80,5 @@ class PrevalenceDisplay:
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8, loc="lower center")
         if self.note:
-            ax.set_title(self.note, loc="left", color=VERMILLION, fontsize=9, fontweight="bold")
+            ax.set_title(self.note, loc="left", **NOTE)
         return self

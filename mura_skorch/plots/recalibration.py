@@ -4,7 +4,7 @@ from typing import Self
 
 import pandas as pd
 
-from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, VERMILLION, plain_texts
+from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, NOTE, VERMILLION, plain_texts
 
 __all__ = ["RecalibrationDisplay"]
 
@@ -90,7 +90,5 @@ class RecalibrationDisplay:
             ax.spines[["top", "right"]].set_visible(False)
         self.axes_[0].legend(frameon=False, fontsize=8)
         if self.note:
-            self.figure_.suptitle(
-                self.note, x=0.01, ha="left", color=VERMILLION, fontsize=9, fontweight="bold"
-            )
+            self.figure_.suptitle(self.note, x=0.01, ha="left", **NOTE)
         return self

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mura_skorch.metrics import calibration_bins
-from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, VERMILLION, plain_texts
+from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, NOTE, VERMILLION, plain_texts
 
 __all__ = ["ReliabilityDisplay"]
 
@@ -103,7 +103,5 @@ class ReliabilityDisplay:
         for ax in (self.ax_, self.ax_histogram_):
             ax.spines[["top", "right"]].set_visible(False)
         if self.note:
-            self.ax_.set_title(
-                self.note, loc="left", color=VERMILLION, fontsize=9, fontweight="bold"
-            )
+            self.ax_.set_title(self.note, loc="left", **NOTE)
         return self

@@ -5,7 +5,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from mura_skorch.plots.style import BLUE, LINE_GREY, VERMILLION, plain_texts
+from mura_skorch.plots.style import BLUE, LINE_GREY, NOTE, plain_texts
 
 __all__ = ["RobustnessDisplay"]
 
@@ -75,5 +75,5 @@ class RobustnessDisplay:
         self.axes_[0].set(yticks=y, yticklabels=scores["perturbation"])
         self.axes_[0].invert_yaxis()
         if self.note:
-            self.figure_.suptitle(self.note, color=VERMILLION, fontsize=9, fontweight="bold")
+            self.figure_.suptitle(self.note, **NOTE)
         return self

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import RocCurveDisplay, roc_auc_score, roc_curve
 
 from mura_skorch.evaluation.published import OVERALL_MODEL
-from mura_skorch.plots.style import BLUE, LINE_GREY, ORANGE, VERMILLION, plain_texts
+from mura_skorch.plots.style import BLUE, LINE_GREY, NOTE, ORANGE, plain_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,5 +160,5 @@ class RocDisplay:
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8, loc="lower right")
         if self.note:
-            ax.set_title(self.note, loc="left", color=VERMILLION, fontsize=9, fontweight="bold")
+            ax.set_title(self.note, loc="left", **NOTE)
         return self

@@ -10,6 +10,7 @@ Draw = TypeVar("Draw", bound=Callable[..., Any])
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE = "#CC79A7"
 GREY, LINE_GREY = "#595959", "#D0D0D0"
+NOTE: dict[str, Any] = {"color": VERMILLION, "fontsize": 9, "fontweight": "bold"}  # of a caveat
 SERIES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, "#56B4E9", "#000000")  # in this order
 
 

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from mura_skorch.plots.style import GREY, SERIES, VERMILLION, plain_texts
+from mura_skorch.plots.style import GREY, NOTE, SERIES, plain_texts
 
 __all__ = ["TrainingDisplay"]
 
@@ -98,9 +98,7 @@ class TrainingDisplay:
                 fontsize=8,
             )
         if self.note:
-            self.figure_.suptitle(
-                self.note, x=0.01, ha="left", color=VERMILLION, fontsize=9, fontweight="bold"
-            )
+            self.figure_.suptitle(self.note, x=0.01, ha="left", **NOTE)
         return self
 
 

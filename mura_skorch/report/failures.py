@@ -8,7 +8,7 @@ import pandas as pd
 from mura_skorch.evaluation.failure_analysis import FIGURES, FailureAnalysis, smallest_groups
 from mura_skorch.metrics.tables import FEW_PATIENTS
 from mura_skorch.plots import DecisionCurveDisplay, PrevalenceDisplay
-from mura_skorch.utils.text import interval_text, number_text
+from mura_skorch.utils.text import difference_text, interval_text, number_text
 
 __all__ = ["failure_figures", "failure_page", "failure_tables"]
 
@@ -130,9 +130,7 @@ def _cell(row, name):
     ends = [row[f"{name}_gap{end}"] for end in ("", "_low", "_high")]
     if np.isnan(ends[0]):
         return text
-    gap, low, high = (f"{value:+z.3f}".replace("0.", ".", 1) for value in ends)
-    interval = "n/a" if np.isnan(ends[1]) else f"{low}, {high}"
-    return f"{text}\n{gap} ({interval}){FEW if row['caution'] else ''}"
+    return f"{text}\n{difference_text(*ends)}{FEW if row['caution'] else ''}"
 
 
 def _undefined(groups):

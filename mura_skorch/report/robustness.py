@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -14,7 +13,7 @@ from mura_skorch.inspection.perturbations import PERTURBATIONS
 from mura_skorch.inspection.robustness import MovedStudy, predict_perturbed
 from mura_skorch.plots import RobustnessDisplay
 from mura_skorch.report.html import bytes_uri
-from mura_skorch.utils.text import number_text
+from mura_skorch.utils.text import difference_text, number_text
 
 __all__ = [
     "MovedPicture",
@@ -147,18 +146,10 @@ def _score_texts(scores):
         table[f"{word} before"] = scores[f"{name}_unchanged"].map(number_text)
         table[f"{word} after"] = scores[name].map(number_text)
         ends = scores[[f"{name}_difference{end}" for end in ("", "_low", "_high")]]
-        table[f"change of {word}"] = [_signed(*row) for row in ends.itertuples(index=False)]
+        table[f"change of {word}"] = [difference_text(*row) for row in ends.itertuples(index=False)]
     table["other decisions"] = scores["n_changed"].astype(int)
     table["mean move"] = scores["mean_move"].map(number_text)
     return table
-
-
-def _signed(value, low, high):
-    """Return a difference with its interval."""
-    if np.isnan(value):
-        return "n/a"
-    texts = [f"{number:+z.3f}".replace("0.", ".", 1) for number in (value, low, high)]
-    return f"{texts[0]} (n/a)" if np.isnan(low) else f"{texts[0]} ({texts[1]}, {texts[2]})"
 
 
 def _picture(study: MovedStudy) -> MovedPicture:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 __all__ = [
+    "difference_text",
     "interval_text",
     "json_value",
     "number_text",
@@ -109,6 +110,30 @@ def interval_text(value, low, high):
     if low == high:
         return f"{number_text(value)} (zero width)"
     return f"{number_text(value)} ({number_text(low)}, {number_text(high)})"
+
+
+def difference_text(value, low, high):
+    """Return a difference with its sign and its interval.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The difference and the ends of its interval; NaN if undefined.
+
+    Returns
+    -------
+    str
+        "n/a" for NaN.
+
+    Examples
+    --------
+    >>> difference_text(-0.0421, -0.1, 0.016), difference_text(0.5, float("nan"), float("nan"))
+    ('-.042 (-.100, +.016)', '+.500 (n/a)')
+    """
+    if pd.isna(value):
+        return "n/a"
+    texts = [f"{number:+z.3f}".replace("0.", ".", 1) for number in (value, low, high)]
+    return f"{texts[0]} (n/a)" if pd.isna(low) else f"{texts[0]} ({texts[1]}, {texts[2]})"
 
 
 def some_names(names: Iterable[Any], n_named: int = N_NAMED, width: int = LONGEST_ROW) -> str:
