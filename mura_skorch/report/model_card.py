@@ -244,7 +244,8 @@ def _describe_calibration(clf):
     if (clf.slope_, clf.intercept_) != (1, 0):
         changes.append(
             f"slope {clf.slope_:.3g} and intercept {clf.intercept_:.3g} on the logit of the study, "
-            "fitted on labelled studies. A study's probability is then no mean of its views'"
+            "fitted on labelled studies. A study's probability is then no longer the mean of its "
+            "views'"
         )
     return [f"{RECALIBRATED}{'; '.join(changes)}."] if changes else []
 
