@@ -62,7 +62,7 @@ $(READY_DEMO): pyproject.toml mura_skorch/_version.py $(wildcard $(LOCK_DEMO))
 	$(PYTHON) -m venv $(VENV)
 	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi > /dev/null; then \
 	  echo "No NVIDIA GPU here: trying torch's build for CPUs ..."; \
-	  ($(CPU_TORCH)) || echo "Its index does not answer: the general build is taken, 4 GB more."; \
+	  ($(CPU_TORCH)) 2> $(VENV)/torch-cpu.log || echo "Its index does not answer: the general build is taken, 4 GB more."; \
 	fi
 	@$(call INSTALL_LOCKED,$(LOCK_DEMO))
 	$(INSTALL_PACKAGE)

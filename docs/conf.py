@@ -21,8 +21,10 @@ extensions = [
     "mathml",
     "one_home",
 ]
-exclude_patterns = ["_build", "tutorial", "gallery/index.rst", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "pictures", "tutorial", "gallery/index.rst", "sg_execution_times.rst"]
 html_theme = "furo"
+myst_enable_extensions = ["dollarmath"]
+html_static_path = ["_static"]
 html_title = f"mura_skorch {version}"
 html_copy_source = False
 html_math_renderer = "mathml"

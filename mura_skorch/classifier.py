@@ -268,7 +268,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     >>> clf = MuraClassifier().fit(studies[studies.split == "train"])  # doctest: +SKIP
     >>> clf.predict_proba(studies[studies.split == "valid"])[:, 1]  # doctest: +SKIP
 
-    With scikit-learn, by patient (more in ``docs/scikit_learn.md``):
+    With scikit-learn, by patient (more in ``docs/how_to/scikit_learn.md``):
 
     >>> from sklearn.model_selection import GroupKFold, cross_validate
     >>> from mura_skorch.scoring import kappa_by_study_type

@@ -9,7 +9,7 @@ import torchvision
 
 from mura_skorch import StudyNetwork
 
-PAGE = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "how_to" / "backbones.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| [^|]*\| `([\w.:]+)` \| (\d+) x (\d+) \|", PAGE, flags=re.MULTILINE)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from mura_skorch import MuraClassifier
 from mura_skorch.models import pool_views
 
-GUIDE = Path(__file__).parents[1] / "docs" / "change_a_part.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "how_to" / "change_a_part.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
 FIRST, *SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 

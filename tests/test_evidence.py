@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how_to" / "evidence.md"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

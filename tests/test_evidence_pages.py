@@ -7,7 +7,7 @@ from public_datasets import write_grazpedwri
 from mura_skorch.report.checklists import CHECKLISTS
 from mura_skorch.report.study_facts import FACTS
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs" / "how_to"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 

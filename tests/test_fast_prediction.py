@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-GUIDE = Path(__file__).parents[1] / "docs" / "fast_prediction.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "how_to" / "fast_prediction.md"
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from mura_skorch import MuraClassifier
 from mura_skorch.presets import beyond_paper
 from mura_skorch.tracking.params import settings_of
 
-GUIDE = Path(__file__).parents[1] / "docs" / "recipe.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "how_to" / "recipe.md"
 
 
 @pytest.mark.parametrize("max_epochs", [1, 2, 10])

@@ -41,7 +41,7 @@ from sklearn.utils import estimator_checks, estimator_html_repr, get_tags
 from mura_skorch import MuraClassifier, MuraEnsemble
 from mura_skorch.scoring import kappa, kappa_by_study_type
 
-GUIDE = Path(__file__).parents[1] / "docs" / "scikit_learn.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "how_to" / "scikit_learn.md"
 GRID = {"lr": [1e-3, 1e-4]}
 
 # scikit-learn's checks that make no X of their own. check_set_params and

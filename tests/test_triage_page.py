@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-GUIDE = Path(__file__).parents[1] / "docs" / "triage.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "how_to" / "triage.md"
 
 
 def test_guides_python_runs_from_top_to_bottom(fitted, train, valid):

@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m mura_skorch.distributed",
         description=str(__doc__).splitlines()[0],
-        epilog="Start it by torchrun, see docs/several_processes.md.",
+        epilog="Start it by torchrun, see docs/how_to/several_processes.md.",
     )
     parser.add_argument(
         "--sync-batch-norm",

@@ -130,7 +130,7 @@ def export_graph(graph: ViewGraph, image_size: int) -> Any:
         raise ValueError(
             f"expected a network that ONNX can express, got {backbone_name(graph.net)}, of which "
             f"torch.onnx.export says: {short_reason(lines[0])}; take another backbone, see "
-            "docs/export.md"
+            "docs/how_to/export.md"
         ) from error
     model: Any = program.model_proto  # type: ignore[union-attr]  # the older exporter gives None
     # The exporter notes code and paths of this machine.

@@ -75,7 +75,7 @@ class StudyNetwork(nn.Module):
         paper does. "attention" weights them by gated attention [2]_, and starts as the mean.
         "attention_additive" weights their logits, so that activation maps add up to the study's
         logit. "max" takes the largest, which grows with the number of views. Attention can learn to
-        act like it: ``docs/change_a_part.md`` has an experiment.
+        act like it: ``docs/how_to/change_a_part.md`` has an experiment.
     freeze : int or "backbone", optional
         Parts that are not trained: the first so many of `stages`, or "backbone" for all of
         `network`. They stay in eval mode: batch norm keeps its statistics, dropout is off. No

@@ -1,6 +1,6 @@
 """Serve fitted models over HTTP with MLflow.
 
-`docs/serving.md` is the guide.
+`docs/how_to/serving.md` is the guide.
 """
 
 from mura_skorch.ensemble import load_model

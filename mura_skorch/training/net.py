@@ -556,7 +556,7 @@ def _checked_logits(module, logits):
         raise ValueError(
             f"expected forward of {type(module).__name__} to return a pair, the logits of the "
             "studies, of shape (n_studies,), and of the views, of shape (n_views,), got shapes "
-            f"{', '.join(map(str, shapes))}; see docs/change_a_part.md"
+            f"{', '.join(map(str, shapes))}; see docs/how_to/change_a_part.md"
         )
     return tuple(part.float() if torch.is_tensor(part) else part for part in parts)
 

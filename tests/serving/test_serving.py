@@ -405,7 +405,7 @@ def test_paths_that_leave_the_root_are_refused_like_missing_ones(root, path):
 
 @pytest.mark.slow
 def test_code_of_the_serving_page_runs():
-    page = (ROOT / "docs" / "serving.md").read_text()
+    page = (ROOT / "docs" / "how_to" / "serving.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     exec("\n".join(blocks), {})
     assert Path("request.json").is_file()

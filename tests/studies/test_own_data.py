@@ -9,7 +9,7 @@ from PIL import Image
 
 from mura_skorch.studies import check_studies
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how_to" / "own_data.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
