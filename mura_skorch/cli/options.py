@@ -66,7 +66,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--study-types": {"nargs": "+", "metavar": "TYPE", "help": "default: all in the data"},
     "--weights": {
-        "help": "name of torchvision or tag of timm, path, or none (default: ImageNet's; "
+        "help": "name of torchvision or tag of timm, path, or none (default: IMAGENET1K_V1, "
         "phantoms: none)",
     },
     "--module": {
