@@ -1,3 +1,4 @@
+import doctest
 import importlib
 import os
 import re
@@ -14,6 +15,10 @@ from mura_skorch.phantoms import NOTE
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PAGES = sorted(
+    page for page in DOCS.rglob("*.md") if not {"_build", "gallery"} & {*page.relative_to(DOCS).parts}
+)
+HOW_TO = [page for page in PAGES if page.parent.name == "how_to" and page.stem != "index"]
 PACKAGES = sorted(
     re.search(r"automodule:: ([\w.]+)", page.read_text())[1]
     for page in (DOCS / "reference").glob("*.rst")
@@ -53,9 +58,10 @@ def described(build):
 
 @pytest.mark.slow
 def test_every_guide_is_a_page(build):
-    guides = {path.stem for path in DOCS.glob("*.md")}
-    assert {"index", "own_data", "scikit_learn", "serving"} <= guides
-    assert guides <= {path.stem for path in build.glob("*.html")}
+    guides = {path.relative_to(DOCS).with_suffix("") for path in DOCS.rglob("*.md")}
+    named = {"index", "get_started/demo", "how_to/own_data", "concepts/kappa", "reference/speed"}
+    assert set(map(Path, named)) <= guides
+    assert guides <= {path.relative_to(build).with_suffix("") for path in build.rglob("*.html")}
 
 
 @pytest.mark.slow
@@ -108,7 +114,43 @@ def test_pages_fetch_nothing_from_the_network(build):
 
 
 def test_rooms_that_guides_import_from_have_a_page():
-    guides = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("tutorial/*.py")]
+    guides = [ROOT / "README.md", *PAGES, *DOCS.glob("tutorial/*.py")]
     text = "\n".join(guide.read_text() for guide in guides)
     imported = set(re.findall(r"(?:from|import) (mura_skorch(?:\.\w+)?)", text))
     assert imported <= set(PACKAGES)
+
+
+def test_readme_is_short_and_shows_a_picture():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert len(text.split()) <= 800
+    assert "![" in text
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_links_and_pictures_of_a_page_exist(page):
+    text = page.read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"```\{image\} (\S+)", text)
+    made = re.compile(r"https?://|#|(\.\./)*gallery/")
+    paths = [link.partition("#")[0] for link in links if not made.match(link)]
+    assert [path for path in paths if not (page.parent / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_every_how_to_has_a_picture_with_words_for_those_who_cannot_see_it(page):
+    assert re.search(r"```\{image\} \.\./_static/\S+\.png\n:alt: \w.+\n```", page.read_text())
+
+
+def test_every_picture_is_shown():
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert [path.name for path in DOCS.glob("_static/*.png") if path.name not in text] == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("concepts/*.md")), ids=lambda page: page.stem)
+def test_examples_of_concepts_print_what_is_shown(page):
+    examples = "\n".join(re.findall(r"```pycon\n(.*?)```", page.read_text(), flags=re.DOTALL))
+    test = doctest.DocTestParser().get_doctest(examples, {}, page.stem, str(page), 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    runner.run(test)
+    assert test.examples or page.stem in {"index", "shortcuts"}
+    assert runner.failures == 0
