@@ -16,7 +16,9 @@ from mura_skorch.phantoms import NOTE
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    page for page in DOCS.rglob("*.md") if not {"_build", "gallery"} & {*page.relative_to(DOCS).parts}
+    page
+    for page in DOCS.rglob("*.md")
+    if not {"_build", "gallery"} & {*page.relative_to(DOCS).parts}
 )
 HOW_TO = [page for page in PAGES if page.parent.name == "how_to" and page.stem != "index"]
 PACKAGES = sorted(

@@ -40,6 +40,9 @@ RECORDS = ROOT / "experiments" / "records"
 N_COLOURS = 128  # of a screenshot, to keep the repository small
 SIZE = (1280, 800)  # pixels of a screenshot
 PORT = 5317
+MACHINE = "224 px, two cores of an AMD EPYC with AVX-512 bf16"
+FLAGS = """--headless --no-sandbox --disable-gpu --hide-scrollbars --disable-background-networking
+--virtual-time-budget=8000"""
 
 
 # What the pictures are made from -----------------------------------------------------------------
@@ -81,7 +84,9 @@ def wrists():
 def lesion_boxes(folder):
     """Return the boxes of the lesions by view."""
     table = pd.read_csv(folder / "lesions.csv")
-    return table.assign(view=[str(folder.parent / view) for view in table["view"]]).set_index("view")
+    return table.assign(view=[str(folder.parent / view) for view in table["view"]]).set_index(
+        "view"
+    )
 
 
 def record_table(name, column):
@@ -153,7 +158,7 @@ def boxes(name, texts, arrows, width=9.0, height=2.6):
 
 
 def front():
-    """A study with its map, beside the kappas of the demo."""
+    """Draw a study with its map, beside the kappas of the demo."""
     _, valid, clf = wrists()
     lesions = lesion_boxes(WORK / "wrists")
     scores = clf.predict_proba(valid)[:, 1]
@@ -166,7 +171,11 @@ def front():
     )
     view, limit = read_view(path), map_limit(cam)
     figure, axes = new_figure(11, 4.0, ncols=3, width_ratios=[1, 1, 1.7])
-    show(axes[0], view, f"a view of an abnormal wrist: {scores[valid.index.get_loc(study.index[0])]:.2f}")
+    show(
+        axes[0],
+        view,
+        f"a view of an abnormal wrist: {scores[valid.index.get_loc(study.index[0])]:.2f}",
+    )
     show(axes[1], overlay_map(view, cam, limit), "its map: what raises the score")
     x0, y0, x1, y1 = lesions.loc[path]
     box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="yellow", lw=1.5)
@@ -198,7 +207,9 @@ def own_data():
     for row, n_views in zip(axes, (1, 2, 3), strict=True):
         study = valid[valid.views.map(len) == n_views].iloc[0]
         label = "abnormal" if study.label else "normal"
-        words = f"study_type {study.study_type}\npatient {study.patient}\nlabel {study.label} ({label})"
+        words = (
+            f"study_type {study.study_type}\npatient {study.patient}\nlabel {study.label} ({label})"
+        )
         row[0].text(0, 0.5, words, va="center", fontsize=9, family="monospace")
         for ax in row:
             ax.set_axis_off()
@@ -208,8 +219,8 @@ def own_data():
 
 
 def dicom():
-    """The same file by its stored values, and as a viewer shows it."""
-    from pydicom.dataset import FileMetaDataset, FileDataset
+    """Draw the same file by its stored values, and as a viewer shows it."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
     _, valid, _ = wrists()
@@ -243,7 +254,12 @@ def remote_data():
         "cache": (1.6, 0, "cache folder\nprepared views", GREEN),
         "fit": (3.2, 0, "fit, folds,\nsearches", ORANGE),
     }
-    boxes("remote_data", texts, [("store", "cache", "each view, once"), ("cache", "fit", "every epoch")], height=1.6)
+    boxes(
+        "remote_data",
+        texts,
+        [("store", "cache", "each view, once"), ("cache", "fit", "every epoch")],
+        height=1.6,
+    )
 
 
 def scikit_learn():
@@ -308,15 +324,15 @@ def bars(name, labels, values, xlabel, title="", colours=BLUE, note=None):
 
 
 def backbones():
-    """Views a second, in training."""
+    """Draw views a second, in training."""
     table = record_table("2026-11-29_backbones", "backbone")
     column = next(i for i, name in enumerate(table.columns) if "train" in name)
-    bars("backbones", table.iloc[:, 0], table.iloc[:, column].astype(float), "training, views a second",
-        "224 px, two cores of an AMD EPYC with AVX-512 bf16")  # fmt: skip
+    views_per_second = table.iloc[:, column].astype(float)
+    bars("backbones", table.iloc[:, 0], views_per_second, "training, views a second", MACHINE)
 
 
 def recipe():
-    """What augmentations make of a view."""
+    """Draw what augmentations make of a view."""
     import torch
 
     _, valid, _ = wrists()
@@ -340,7 +356,9 @@ def features():
     """Kappa by number of labels."""
     table = record_table("2026-11-29_frozen_features", "kappa")
     n = table.iloc[:, 1].astype(int)
-    kappa, low, high = table["kappa"].str.extract(r"([\d.]+) \(([\d.]+), ([\d.]+)\)").astype(float).T.values
+    kappa, low, high = (
+        table["kappa"].str.extract(r"([\d.]+) \(([\d.]+), ([\d.]+)\)").astype(float).T.values
+    )
     figure, ax = new_figure(7, 3)
     ax.errorbar(n, kappa, yerr=[kappa - low, high - kappa], fmt="o-", color=BLUE, capsize=2)
     ax.set(xlabel="labelled training studies", ylabel="Cohen's kappa, 95 % interval", ylim=(0.4, 1))
@@ -357,7 +375,15 @@ def resume():
     ax.add_patch(Rectangle((6, 0.6), 0.5, 0.22, color=LINE_GREY))
     ax.text(6.55, 0.71, "killed here: this part is computed again", va="center", fontsize=8.5)
     ax.text(0, 0.71, "first call", va="center", fontsize=8.5, color=BLUE)
-    ax.text(10, -0.2, "the same lines again, in the same MLflow run", ha="right", va="center", fontsize=8.5, color=GREEN)
+    ax.text(
+        10,
+        -0.2,
+        "the same lines again, in the same MLflow run",
+        ha="right",
+        va="center",
+        fontsize=8.5,
+        color=GREEN,
+    )
     ax.set(xlim=(-0.1, 10.1), ylim=(-0.35, 0.95))
     ax.set_axis_off()
     save(figure, "resume", note=None)
@@ -372,7 +398,13 @@ def clusters():
         "two": (3.3, 0, "worker: XR_HAND", GREEN),
         "mlflow": (5.0, 0.5, "MLflow server\none run per type", ORANGE),
     }
-    arrows = [("you", "head", "7 fits"), ("head", "one", ""), ("head", "two", ""), ("one", "mlflow", ""), ("two", "mlflow", "")]
+    arrows = [
+        ("you", "head", "7 fits"),
+        ("head", "one", ""),
+        ("head", "two", ""),
+        ("one", "mlflow", ""),
+        ("two", "mlflow", ""),
+    ]
     boxes("clusters", texts, arrows)
 
 
@@ -389,11 +421,26 @@ def several_processes():
 
 
 def external_validation():
-    """The recalibration curve of the report."""
+    """Take the recalibration curve of the report."""
     other = WORK / "other_hospital"
     if not other.exists():
-        write_phantoms(other, n_train=10, n_valid=150, n_test=0, study_types=["XR_WRIST"], random_state=7)
-    out = run("external", "external.py", "--model", model_of_demo(), "--data", other, "--split", "valid", "--own-data", "phantoms", "--cases", 0)
+        write_phantoms(
+            other, n_train=10, n_valid=150, n_test=0, study_types=["XR_WRIST"], random_state=7
+        )
+    out = run(
+        "external",
+        "external.py",
+        "--model",
+        model_of_demo(),
+        "--data",
+        other,
+        "--split",
+        "valid",
+        "--own-data",
+        "phantoms",
+        "--cases",
+        0,
+    )
     copy_figure(out, "external_recalibration.png", "external_validation")
 
 
@@ -403,7 +450,9 @@ def model_of_demo(study_type="XR_WRIST"):
     import mlflow
 
     mlflow.set_tracking_uri(f"sqlite:///{WORK}/mlflow.db")
-    found = mlflow.search_runs(search_all_experiments=True, filter_string=f"tags.study_type = '{study_type}'")
+    found = mlflow.search_runs(
+        search_all_experiments=True, filter_string=f"tags.study_type = '{study_type}'"
+    )
     return found.sort_values("start_time")["run_id"].iloc[0]
 
 
@@ -449,7 +498,11 @@ def triage():
 def checklists():
     """How much of each checklist the report fills."""
     rows = {}
-    for name, title in (("claim", "CLAIM 2024"), ("tripod_ai", "TRIPOD+AI"), ("stard_ai", "STARD-AI")):
+    for name, title in (
+        ("claim", "CLAIM 2024"),
+        ("tripod_ai", "TRIPOD+AI"),
+        ("stard_ai", "STARD-AI"),
+    ):
         table = pd.read_csv(demo() / f"{name}.csv")
         filled = table.filter(regex="filled|section|where").iloc[:, 0].fillna("").astype(str)
         by_report = ~filled.str.contains("authors", case=False) & (filled != "")
@@ -457,7 +510,13 @@ def checklists():
     figure, ax = new_figure(7, 1.9)
     for row, (filled, total) in enumerate(rows.values()):
         ax.barh(row, filled, color=BLUE, label="from the report" if not row else None)
-        ax.barh(row, total - filled, left=filled, color=LINE_GREY, label="by the authors, in whole or in part" if not row else None)
+        ax.barh(
+            row,
+            total - filled,
+            left=filled,
+            color=LINE_GREY,
+            label="by the authors, in whole or in part" if not row else None,
+        )
     ax.set_yticks(range(3), list(rows))
     ax.invert_yaxis()
     ax.set_xlabel("lines of the checklist")
@@ -473,22 +532,35 @@ def serving():
         "server": (1.8, 0, "mura-skorch serve", GREEN),
         "answer": (3.6, 0, "probability, decision,\ntriage, maps", ORANGE),
     }
-    boxes("serving", texts, [("program", "server", "POST /invocations"), ("server", "answer", "JSON")], height=1.6)
+    boxes(
+        "serving",
+        texts,
+        [("program", "server", "POST /invocations"), ("server", "answer", "JSON")],
+        height=1.6,
+    )
 
 
 def fast_prediction():
     """How much faster, by engine."""
     text = (ROOT / "docs" / "reference" / "speed.md").read_text()
-    rows = re.findall(r"\| prediction by ([^|]+?)(?:, cache filled)? \| the blog's loop \| ([\d.]+)", text)
+    rows = re.findall(
+        r"\| prediction by ([^|]+?)(?:, cache filled)? \| the blog's loop \| ([\d.]+)", text
+    )
     names, values = zip(*rows, strict=True)
-    bars("fast_prediction", ["a loop of one study a step", *names], [1.0, *map(float, values)],
-        "studies a second, relative", "DenseNet-169, 224 px, two cores of an AMD EPYC with AVX-512 bf16",
-        [LINE_GREY] + [BLUE] * len(names))  # fmt: skip
+    labels, values = ["a loop of one study a step", *names], [1.0, *map(float, values)]
+    colours = [LINE_GREY] + [BLUE] * len(names)
+    bars("fast_prediction", labels, values, "studies a second, relative", MACHINE, colours)
 
 
 def export():
-    """What a model needs where it is used."""
-    bars("export", ["with torch (general build)", "exported"], [6.0, 0.2], "GB that must be installed", colours=[LINE_GREY, BLUE])
+    """Draw what a model needs where it is used."""
+    bars(
+        "export",
+        ["with torch (general build)", "exported"],
+        [6.0, 0.2],
+        "GB that must be installed",
+        colours=[LINE_GREY, BLUE],
+    )
 
 
 # Screenshots -------------------------------------------------------------------------------------
@@ -498,38 +570,73 @@ def shoot(browser, url, name, size=SIZE):
     """Take a picture of a page."""
     path = OUT / f"{name}.png"
     with tempfile.TemporaryDirectory() as profile:
-        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --disable-background-networking"
-        command = [browser, *flags.split(), f"--user-data-dir={profile}", f"--screenshot={path}",
-            f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=8000", url]  # fmt: skip
+        own = [f"--user-data-dir={profile}", f"--screenshot={path}"]
+        command = [browser, *FLAGS.split(), *own, f"--window-size={size[0]},{size[1]}", url]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
     shrink(path)
 
 
 def report(browser):
-    """The head of the demo's report."""
+    """Take the head of the demo's report."""
     shoot(browser, (demo() / "report.html").as_uri(), "report")
 
 
 def label_review(browser):
-    """The page of suspects."""
+    """Take the page of suspects."""
     data = wrists() and WORK / "wrists"
-    out = run("review", "review_labels.py", "--data", data, "--flip", 0.05, "--image-size", 224, "--weights", "none", "--cache", "cache")
+    out = run(
+        "review",
+        "review_labels.py",
+        "--data",
+        data,
+        "--flip",
+        0.05,
+        "--image-size",
+        224,
+        "--weights",
+        "none",
+        "--cache",
+        "cache",
+    )
     shoot(browser, (out / "review.html").as_uri(), "label_review")
 
 
 def sweeps(browser):
-    """The page of a sweep."""
-    out = run("sweep", "sweep.py", "--trials", 8, "--n-random", 4, "--space", "lr=1e-5:1e-2:log", "batch_size=4,8", "--max-epochs", 2)
+    """Take the page of a sweep."""
+    out = run(
+        "sweep",
+        "sweep.py",
+        "--trials",
+        8,
+        "--n-random",
+        4,
+        "--space",
+        "lr=1e-5:1e-2:log",
+        "batch_size=4,8",
+        "--max-epochs",
+        2,
+    )
     shoot(browser, (out / "sweep.html").as_uri(), "sweeps")
 
 
 def tracking(browser):
-    """The runs of the demo in MLflow."""
+    """Take the runs of the demo in MLflow."""
     demo()
     mlflow = Path(sys.executable).with_name("mlflow")
-    command = [mlflow, "ui", "--port", PORT, "--workers", 1, "--backend-store-uri", f"sqlite:///{WORK}/mlflow.db"]
+    command = [
+        mlflow,
+        "ui",
+        "--port",
+        PORT,
+        "--workers",
+        1,
+        "--backend-store-uri",
+        f"sqlite:///{WORK}/mlflow.db",
+    ]
     quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with subprocess.Popen(list(map(str, command)), cwd=WORK, env=quiet, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        list(map(str, command)), cwd=WORK, env=quiet, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             base = f"http://127.0.0.1:{PORT}"
             for _ in range(60):
@@ -539,17 +646,34 @@ def tracking(browser):
                     break
                 except OSError:
                     continue
-            view = "workflowType=machine_learning&orderByKey=metrics.%60test%2Fkappa%60&orderByAsc=false"
-            shoot(browser, f"{base}/#/experiments/1/runs?{view}", "tracking")
+            order = "orderByKey=metrics.%60test%2Fkappa%60&orderByAsc=false"
+            runs = f"{base}/#/experiments/1/runs?workflowType=machine_learning&{order}"
+            shoot(browser, runs, "tracking")
         finally:
             server.terminate()
 
 
 FIGURES = [
-    front, own_data, dicom, remote_data, scikit_learn, change_a_part, backbones, recipe, features, resume,
-    clusters, several_processes, external_validation, evidence, triage, checklists, serving,
-    fast_prediction, export,
-]  # fmt: skip
+    front,
+    own_data,
+    dicom,
+    remote_data,
+    scikit_learn,
+    change_a_part,
+    backbones,
+    recipe,
+    features,
+    resume,
+    clusters,
+    several_processes,
+    external_validation,
+    evidence,
+    triage,
+    checklists,
+    serving,
+    fast_prediction,
+    export,
+]
 SCREENSHOTS = [report, label_review, sweeps, tracking]
 
 
