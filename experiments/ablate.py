@@ -28,7 +28,8 @@ from mura_skorch.callbacks import EpochLine
 from mura_skorch.cli.options import add_option, make_parser
 from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
-from mura_skorch.commands.jobs import run_tasks, runs_sentence
+from mura_skorch.commands.jobs import run_tasks
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.commands.script_state import (
     check_new,
     checkpoint_path,

@@ -26,6 +26,7 @@ from mura_skorch import read_studies
 from mura_skorch.calibration import enough_studies, recalibration_curve
 from mura_skorch.cli.options import add_option, folder_or_address, make_parser
 from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.data import check_apart, drop_unreadable, find_unreadable
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
@@ -52,7 +53,6 @@ from mura_skorch.tracking import (
     TrackedRun,
     fetch_predictions,
     log_scores,
-    runs_link,
     use_experiment,
 )
 from mura_skorch.utils.atomic import check_writable
@@ -106,8 +106,7 @@ def main(argv=None):
         log_scores(run, scores, report=args.out)
     print(f"\n{format_scores(scores)}\n{note or ''}\n\n{summary(external)}")
     print(f"\nReport: {args.out}/report.html")
-    if experiment_id is not None:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     return 0
 
 

@@ -26,6 +26,7 @@ from mura_skorch.cli.options import add_option, make_parser
 from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands.cluster import dask_client
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import compare_models, join_notes, prediction_table, score_predictions
 from mura_skorch.evaluation.formatting import format_scores
@@ -34,7 +35,7 @@ from mura_skorch.features import StudyEmbedder
 from mura_skorch.features.heads import N_FOLDS, fit_head
 from mura_skorch.metrics import OVERALL
 from mura_skorch.report import ReportInputs, read_study_facts, write_report
-from mura_skorch.tracking import TrackedRun, log_test_scores, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, log_test_scores, use_experiment
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import patient_codes
@@ -95,8 +96,7 @@ def evaluate(args, studies, embedder, trained, experiment_id):
     if comparison is not None:
         print(f"\nTrained network minus frozen features:\n{as_difference(comparison)}")
     print(f"\n{note or ''}\n\nReport: {args.out}/report.html, {args.out}/learning_curve.png")
-    if experiment_id is not None:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     return 0
 
 

@@ -18,11 +18,12 @@ from mura_skorch.callbacks import EpochLine
 from mura_skorch.cli.options import add_option, make_parser
 from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands.data import find_data, weights_or_none
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.data import read_view
 from mura_skorch.evaluation import join_notes
 from mura_skorch.inspection import LEGEND, peak_in_box, peak_of, pointing_scores
 from mura_skorch.plots import MapDisplay
-from mura_skorch.tracking import TrackedRun, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, use_experiment
 from mura_skorch.training.device import count_cores
 
 PHANTOMS = Path("phantoms_wrist")
@@ -66,8 +67,7 @@ def main(argv=None):
     print(*(f"{name:>9}  {words}" for name, words in LEGEND.items()), sep="\n")
     print(f"Maps have {cells[0]} x {cells[1]} cells; those of larger images have more.")
     print(f"\nResults: {args.out}/")
-    if experiment_id is not None:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     return 0
 
 

@@ -22,6 +22,7 @@ from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands.cluster import dask_client, make_absolute
 from mura_skorch.commands.data import find_data, read_train_valid, weights_or_none
 from mura_skorch.commands.jobs import run_tasks
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.commands.script_state import check_settings, checkpoint_path, clear, lock_folder
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import join_notes, prediction_table, write_competition
@@ -29,7 +30,7 @@ from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.evaluation.published import format_paper_table, is_mura, paper_table
 from mura_skorch.report import collect_predictions, read_study_facts, write_report
 from mura_skorch.studies import explode_views
-from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, log_scores, use_experiment
 from mura_skorch.tracking.mlflow_model import save_mlmodel
 from mura_skorch.training.checkpoint_file import run_id_of
 from mura_skorch.training.device import count_cores
@@ -123,8 +124,7 @@ def run(args, studies, experiment_id, client):
     print(
         f"\nReport: {args.out}/report/report.html\nCompetition's file: {args.out}/predictions.csv"
     )
-    if experiment_id is not None:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     return 0
 
 

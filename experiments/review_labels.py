@@ -27,6 +27,7 @@ from mura_skorch import MuraClassifier, PatientSplit
 from mura_skorch.cli.options import add_option, make_parser
 from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.evaluation import (
     apply_verdicts,
     compare_models,
@@ -41,7 +42,7 @@ from mura_skorch.features import StudyEmbedder
 from mura_skorch.features.heads import N_FOLDS, classifier_of_head, fit_head
 from mura_skorch.report import Suspect, show_views, write_label_page
 from mura_skorch.report.label_page import REPORTED
-from mura_skorch.tracking import TrackedRun, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, use_experiment
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import patient_codes
@@ -95,8 +96,7 @@ def main(argv=None):
     except ValueError as error:
         sys.exit(f"review_labels: {error}")
     print(f"\n{text}\n{note or ''}\n\nResults: {args.out}/")
-    if experiment_id is not None:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     return 0
 
 

@@ -19,12 +19,13 @@ import torch
 from mura_skorch import read_studies
 from mura_skorch.cli.options import add_option, make_parser
 from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, robustness_scores
 from mura_skorch.report.html import render_page
 from mura_skorch.report.robustness import collect_robustness, robustness_page
 from mura_skorch.studies import join_labels
-from mura_skorch.tracking import TrackedRun, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, use_experiment
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.provenance import conditions
@@ -58,8 +59,7 @@ def main(argv=None):
     texts = page["scores"].drop(columns=["AUROC before", "AUROC after", "mean move"])
     print(f"\n{texts.to_string(index=False)}\n{note or ''}\n")
     print(f"Predicted and scored in {seconds:.0f} s.\nPage: {args.out}/robustness.html")
-    if experiment_id is not None:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     return 0
 
 

@@ -33,7 +33,7 @@ from mura_skorch.callbacks import EpochLine, Pruning, format_seconds
 from mura_skorch.cli.options import add_option, make_parser
 from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
-from mura_skorch.commands.jobs import runs_sentence
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.commands.script_state import check_settings, checkpoint_path, copied_results
 from mura_skorch.commands.settings import DEFAULTS as NO_SETTINGS
 from mura_skorch.commands.settings import absolute_network, load_network, read_settings

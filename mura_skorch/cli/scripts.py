@@ -15,6 +15,8 @@ def start_script() -> None:
     # seconds. Objects that are frozen are left to the end of the process.
     atexit.register(gc.freeze)
     logging.basicConfig(format="%(message)s")
+    # A worker that has grown is replaced between two fits: nothing is lost.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     warnings.formatwarning = lambda message, *_: f"Caution: {message}\n"  # no code in a script
     logging.getLogger("mura_skorch").setLevel(logging.INFO)
 

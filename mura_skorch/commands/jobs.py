@@ -10,9 +10,9 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mura_skorch.callbacks import format_seconds
-from mura_skorch.tracking import TrackedRun, end_children, runs_link
+from mura_skorch.tracking import TrackedRun, end_children
 
-__all__ = ["run_tasks", "runs_sentence"]
+__all__ = ["run_tasks"]
 
 STOPPED = {  # exit code and status of the parent run, and what is said of the models left
     KeyboardInterrupt: (130, "KILLED", "stopped by Ctrl-C"),
@@ -116,10 +116,3 @@ def _results_of_cluster(train, tasks, args, label, client):
                 yield futures[future], None, f"FAILED: {error}"
     finally:
         client.cancel(list(futures))  # those that wait for a worker
-
-
-def runs_sentence(experiment_id: str | None) -> str:
-    """Return where the runs of an experiment are to be seen, or how they are sent there."""
-    if experiment_id is None:
-        return "Runs: MLflow did not answer; send what it did not get with mura-skorch sync"
-    return f"Runs: start mlflow ui here and open {runs_link(experiment_id)}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from mura_skorch.calibration import is_rule
 from mura_skorch.commands import CommandError
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, subgroup_scores
@@ -20,7 +21,7 @@ from mura_skorch.inspection import UNLIKE_PERCENTILE
 from mura_skorch.report import collect_predictions, read_study_facts, write_report
 from mura_skorch.studies import join_labels, read_studies
 from mura_skorch.studies.columns import TRIAGE, add_note
-from mura_skorch.tracking import TrackedRun, log_scores, runs_link, use_experiment
+from mura_skorch.tracking import TrackedRun, log_scores, use_experiment
 from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookalikes
 from mura_skorch.utils.members import members_of, trained_types
@@ -92,8 +93,7 @@ def main(args: Namespace) -> int:
                 print(f"Caution: {alert}")
             print(f"No labels: no scores.\nPredictions: {args.out}/predictions.csv")
             run.log_folder(args.out, "report")
-    if experiment_id is not None:
-        print(f"Runs: start mlflow ui here and open {runs_link(experiment_id)}")
+    print(runs_sentence(experiment_id))
     return 0
 
 

@@ -12,7 +12,8 @@ from mura_skorch.classifier import MuraClassifier
 from mura_skorch.commands import CommandError
 from mura_skorch.commands.cluster import LOCAL, dask_client, make_absolute
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
-from mura_skorch.commands.jobs import run_tasks, runs_sentence
+from mura_skorch.commands.jobs import run_tasks
+from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.commands.script_state import (
     check_new,
     checkpoint_path,
@@ -58,10 +59,10 @@ OF_THIS_CALL = ("resume", "dask", "parent_run_id")  # not as in a call that is r
 # Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
 DEFAULTS = {
     "weights": ("IMAGENET1K_V1", "none"),
-    "image_size": (224, 64),  # pixels
-    "max_epochs": (10, 7),
+    "image_size": (224, 224),  # pixels
+    "max_epochs": (10, 3),
     "batch_size": (8, 8),  # studies
-    "lr": (1e-4, 5e-4),
+    "lr": (1e-4, 3e-4),
     "valid_share": (0.1, 0.2),
     "jobs": (1, min(4, count_cores())),
     "threads": (count_cores(), 1),
