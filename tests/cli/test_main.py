@@ -153,7 +153,7 @@ def test_ctrl_c_ends_a_command_with_status_130(monkeypatch, capsys):
 
 
 def test_page_of_the_command_line_names_every_command_and_exit_status():
-    page = (ROOT / "docs" / "command_line.md").read_text()
+    page = (ROOT / "docs" / "reference" / "command_line.md").read_text()
     assert set(re.findall(r"^\| `mura-skorch (\w+)`", page, re.MULTILINE)) == set(SUBCOMMANDS)
     statuses = re.findall(r"^  (\d+) ", EPILOG, re.MULTILINE)
     assert {*re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == {*statuses}
