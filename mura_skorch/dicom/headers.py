@@ -13,7 +13,10 @@ from mura_skorch.utils.library_warnings import ignore_warnings_of
 
 __all__ = ["check_image", "decimal", "import_pydicom", "number", "read_header", "unsuitable"]
 
-_INSTALL = "Install what reads DICOM: pip install pydicom python-gdcm pylibjpeg pylibjpeg-openjpeg"
+_INSTALL = (
+    "Install what reads DICOM, the extra [dicom]: pip install pydicom python-gdcm pylibjpeg "
+    "pylibjpeg-openjpeg"
+)
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOURS = ("RGB", "YBR_")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
