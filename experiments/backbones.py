@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 
 from mura_skorch import MuraClassifier
-from mura_skorch.cli.options import add_option, make_parser, write_record
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import write_record
 from mura_skorch.utils.provenance import conditions
 
 BACKBONES = [

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from mura_skorch import MuraClassifier
-from mura_skorch.cli.options import add_option, make_parser, write_record
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import write_record
 from mura_skorch.utils.provenance import conditions
 
 # Views of the minibatches of 8 studies: MURA's have 22 on average.

@@ -24,7 +24,8 @@ import pandas as pd
 
 from mura_skorch import read_studies
 from mura_skorch.calibration import enough_studies, recalibration_curve
-from mura_skorch.cli.options import add_option, folder_or_address, make_parser, start_script
+from mura_skorch.cli.options import add_option, folder_or_address, make_parser
+from mura_skorch.cli.scripts import start_script
 from mura_skorch.data import check_apart, drop_unreadable, find_unreadable
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model

@@ -22,16 +22,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from mura_skorch.cli.cluster import dask_client
-from mura_skorch.cli.options import (
-    add_option,
-    choose_studies,
-    find_data,
-    make_parser,
-    read_train_valid,
-    start_script,
-    weights_or_none,
-)
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.cluster import dask_client
+from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import compare_models, join_notes, prediction_table, score_predictions
 from mura_skorch.evaluation.formatting import format_scores

@@ -23,7 +23,8 @@ from load import SIZE, make_studies, one_layer
 from matplotlib.figure import Figure
 
 from mura_skorch import MuraClassifier, PatientSplit, study_scores
-from mura_skorch.cli.options import add_option, make_parser, write_record
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import write_record
 from mura_skorch.data.dataset import base_of, studies_of
 from mura_skorch.utils.provenance import conditions
 

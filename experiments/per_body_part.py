@@ -17,18 +17,12 @@ import torch
 
 from mura_skorch import MuraClassifier, PatientSplit
 from mura_skorch.callbacks import EpochLine
-from mura_skorch.cli.cluster import LOCAL, dask_client, make_absolute
-from mura_skorch.cli.jobs import run_tasks, runs_sentence
-from mura_skorch.cli.options import (
-    add_option,
-    choose_studies,
-    find_data,
-    make_parser,
-    read_train_valid,
-    start_script,
-    weights_or_none,
-)
-from mura_skorch.cli.script_state import (
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.cluster import LOCAL, dask_client, make_absolute
+from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.jobs import run_tasks, runs_sentence
+from mura_skorch.commands.script_state import (
     check_new,
     checkpoint_path,
     clear,

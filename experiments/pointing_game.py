@@ -15,13 +15,9 @@ from matplotlib.figure import Figure
 
 from mura_skorch import MuraClassifier, PatientSplit, read_studies
 from mura_skorch.callbacks import EpochLine
-from mura_skorch.cli.options import (
-    add_option,
-    find_data,
-    make_parser,
-    start_script,
-    weights_or_none,
-)
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.data import find_data, weights_or_none
 from mura_skorch.data import read_view
 from mura_skorch.evaluation import join_notes
 from mura_skorch.inspection import LEGEND, peak_in_box, peak_of, pointing_scores

@@ -26,7 +26,8 @@ import numpy as np
 
 from mura_skorch import read_studies
 from mura_skorch.calibration import check_rule, is_rule
-from mura_skorch.cli.options import add_option, folder_or_address, make_parser, start_script
+from mura_skorch.cli.options import add_option, folder_or_address, make_parser
+from mura_skorch.cli.scripts import start_script
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, prediction_table, reader_kappas, subgroup_scores

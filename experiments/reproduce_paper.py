@@ -17,17 +17,12 @@ import torch
 
 from mura_skorch import Augment, MuraClassifier, PatientSplit, StudyNetwork, ValidStudies
 from mura_skorch.callbacks import EpochLine
-from mura_skorch.cli.cluster import dask_client, make_absolute
-from mura_skorch.cli.jobs import run_tasks
-from mura_skorch.cli.options import (
-    add_option,
-    find_data,
-    make_parser,
-    read_train_valid,
-    start_script,
-    weights_or_none,
-)
-from mura_skorch.cli.script_state import check_settings, checkpoint_path, clear, lock_folder
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.cluster import dask_client, make_absolute
+from mura_skorch.commands.data import find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.jobs import run_tasks
+from mura_skorch.commands.script_state import check_settings, checkpoint_path, clear, lock_folder
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import join_notes, prediction_table, write_competition
 from mura_skorch.evaluation.formatting import format_scores

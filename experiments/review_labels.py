@@ -24,15 +24,9 @@ from matplotlib.figure import Figure
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mura_skorch import MuraClassifier, PatientSplit
-from mura_skorch.cli.options import (
-    add_option,
-    choose_studies,
-    find_data,
-    make_parser,
-    read_train_valid,
-    start_script,
-    weights_or_none,
-)
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
 from mura_skorch.evaluation import (
     apply_verdicts,
     compare_models,

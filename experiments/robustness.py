@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 
 from mura_skorch import read_studies
-from mura_skorch.cli.options import add_option, make_parser, start_script
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import start_script
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, robustness_scores
 from mura_skorch.report.html import render_page

@@ -22,7 +22,8 @@ import torch
 import torch.distributed as dist
 
 from mura_skorch import MuraClassifier, read_studies, write_phantoms
-from mura_skorch.cli.options import add_option, make_parser, write_record
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import write_record
 from mura_skorch.distributed import count_processes
 from mura_skorch.utils.provenance import conditions
 

@@ -30,19 +30,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mura_skorch import MuraClassifier, PatientSplit, ValidStudies
 from mura_skorch.callbacks import EpochLine, Pruning, format_seconds
-from mura_skorch.cli.jobs import runs_sentence
-from mura_skorch.cli.options import (
-    add_option,
-    choose_studies,
-    find_data,
-    make_parser,
-    read_train_valid,
-    start_script,
-    weights_or_none,
-)
-from mura_skorch.cli.script_state import check_settings, checkpoint_path, copied_results
-from mura_skorch.cli.settings import DEFAULTS as NO_SETTINGS
-from mura_skorch.cli.settings import absolute_network, load_network, read_settings
+from mura_skorch.cli.options import add_option, make_parser
+from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.jobs import runs_sentence
+from mura_skorch.commands.script_state import check_settings, checkpoint_path, copied_results
+from mura_skorch.commands.settings import DEFAULTS as NO_SETTINGS
+from mura_skorch.commands.settings import absolute_network, load_network, read_settings
 from mura_skorch.data.dataset import StudyDataset, studies_of
 from mura_skorch.evaluation import choice_optimism, join_notes, prediction_table
 from mura_skorch.metrics import OVERALL
@@ -514,7 +508,7 @@ def recipe(params, args):
         lines[0] = f"import runpy\n\n{lines[0]}"
         lines.insert(-2, f"    module=runpy.run_path({file!r})[{name!r}],")
     if args.set != NO_SETTINGS:
-        lines.insert(1, "from mura_skorch.cli.settings import read_settings")
+        lines.insert(1, "from mura_skorch.commands.settings import read_settings")
         lines.append(f"    **read_settings({args.set!r}),")
     return "\n".join([*lines, ").fit(train)", ""])
 

@@ -40,11 +40,47 @@ def test_front_door_is_small_and_complete():
     assert all(hasattr(mura_skorch, name) for name in mura_skorch.__all__)
 
 
+def in_new_process(code):
+    """Return what a program prints, as a list of words."""
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return found.stdout.split()
+
+
+def test_importing_imports_no_large_library():
+    code = "import sys, mura_skorch; print(*{name.partition('.')[0] for name in sys.modules})"
+    large = {"joblib", "matplotlib", "mlflow", "numpy", "pandas", "sklearn", "skorch", "torch"}
+    assert not large & {*in_new_process(code)}
+
+
+def test_reading_studies_needs_no_torch():
+    code = "import sys; from mura_skorch import read_studies; print('torch' in sys.modules)"
+    assert in_new_process(code) == ["False"]
+
+
 @pytest.mark.slow
-def test_importing_touches_neither_mlflow_nor_matplotlib():
-    code = "import sys, mura_skorch; print('mlflow' in sys.modules, 'matplotlib' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
+def test_fitting_touches_neither_mlflow_nor_matplotlib():
+    code = "import sys; from mura_skorch import *; MuraClassifier(); "
+    code += "print('mlflow' in sys.modules, 'matplotlib' in sys.modules)"
+    assert in_new_process(code) == ["False", "False"]
+
+
+def test_packages_are_attributes_without_an_import_of_their_own():
+    code = "import mura_skorch; print(mura_skorch.metrics.study_scores.__name__)"
+    assert in_new_process(code) == ["study_scores"]
+
+
+def test_names_are_listed_before_they_are_used():
+    listed = in_new_process("import mura_skorch; print(*dir(mura_skorch))")
+    packages = {path.parent.name for path in (ROOT / "mura_skorch").glob("*/__init__.py")}
+    assert {*mura_skorch.__all__, "classifier", *packages} <= {*listed}
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'mura_skorch' has no attribute 'MuraClasifier'"):
+        _ = mura_skorch.MuraClasifier
+    with pytest.raises(ImportError, match="cannot import name 'MuraClasifier'"):
+        exec("from mura_skorch import MuraClasifier")
 
 
 def parameters_of(item):

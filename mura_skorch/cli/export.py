@@ -9,44 +9,23 @@ and NumPy alone: python FOLDER/predict.py STUDIES. Needs pip install 'mura-skorc
 """
 
 import argparse
-import sys
 from pathlib import Path
-from typing import Any
 
-from mura_skorch.utils.text import printable
-
-__all__ = ["add_parser", "run"]
+__all__ = ["add_arguments", "run"]
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand ``export``."""
-    parser = subparsers.add_parser(
-        "export",
-        help="write a model as an ONNX graph, with a program that needs no torch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
         help="a folder written by save, the id of an MLflow run, or a runs:/ or models:/ address",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if it is missing")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export a model, and print what was written; return 2 if that is not possible."""
-    from mura_skorch.ensemble import load_model  # seconds to import
-    from mura_skorch.inference import export_classifier
+    """Export a model, and print what was written."""
+    from mura_skorch.commands import export
 
-    try:
-        about = export_classifier(load_model(args.source), args.folder)
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"mura-skorch export: {printable(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2
-    parity = ", ".join(f"{name} {value:.1g}" for name, value in about["parity"].items())
-    print(
-        f"{printable(args.folder)}: {about['backbone']}; largest differences from torch: {parity}"
-    )
-    return 0
+    return export.main(args)

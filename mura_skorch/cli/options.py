@@ -1,43 +1,46 @@
-"""Options, data and logging that the experiments share."""
+"""Parsers, and options that several commands and experiments have."""
 
 import argparse
-import atexit
-import gc
-import logging
-import warnings
-from collections.abc import Mapping
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pandas import DataFrame
+__all__ = ["OPTIONS", "Parser", "add_option", "folder_or_address", "make_parser"]
 
-from mura_skorch.data import check_apart
-from mura_skorch.data.views import refuse_remote
-from mura_skorch.phantoms import write_phantoms
-from mura_skorch.studies import read_studies
-from mura_skorch.studies.columns import join_notes
-from mura_skorch.utils.remote import is_remote
 
-__all__ = [
-    "PHANTOMS",
-    "add_option",
-    "choose_studies",
-    "find_data",
-    "folder_or_address",
-    "make_parser",
-    "read_train_valid",
-    "start_script",
-    "weights_or_none",
-    "write_record",
-]
+class Parser(argparse.ArgumentParser):
+    """A parser whose help keeps the layout of its texts and shows every default.
 
-PHANTOMS = Path("phantoms")
+    Parameters
+    ----------
+    **settings
+        Arguments of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, **settings: Any):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
+        """Add an argument, and its default to its help where that does not say it.
+
+        Parameters
+        ----------
+        *names : str
+            Name of the argument, or names of the option.
+        **settings
+            Other arguments of `argparse.ArgumentParser.add_argument`.
+        """
+        text, default = settings.get("help", ""), settings.get("default")
+        is_plain = default is None or default is False or default in ([], argparse.SUPPRESS)
+        if not is_plain and "default:" not in text:
+            settings["help"] = f"{text} (default: %(default)s)".lstrip()
+        return super().add_argument(*names, **settings)
 
 
 def folder_or_address(text: str) -> Path | str:
     """Return a path, or an address such as s3://bucket/MURA-v1.1, which no path can hold."""
+    from mura_skorch.utils.remote import is_remote  # imports pandas
+
     return text if is_remote(text) else Path(text)
 
 
@@ -70,15 +73,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FILE:CLASS",
         "help": "a network of your own (default: DenseNet-169)",
     },
-    "--image-size": {"type": int, "metavar": "PIXELS"},
-    "--max-epochs": {"type": int},
-    "--batch-size": {"type": int, "metavar": "STUDIES"},
-    "--lr": {"type": float},
+    "--image-size": {"type": int, "metavar": "PIXELS", "help": "height and width of a view"},
+    "--max-epochs": {"type": int, "help": "epochs of a fit"},
+    "--batch-size": {"type": int, "metavar": "STUDIES", "help": "studies of a step"},
+    "--lr": {"type": float, "help": "learning rate"},
     "--valid-share": {
         "type": float,
         "help": "share of the train split's patients for validation",
     },
-    "--device": {"default": "auto"},
+    "--device": {"default": "auto", "help": "cpu, cuda, or auto: a GPU if there is one"},
     "--threads": {"type": int, "help": "CPU threads"},
     "--cache": {
         "type": Path,
@@ -103,131 +106,38 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "shares of abnormal studies at the place of use, to give PPV and NPV at",
     },
     "--cases": {"type": int, "default": 4, "help": "false negatives and false positives to show"},
-    "--random-state": {"type": int, "default": 0},
+    "--random-state": {"type": int, "default": 0, "help": "seed"},
     "--experiment": {"help": "name of the MLflow experiment"},
     "--out": {"type": Path, "help": "folder of the report"},
 }
 
 
-def make_parser(description: str | None) -> argparse.ArgumentParser:
+def make_parser(description: str | None) -> Parser:
     """Return a parser whose help shows the description as it is laid out."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return Parser(description=description)
 
 
-def add_option(parser: argparse.ArgumentParser, name: str, **changes: Any) -> None:
+def add_option(
+    parser: argparse.ArgumentParser, name: str, *, default_text: str | None = None, **changes: Any
+) -> None:
     """Add one of the shared options.
 
     Parameters
     ----------
     parser : ArgumentParser
-        The parser of an experiment.
+        The parser of a command or an experiment.
     name : str
         A key of `OPTIONS`. ``--out`` is a new folder below ``results`` by default.
+    default_text : str, optional
+        How the help shows a default that depends on the data or the time. None means that the help
+        shows the default as it is.
     **changes
         Arguments of ``parser.add_argument`` that replace those in `OPTIONS`.
     """
     settings = OPTIONS[name] | changes
-    if name == "--out":
-        settings.setdefault("default", Path("results") / datetime.now().strftime("%Y%m%d-%H%M%S"))
+    if name == "--out" and "default" not in changes:
+        settings["default"] = Path("results") / datetime.now().strftime("%Y%m%d-%H%M%S")
+        default_text = "results/DATE-TIME"
+    if default_text is not None:
+        settings["help"] += f" (default: {default_text})"
     parser.add_argument(name, **settings)
-
-
-def find_data(data: Path | str | None, phantoms: Path = PHANTOMS, **settings: Any) -> Path | str:
-    """Return the folder of the studies, with phantoms in it if none was given.
-
-    Parameters
-    ----------
-    data : Path, str or None
-        What the user passed as ``--data``.
-    phantoms : Path
-        Where phantoms are, or are drawn, if `data` is None.
-    **settings
-        Arguments of `mura_skorch.write_phantoms`.
-    """
-    if data is not None:
-        return data
-    if not phantoms.exists():
-        print(f"No --data: drawing phantoms into {phantoms}/ ...", flush=True)
-        write_phantoms(phantoms, **settings)
-    return phantoms
-
-
-def read_train_valid(folder: Path | str) -> DataFrame:
-    """Return the studies of a folder with a train and a valid split that share no patient.
-
-    Raises
-    ------
-    ValueError
-        A split is missing, or both hold a patient or a view.
-    """
-    studies = read_studies(folder)
-    if not {"train", "valid"} <= set(studies["split"]):
-        found = sorted(set(studies["split"]))
-        raise ValueError(f"expected a train and a valid split in {folder}, got {found}")
-    check_apart(studies[studies["split"] == "train"], studies[studies["split"] == "valid"])
-    return studies
-
-
-def choose_studies(
-    args: argparse.Namespace, studies: DataFrame, defaults: Mapping[str, tuple[Any, Any]]
-) -> DataFrame:
-    """Return the studies of ``args.study_types``, and fill in the arguments that were not given.
-
-    Parameters
-    ----------
-    args : Namespace
-        Changed in place. ``study_types`` becomes a sorted list, of all types if none was given.
-    studies : DataFrame
-        A study table.
-    defaults : mapping of str to tuple
-        Default of an argument for radiographs, and for phantoms.
-
-    Raises
-    ------
-    ValueError
-        A study type is not in the table, or views are addresses and there is no ``--cache``.
-    """
-    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
-    for name, choices in defaults.items():
-        if getattr(args, name) is None:
-            setattr(args, name, choices[are_phantoms])
-    present = sorted(studies.study_type.unique())
-    args.study_types = sorted(set(args.study_types or present))
-    if unknown := sorted(set(args.study_types) - set(present)):
-        raise ValueError(f"expected --study-types among {present}, got {unknown}")
-    studies = studies[studies.study_type.isin(args.study_types)]
-    if getattr(args, "cache", "") is None:
-        refuse_remote(chain.from_iterable(studies["views"]))
-    return studies
-
-
-def write_record(folder: Path, title: str, question: str, command: str, text: str) -> None:
-    """Write what was measured, and by which command, to ``README.md`` in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it is missing.
-    title, question, command, text : str
-        What the page consists of, from top to bottom.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    page = f"# {title}\n\n{question}\n\n```\n{command}\n```\n\n{text}\n"
-    (folder / "README.md").write_text(page, encoding="utf-8")
-
-
-def weights_or_none(text: str) -> str | None:
-    """Return the value of ``--weights`` as `StudyNetwork` takes it."""
-    return None if text == "none" else text
-
-
-def start_script() -> None:
-    """Log warnings and the progress of long work to stderr, and let the script end at once."""
-    # At its end Python looks for cycles among the half million objects of torch and MLflow, for
-    # seconds. Objects that are frozen are left to the end of the process.
-    atexit.register(gc.freeze)
-    logging.basicConfig(format="%(message)s")
-    warnings.formatwarning = lambda message, *_: f"Caution: {message}\n"  # no code in a script
-    logging.getLogger("mura_skorch").setLevel(logging.INFO)

@@ -15,7 +15,7 @@ from joblib.externals.loky import get_reusable_executor
 from processes import children_of
 
 from mura_skorch import write_phantoms
-from mura_skorch.cli.script_state import lock_folder
+from mura_skorch.commands.script_state import lock_folder
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "per_body_part.py"
 QUICK = ["--image-size", "32", "--max-epochs", "1", "--weights", "none"]

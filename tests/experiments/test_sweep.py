@@ -17,7 +17,7 @@ from databases import database
 from servers import Postgres
 
 from mura_skorch import write_phantoms
-from mura_skorch.cli.settings import read_settings
+from mura_skorch.commands.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "sweep.py"

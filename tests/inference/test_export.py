@@ -353,13 +353,11 @@ def test_unfitted_classifier_is_refused(tmp_path):
 # --- the command -----------------------------------------------------------------------------
 
 
-def test_command_exports_a_saved_model(tmp_path, capsys):
+def test_command_refuses_a_module_of_ones_own(tmp_path):
     clf = tiny_classifier(module=TinyNet).initialize()
     clf.save(tmp_path / "model")
-    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out")]) == 2
-    out = capsys.readouterr()
-    assert out.err.count("\n") == 1
-    assert "expected module TinyNet" in out.err
+    with pytest.raises(SystemExit, match=r"^mura-skorch export: .*expected module TinyNet.*$"):
+        main(["export", str(tmp_path / "model"), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
@@ -380,11 +378,12 @@ def test_command_exports_the_model_of_a_run(train, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("source", ["absent", "runs:/0123/model", "models:/absent@champion"])
-def test_command_says_in_a_line_that_there_is_no_model(source, tmp_path, capsys):
-    assert main(["export", source, str(tmp_path / "out")]) == 2
-    out = capsys.readouterr()
-    assert out.err.startswith("mura-skorch export: expected")
-    assert out.err.count("\n") == 1
+def test_command_says_in_a_line_that_there_is_no_model(source, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["export", source, str(tmp_path / "out")])
+    message = ended.value.code
+    assert message.startswith("mura-skorch export: expected")
+    assert "\n" not in message
     assert not (tmp_path / "out").exists()
 
 

@@ -67,7 +67,7 @@ def sync_process(url):
     """Start the command as a user does, without the timeouts that this process has set."""
     environment = {key: text for key, text in os.environ.items() if "MLFLOW_HTTP" not in key}
     return subprocess.Popen(
-        [sys.executable, "-m", "mura_skorch.cli.main", "sync"],
+        [sys.executable, "-m", "mura_skorch", "sync"],
         env={**environment, "MLFLOW_TRACKING_URI": url}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 

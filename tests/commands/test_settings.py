@@ -5,7 +5,7 @@ from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from mura_skorch import Augment
-from mura_skorch.cli.settings import read_settings
+from mura_skorch.commands.settings import read_settings
 
 
 def test_pairs_are_read_as_python():

@@ -24,7 +24,7 @@ from servers import free_port
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from mura_skorch import write_phantoms
-from mura_skorch.cli import cluster
+from mura_skorch.commands import cluster
 from mura_skorch.tracking.origin import Origin
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

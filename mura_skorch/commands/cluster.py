@@ -10,7 +10,7 @@ from typing import Any
 from joblib import parallel_config
 
 from mura_skorch._version import __version__
-from mura_skorch.cli.options import find_data
+from mura_skorch.commands.data import find_data
 from mura_skorch.distributed import count_processes
 
 __all__ = ["LOCAL", "dask_client", "make_absolute"]

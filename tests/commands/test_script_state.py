@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mura_skorch.cli.script_state import (
+from mura_skorch.commands.script_state import (
     STATE_FILES,
     check_new,
     check_settings,

@@ -1,0 +1,128 @@
+"""The command ``mura-skorch``, and the scripts that run one of its subcommands."""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mura_skorch.cli.main import SUBCOMMANDS, main
+from mura_skorch.cli.options import Parser
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ["compare_runs.py", "explore_dataset.py"]
+# Prints to stderr the large libraries that a program has imported, and its CPU seconds.
+SPY = """
+import atexit, resource, runpy, sys
+LARGE = {"joblib", "matplotlib", "mlflow", "numpy", "pandas", "sklearn", "skorch", "torch"}
+
+@atexit.register
+def report():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(sorted(LARGE & set(sys.modules)), used.ru_utime + used.ru_stime, file=sys.stderr, sep="|")
+
+program, *sys.argv[1:] = sys.argv[1:]
+if program.endswith(".py"):
+    sys.argv[0] = program
+    runpy.run_path(program, run_name="__main__")
+else:
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "mura_skorch", *words], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["mura_skorch"],
+        ["mura_skorch", "--help"],
+        *(["mura_skorch", name, "--help"] for name in SUBCOMMANDS),
+        *([str(ROOT / "experiments" / name), "--help"] for name in SCRIPTS),
+    ],
+    ids=" ".join,
+)
+def test_help_imports_no_large_library_and_takes_under_1_5_seconds(words):
+    pytest.importorskip("resource")
+    found = subprocess.run(
+        [sys.executable, "-c", SPY, *words], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.startswith("usage: ")
+    imported, seconds = found.stderr.splitlines()[-1].split("|")
+    assert imported == "[]"
+    assert float(seconds) < 1.5  # of CPU time, which other processes do not change: 0.1 is usual
+
+
+def options_of(parser):
+    """Yield the arguments of a parser and of its subcommands; argparse has no public list."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for choice in action.choices.values():
+                yield from options_of(choice)
+        else:
+            yield action
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_help_shows_every_default(name):
+    parser = Parser()
+    SUBCOMMANDS[name].add_arguments(parser)
+    for option in options_of(parser):
+        assert option.help, f"{option.dest} has no help"
+        default = option.default
+        if default is None or default is False or default in ([], argparse.SUPPRESS):
+            continue
+        shown = option.help.replace("%(default)s", str(default))
+        # The name of a new folder holds the time.
+        text = "results/" if option.dest == "out" else str(default)
+        assert f"default: {text}" in shown
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_command_says_in_a_line_what_it_does_and_shows_a_call(name):
+    summary, *rest = SUBCOMMANDS[name].__doc__.splitlines()
+    assert summary.endswith(".")
+    assert any(line.startswith(f"mura-skorch {name}") for line in rest)
+
+
+def test_without_a_command_the_help_is_printed(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: mura-skorch")
+    assert all(f"    {name} " in text for name in SUBCOMMANDS)
+    assert "exit status:" in text
+
+
+@pytest.mark.parametrize(("word", "near"), [("comapre", "compare"), ("xyz", "--help")])
+def test_unknown_command_is_an_error_that_names_the_nearest(word, near):
+    found = run(word)
+    assert found.returncode == 2
+    assert f"got '{word}'; try mura-skorch {near}\n" in found.stderr
+
+
+def test_unknown_option_is_an_error_of_the_call():
+    found = run("explore", "--dta", "there")
+    assert found.returncode == 2
+    assert "usage: mura-skorch" in found.stderr
+
+
+def test_error_is_one_line_on_stderr_with_status_1():
+    found = run("explore", "--data", "nowhere")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert re.match(r"mura-skorch explore: \S*nowhere: expected .*, got ", found.stderr)
+    assert found.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_a_command_with_status_130(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SUBCOMMANDS["explore"], "run", interrupted)
+    assert main(["explore"]) == 130
+    assert capsys.readouterr().err == "mura-skorch explore: stopped by Ctrl-C\n"
