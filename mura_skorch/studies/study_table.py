@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mura_skorch.studies.columns import SPLITS
-from mura_skorch.studies.labels import LABEL_FORM, parse_labels, with_names
+from mura_skorch.studies.labels import with_names
 from mura_skorch.studies.read_counts import with_read_counts
-from mura_skorch.studies.table_file import SUFFIXES, TableFile, cell_text
+from mura_skorch.studies.table_file import SUFFIXES, TableFile, cell_text, with_type
 from mura_skorch.utils.atomic import write_whole
 from mura_skorch.utils.identity import map_files
 from mura_skorch.utils.paths import is_unsafe_path
@@ -26,9 +26,6 @@ ORDER = ("study", "split", "study_type", "patient", "views", "label")
 # What `mura_skorch.exploration.read_image_files` says of each view.
 OF_VIEWS = ("view", "format", "mode", "width", "height", "digest", "problem")
 VIEWS_FORM = 'paths as a.png;b.png or ["a.png", "b.png"]'
-# At most 15 digits, which a float holds exactly. 007 is a text.
-WHOLE = r"[+-]?(?:0|[1-9][0-9]{0,14})"
-NUMBER = WHOLE + r"(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
 
 
 def is_table_file(path: str | os.PathLike[str]) -> bool:
@@ -60,15 +57,14 @@ def read_study_table(path: str | os.PathLike[str], *, allow_outside: bool = Fals
     """
     file = TableFile(path)
     rows = with_names(file.read(NEEDED), (*ORDER, "view", "path", "note"))
-    _check_columns(file, rows)
-    for name in (*NEEDED, "split"):
-        if name in rows:
-            rows[name] = _texts(file, rows[name])
-    if "split" in rows and rows["split"].isna().all():
-        del rows["split"]
-    _check_splits(file, rows)
+    paths = next((name for name in ("views", "path", "view") if name in rows), "views")
+    remedy = "name the columns like this, or that of paths path in a table with a row per view"
+    file.check_columns(rows, (*NEEDED, paths), remedy)
+    for name in NEEDED:
+        rows[name] = file.texts(rows[name])
+    rows = _with_splits(file, rows)
     if "label" in rows:
-        rows["label"] = _labels(file, rows["label"])
+        rows["label"] = file.labels(rows["label"])
     studies = _per_study(file, rows) if "views" in rows else _grouped(file, rows)
     views = [
         tuple([_full_path(file, path) for path in _checked(file, number, cell, allow_outside)])
@@ -81,7 +77,7 @@ def read_study_table(path: str | os.PathLike[str], *, allow_outside: bool = Fals
         studies["label"] = pd.array([pd.NA] * len(studies), dtype="Int8")
     further = [name for name in studies if name not in ORDER]
     for name in further if file.is_csv else ():
-        studies[name] = _with_type(studies[name])
+        studies[name] = with_type(studies[name])
     studies = studies[[name for name in ORDER if name in studies] + further]
     studies.attrs = {}  # those that parquet holds are of the table that was written
     return with_read_counts(studies)
@@ -148,60 +144,19 @@ def write_studies(studies: pd.DataFrame, file: str | os.PathLike[str]) -> None:
     write_whole(file, partial(table.to_csv if is_csv else table.to_parquet, index=False))
 
 
-def _check_columns(file, rows):
-    """Raise if a column is missing or occurs twice, or if there is no row."""
-    missing = [name for name in NEEDED if name not in rows]
-    if not {"views", "view", "path"} & set(rows):
-        missing.append("views (or path in a table with a row per view)")
-    if missing:
-        raise ValueError(
-            f"{file.shown}: expected the columns {', '.join(NEEDED)} and views, got "
-            f"{some_names(rows, 20) or 'none'}: no {' and no '.join(missing)}; name the columns "
-            "like this"
-        )
-    if twice := sorted(set(rows.columns[rows.columns.duplicated()])):
-        raise ValueError(
-            f"{file.shown}: expected each column once, got several called {some_names(twice)}; "
-            "rename them"
-        )
-    if rows.empty:
-        raise ValueError(f"{file.shown}: expected at least one study, got none; add rows")
-
-
-def _texts(file, column):
-    """Return a column without blanks around its texts; raise if a value is missing."""
-    values = column.tolist()
-    if column.name != "patient":  # which may be a whole number
-        is_missing = column.isna()
-        values = [v if gone else str(v) for v, gone in zip(values, is_missing, strict=True)]
-    values = [value.strip() if isinstance(value, str) else value for value in values]
-    texts = pd.Series(values, index=column.index, name=column.name)
-    absent = texts.isna() | texts.eq("")
-    if absent.any() and not (column.name == "split" and absent.all()):
-        raise file.error(absent.idxmax(), column.name, "a value", "none", "fill it in")
-    return texts
-
-
-def _check_splits(file, rows):
-    """Write the splits in lower case; raise if one is unknown."""
+def _with_splits(file, rows):
+    """Return the rows with splits in lower case, without a column that holds none."""
     if "split" not in rows:
-        return
-    splits = rows["split"].str.casefold()
+        return rows
+    if rows["split"].isna().all():
+        return rows.drop(columns="split")
+    splits = file.texts(rows["split"]).str.casefold()
     wrong = ~splits.isin(SPLITS)
     if wrong.any():
         number = wrong.idxmax()
         got = cell_text(rows["split"][number])
         raise file.error(number, "split", "train, valid or test", got, "correct it")
-    rows["split"] = splits
-
-
-def _labels(file, column):
-    """Return the labels as Int8; raise if one is invalid."""
-    labels, is_wrong = parse_labels(column)
-    if is_wrong.any():
-        number = is_wrong.idxmax()
-        raise file.error(number, "label", LABEL_FORM, cell_text(column[number]), "correct it")
-    return labels.astype("Int8")
+    return rows.assign(split=splits)
 
 
 def _per_study(file, rows):
@@ -308,17 +263,3 @@ def _check_files(file, views):
             f"{len(paths):,}, such as {some_names(missing[:1], width=1000)}; correct the paths, "
             f"which start at {printable(file.folder)} if they are relative, or remove the rows"
         )
-
-
-def _with_type(column):
-    """Return a column of texts as numbers or booleans if all texts are; "007" is none."""
-    texts = column.dropna()
-    if texts.empty:
-        return column.astype(float)
-    if texts.str.fullmatch(WHOLE).all() and len(texts) == len(column):
-        return texts.map(int)
-    if texts.str.fullmatch(NUMBER).all():
-        return column.map(float, na_action="ignore").astype(float)
-    if texts.isin(["True", "False"]).all() and len(texts) == len(column):
-        return texts.eq("True")
-    return pd.Series(column.tolist(), index=column.index)

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mura_skorch.studies.labels import plain_name
+from mura_skorch.studies.labels import LABEL_FORM, parse_labels, plain_name
 from mura_skorch.utils.csv_files import delimiter_of, read_text
 from mura_skorch.utils.remote import is_remote, open_file
-from mura_skorch.utils.text import printable, short_reason, shorten
+from mura_skorch.utils.text import printable, short_reason, shorten, some_names
 
-__all__ = ["SUFFIXES", "TableFile", "cell_text"]
+__all__ = ["SUFFIXES", "TableFile", "cell_text", "with_type"]
 
 SUFFIXES = (".csv", ".parquet")
+# At most 15 digits, which a float holds exactly. 007 is a text.
+WHOLE = r"[+-]?(?:0|[1-9][0-9]{0,14})"
+NUMBER = WHOLE + r"(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
 LONGEST_CELL = 80  # characters of a cell in a message
 # What pandas and pyarrow raise for a damaged parquet file.
 DAMAGED = (
@@ -32,6 +35,26 @@ DAMAGED = (
 def cell_text(value: Any) -> str:
     """Return a cell for a message: quoted, printable, not too long."""
     return printable(shorten(repr(value), LONGEST_CELL))
+
+
+def with_type(column: pd.Series) -> pd.Series:
+    """Return a column of texts as numbers or booleans if all texts are.
+
+    Examples
+    --------
+    >>> with_type(pd.Series(["1", "2.5"])).tolist(), with_type(pd.Series(["007", "1"])).tolist()
+    ([1.0, 2.5], ['007', '1'])
+    """
+    texts = column.dropna()
+    if texts.empty:
+        return column.astype(float)
+    if texts.str.fullmatch(WHOLE).all() and len(texts) == len(column):
+        return texts.map(int)
+    if texts.str.fullmatch(NUMBER).all():
+        return column.map(float, na_action="ignore").astype(float)
+    if texts.isin(["True", "False"]).all() and len(texts) == len(column):
+        return texts.eq("True")
+    return pd.Series(column.tolist(), index=column.index)
 
 
 class TableFile:
@@ -96,6 +119,49 @@ class TableFile:
             raise FileNotFoundError(
                 f"{self.shown}: expected a table of studies, got no such file; check the path"
             ) from error
+
+    def check_columns(
+        self,
+        rows: pd.DataFrame,
+        needed: tuple[str, ...],
+        remedy: str = "name the columns like this",
+    ) -> None:
+        """Raise ValueError if a column is missing or occurs twice, or if there is no row."""
+        if missing := [name for name in needed if name not in rows]:
+            raise ValueError(
+                f"{self.shown}: expected the columns {', '.join(needed)}, got "
+                f"{some_names(rows, 20) or 'none'}: no {' and no '.join(missing)}; "
+                f"{remedy}"
+            )
+        if twice := sorted(set(rows.columns[rows.columns.duplicated()])):
+            raise ValueError(
+                f"{self.shown}: expected each column once, got several called {some_names(twice)}; "
+                "rename them"
+            )
+        if rows.empty:
+            raise ValueError(f"{self.shown}: expected at least one study, got none; add rows")
+
+    def texts(self, column: pd.Series) -> pd.Series:
+        """Return a column without blanks around its texts; raise if a value is missing."""
+        values = column.tolist()
+        if column.name != "patient":  # which may be a whole number
+            is_missing = column.isna()
+            values = [v if gone else str(v) for v, gone in zip(values, is_missing, strict=True)]
+        values = [value.strip() if isinstance(value, str) else value for value in values]
+        texts = pd.Series(values, index=column.index, name=column.name)
+        absent = texts.isna() | texts.eq("")
+        if absent.any():
+            raise self.error(absent.idxmax(), str(column.name), "a value", "none", "fill it in")
+        return texts
+
+    def labels(self, column: pd.Series) -> pd.Series:
+        """Return a column of labels as Int8; raise ValueError if one is invalid."""
+        labels, is_wrong = parse_labels(column)
+        if is_wrong.any():
+            number = is_wrong.idxmax()
+            got = cell_text(column[number])
+            raise self.error(number, str(column.name), LABEL_FORM, got, "correct it")
+        return labels.astype("Int8")
 
     def _read_csv(self, names):
         header: list[str] = []

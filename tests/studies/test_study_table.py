@@ -187,8 +187,8 @@ def test_split_is_left_out_where_the_table_has_none():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected the columns study, study_type, patient and views, got none"),
-        ("study,label\ns,1\n", ".*got study, label: no study_type and no patient and no views"),
+        ("", "expected the columns study, study_type, patient, views, got none"),
+        ("study,label\ns,1\n", ".*got study, label: no study_type and no patient and no views;"),
         (HEADER, "expected at least one study, got none"),
         (
             HEADER + ROW + "s2,XR_HAND,1,yes,a.png\n",
