@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mura_skorch._version import __version__
-from mura_skorch.cli import cache, compare, explore, export, sync
+from mura_skorch.cli import cache, compare, explore, export, report, serve, sync
 from mura_skorch.cli.options import Parser, make_parser
 from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands import CommandError
@@ -19,8 +19,10 @@ __all__ = ["SUBCOMMANDS", "main", "run_script"]
 # `check(parser, args)`, which calls `parser.error` for arguments that do not go together.
 SUBCOMMANDS: dict[str, ModuleType] = {
     "explore": explore,
+    "report": report,
     "compare": compare,
     "export": export,
+    "serve": serve,
     "sync": sync,
     "cache": cache,
 }

@@ -109,6 +109,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--random-state": {"type": int, "default": 0, "help": "seed"},
     "--experiment": {"help": "name of the MLflow experiment"},
     "--out": {"type": Path, "help": "folder of the report"},
+    "--json": {
+        "action": "store_true",
+        "help": "print the result as one JSON object, and everything else to stderr",
+    },
 }
 
 
