@@ -60,13 +60,13 @@ def share(text: str) -> float:
 OPTIONS: dict[str, dict[str, Any]] = {
     "--data": {
         "type": folder_or_address,
-        "metavar": "DIR",
-        "help": "MURA's folder or one like it, or its address on s3:// or gs:// (default: drawn "
-        "phantoms)",
+        "metavar": "DATA",
+        "help": "MURA's folder or one like it, a table of studies (.csv, .parquet), or the address "
+        "of either (default: drawn phantoms)",
     },
     "--study-types": {"nargs": "+", "metavar": "TYPE", "help": "default: all in the data"},
     "--weights": {
-        "help": "name of torchvision or tag of timm, path, or none (default: ImageNet's; "
+        "help": "name of torchvision or tag of timm, path, or none (default: IMAGENET1K_V1, "
         "phantoms: none)",
     },
     "--module": {

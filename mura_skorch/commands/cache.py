@@ -2,6 +2,7 @@
 
 import time
 from argparse import Namespace
+from dataclasses import asdict
 from typing import Any
 
 from mura_skorch.commands import CommandError
@@ -29,7 +30,11 @@ def main(args: Namespace, result: dict[str, Any]) -> int:
         print(_line(cache))
     size = sum(cache.n_bytes for cache in caches)
     print(f"{done}{len(caches):,} caches, {size / 1e9:.2f} GB")
-    result |= {"removed": bool(done), "n_bytes": size, "caches": [c._asdict() for c in caches]}
+    result |= {
+        "removed": bool(done),
+        "n_bytes": size,
+        "caches": [asdict(cache) for cache in caches],
+    }
     return 0
 
 

@@ -146,7 +146,7 @@ def resume_after_restart(args: Namespace) -> None:
 
 
 def resume_command(folder: Path, more: str = "") -> str:
-    """Return the command that resumes this script.
+    """Return the command that resumes this script or command.
 
     Parameters
     ----------
@@ -155,10 +155,12 @@ def resume_command(folder: Path, more: str = "") -> str:
     more : str, default=""
         Further options.
     """
-    script = f"{sys.argv[0]} --resume {folder}{more}"
-    if count_processes() == 1:
-        return f"python {script}"
-    return f"torchrun OPTIONS -m mura_skorch.distributed {script}, with the OPTIONS of this call"
+    is_script = Path(sys.argv[0]).stem not in ("mura-skorch", "__main__")
+    program = sys.argv[0] if is_script else " ".join(["mura-skorch", *sys.argv[1:2]])
+    call = f"{program} --resume {folder}{more}"
+    if count_processes() > 1:
+        return f"torchrun OPTIONS -m mura_skorch.distributed {call}, with the OPTIONS of this call"
+    return f"python {call}" if is_script else call
 
 
 def load_args(folder: Path) -> Namespace:

@@ -1,6 +1,7 @@
 """Run a program whose fits and predictions are shared by all processes of torchrun.
 
 torchrun --standalone --nproc-per-node 8 -m mura_skorch.distributed SCRIPT [ARGUMENTS]
+torchrun --standalone --nproc-per-node 8 -m mura_skorch.distributed mura-skorch train
 
 Without torchrun the program runs alone.
 """
@@ -15,6 +16,8 @@ import torch.distributed as dist
 from mura_skorch.distributed.helper import QUIT, help_out
 from mura_skorch.distributed.processes import Processes, use_processes
 
+COMMAND = "mura-skorch"
+
 
 def main() -> None:
     """Join the other processes, then run the program or help it."""
@@ -28,10 +31,10 @@ def main() -> None:
         action="store_true",
         help="on GPUs: batch norm over the views of all processes, not of each",
     )
-    parser.add_argument("script", help="a Python program, and its arguments")
+    parser.add_argument("script", help="a Python program or mura-skorch, and its arguments")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not os.path.isfile(args.script):
+    if args.script != COMMAND and not os.path.isfile(args.script):
         parser.error(f"expected the path of a program, got {args.script!r}, which is no file")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         run_program(args.script, args.arguments)
@@ -52,8 +55,11 @@ def main() -> None:
 
 
 def run_program(script: str, arguments: list[str]) -> None:
-    """Run a program as ``python SCRIPT ARGUMENTS`` does."""
+    """Run a program as ``python SCRIPT ARGUMENTS`` does, or ``mura-skorch ARGUMENTS``."""
     sys.argv = [script, *arguments]
+    if script == COMMAND:
+        runpy.run_module("mura_skorch", run_name="__main__")
+        return
     sys.path[0] = os.path.dirname(os.path.abspath(script))
     runpy.run_path(script, run_name="__main__")
 

@@ -63,7 +63,7 @@ def read_predictions(
     0    s1    XR_HAND       7      1    0.8        0.5         1
     """
     file = TableFile(path)
-    rows = with_names(file.read(COLUMNS), KNOWN)
+    rows = with_names(file.read(tuple(COLUMNS)), KNOWN)
     column = next((name for name in SCORES if name in rows), "y_score")
     file.check_columns(rows, (*COLUMNS, column))
     check_columns(rows, keep)

@@ -87,7 +87,7 @@ class TableFile:
         """Return the name of a row: "line 2" of a CSV file is what an editor calls so."""
         return f"{'line' if self.is_csv else 'row'} {number}"
 
-    def error(self, number: int, column: str, expected: str, got: str, remedy: str) -> ValueError:
+    def error(self, number: Any, column: str, expected: str, got: str, remedy: str) -> ValueError:
         """Return the error for a cell of a row, or for all of it if `column` is empty."""
         place = self.place(number) + (column and f", column {column}")
         return ValueError(f"{self.shown}, {place}: expected {expected}, got {got}; {remedy}")
@@ -141,7 +141,7 @@ class TableFile:
         if rows.empty:
             raise ValueError(f"{self.shown}: expected at least one study, got none; add rows")
 
-    def texts(self, column: pd.Series) -> pd.Series:
+    def texts(self, column):
         """Return a column without blanks around its texts; raise if a value is missing."""
         values = column.tolist()
         if column.name != "patient":  # which may be a whole number
@@ -154,7 +154,7 @@ class TableFile:
             raise self.error(absent.idxmax(), str(column.name), "a value", "none", "fill it in")
         return texts
 
-    def labels(self, column: pd.Series) -> pd.Series:
+    def labels(self, column):
         """Return a column of labels as Int8; raise ValueError if one is invalid."""
         labels, is_wrong = parse_labels(column)
         if is_wrong.any():

@@ -5,14 +5,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from mura_skorch.cli import predict, train
 from mura_skorch.cli.main import SUBCOMMANDS, main
 from mura_skorch.cli.options import Parser
+from mura_skorch.commands.train import DEFAULTS
+from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ["compare_runs.py", "explore_dataset.py"]
+SCRIPTS = ["compare_runs.py", "explore_dataset.py", "per_body_part.py", "predict.py"]
 # Prints to stderr the large libraries that a program has imported, and its CPU seconds.
 SPY = """
 import atexit, resource, runpy, sys
@@ -82,6 +86,23 @@ def test_help_shows_every_default(name):
         # The name of a new folder holds the time.
         text = "results/" if option.dest == "out" else str(default)
         assert f"default: {text}" in shown
+
+
+def test_help_shows_the_defaults_that_depend_on_the_data():
+    parser = Parser()
+    train.add_arguments(parser)
+    help_of = {option.dest: option.help for option in options_of(parser)}
+    of_the_machine = {"jobs": "1, phantoms: one per core", "threads": "one per core, phantoms: 1"}
+    for name, (radiographs, phantoms) in DEFAULTS.items():
+        text = (
+            str(radiographs) if radiographs == phantoms else f"{radiographs}, phantoms: {phantoms}"
+        )
+        assert f"default: {of_the_machine.get(name, text)}" in help_of[name]
+
+
+def test_engines_are_those_of_a_classifier():
+    assert get_args(EngineSetting) == predict.ENGINES
+    assert get_args(PrecisionSetting) == predict.PRECISIONS
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)

@@ -1,9 +1,11 @@
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from mura_skorch.commands import script_state
 from mura_skorch.commands.script_state import (
     STATE_FILES,
     check_new,
@@ -12,6 +14,7 @@ from mura_skorch.commands.script_state import (
     clear,
     load_args,
     lock_folder,
+    resume_command,
     save_args,
 )
 
@@ -81,3 +84,19 @@ def test_first_settings_are_saved_and_others_are_refused_by_name():
     with pytest.raises(ValueError, match="got different lr, depth; pass another --out"):
         check_settings(OUT, {"lr": 0.2, "size": 64, "depth": 3})
     assert json.loads((OUT / "settings.json").read_text()) == {"lr": 0.1, "size": 64}
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("experiments/ablate.py", "python experiments/ablate.py --resume out"),
+        ("/usr/bin/mura-skorch", "mura-skorch train --resume out"),
+        ("/package/mura_skorch/__main__.py", "mura-skorch train --resume out"),
+    ],
+)
+def test_resume_command_is_the_one_that_was_called(program, command, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program, "train", "--out", "out"])
+    assert resume_command(OUT) == command
+    monkeypatch.setattr(script_state, "count_processes", lambda: 2)
+    call = command.removeprefix("python ")
+    assert resume_command(OUT).startswith(f"torchrun OPTIONS -m mura_skorch.distributed {call}, ")

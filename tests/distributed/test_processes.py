@@ -250,6 +250,12 @@ def test_without_torchrun_the_program_runs_alone_with_its_arguments(tmp_path):
     assert done.returncode == 3
 
 
+def test_without_torchrun_the_command_runs_alone(tmp_path):
+    done = launch(tmp_path, "mura-skorch", "explore", "--data", "nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("mura-skorch explore: ")
+
+
 def test_launcher_says_what_is_wrong_before_it_joins_others(tmp_path):
     done = launch(tmp_path, tmp_path / "nothing.py")
     assert "which is no file" in done.stderr

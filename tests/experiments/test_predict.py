@@ -11,6 +11,7 @@ from dicom_files import write_dicom
 from sklearn.metrics import cohen_kappa_score
 
 from mura_skorch import MuraClassifier, read_studies, write_phantoms
+from mura_skorch.commands.predict import check_apart
 from mura_skorch.ensemble import MuraEnsemble, load_model
 from mura_skorch.tracking import TrackedRun
 
@@ -191,14 +192,13 @@ def test_dicom_options_are_applied(main, model, tmp_path, capsys):
     assert "expected NAME=TYPE, such as HIP=XR_HIP, got 'HIP'" in capsys.readouterr().err
 
 
-def test_study_key_may_be_longer_than_its_path(main):
+def test_study_key_may_be_longer_than_its_path():
     table = {"study": ["1.2/XR_HAND/L"], "patient": ["p1"], "views": [("/a.dcm",)]}
     other = pd.DataFrame({"study": ["1.3"], "patient": ["p2"], "views": [("/b.dcm",)]})
-    main.__globals__["check_apart"](other, pd.DataFrame(table))
+    check_apart(other, pd.DataFrame(table))
 
 
-def test_refit_recognises_patients_and_views_in_any_spelling(main):
-    check_apart = main.__globals__["check_apart"]
+def test_refit_recognises_patients_and_views_in_any_spelling():
     local = pd.DataFrame({"study": ["x/a"], "patient": ["7.0"], "views": [("/r/x/a/1.png",)]})
     other = pd.DataFrame({"study": ["x/b"], "patient": [7], "views": [("/r/x/b/1.png",)]})
     with pytest.raises(ValueError, match="got 1 in both"):

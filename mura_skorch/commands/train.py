@@ -1,0 +1,235 @@
+"""What ``mura-skorch train`` does: train one model per study type and report on all."""
+
+from argparse import Namespace
+from contextlib import ExitStack
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from mura_skorch.callbacks import EpochLine
+from mura_skorch.classifier import MuraClassifier
+from mura_skorch.commands import CommandError
+from mura_skorch.commands.cluster import LOCAL, dask_client, make_absolute
+from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.jobs import run_tasks, runs_sentence
+from mura_skorch.commands.script_state import (
+    check_new,
+    checkpoint_path,
+    clear,
+    copied_results,
+    load_args,
+    lock_folder,
+    resume_after_restart,
+    resume_command,
+    save_args,
+)
+from mura_skorch.data import PatientSplit
+from mura_skorch.distributed import count_processes
+from mura_skorch.evaluation import add_pooled_scores, join_notes
+from mura_skorch.evaluation.formatting import format_scores
+from mura_skorch.evaluation.published import is_mura
+from mura_skorch.metrics import OVERALL
+from mura_skorch.models import StudyNetwork
+from mura_skorch.report import (
+    ReportInputs,
+    collect_predictions,
+    join_data,
+    read_study_facts,
+    write_report,
+)
+from mura_skorch.tracking import (
+    TrackedRun,
+    end_children,
+    log_scores,
+    log_test_scores,
+    use_experiment,
+)
+from mura_skorch.training.checkpoint_file import run_id_of
+from mura_skorch.training.device import count_cores
+from mura_skorch.utils.signals import signals_as_exceptions
+from mura_skorch.utils.text import printable
+
+__all__ = ["DEFAULTS", "main", "make_classifier", "read"]
+
+QUESTION = "Which body parts can the network read? One model per study type, compared in MLflow."
+POOLED = "all"
+OF_THIS_CALL = ("resume", "dask", "parent_run_id")  # not as in a call that is resumed
+# Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
+DEFAULTS = {
+    "weights": ("IMAGENET1K_V1", "none"),
+    "image_size": (224, 64),  # pixels
+    "max_epochs": (10, 7),
+    "batch_size": (8, 8),  # studies
+    "lr": (1e-4, 5e-4),
+    "valid_share": (0.1, 0.2),
+    "jobs": (1, min(4, count_cores())),
+    "threads": (count_cores(), 1),
+}
+
+
+def main(args: Namespace) -> int:
+    """Train, evaluate and report; return 0, 1 if a type failed, 130 or 143 if interrupted."""
+    resume_after_restart(args)
+    is_resumed = args.resume is not None
+    with ExitStack() as stack:
+        try:
+            if is_resumed:
+                dask, args = args.dask, load_args(args.resume)
+                args.dask = dask
+            if args.dask is not None:
+                make_absolute(args)
+            read_study_facts(args.study_facts or {})  # fails here or never
+            studies = read(args)
+            StudyNetwork(weights_or_none(args.weights))  # fails here or never
+            stack.enter_context(lock_folder(args.out))
+            if not is_resumed:
+                check_new(args.out)
+            experiment_id = use_experiment(args.experiment, note=join_notes(studies))
+            client = stack.enter_context(dask_client(args.dask, args.jobs))
+        except (ImportError, OSError, ValueError) as error:
+            raise CommandError(error) from error
+        stack.enter_context(signals_as_exceptions())
+        return run(args, studies, experiment_id, is_resumed, client)
+
+
+def run(args, studies, experiment_id, is_resumed, client=None):
+    """Train on each type, and report the types that finished."""
+    note = join_notes(studies)
+    settings = {name: value for name, value in vars(args).items() if name not in OF_THIS_CALL}
+    print(note or "", *(f"{name}={value}" for name, value in settings.items()), flush=True)
+    names = args.study_types + ([POOLED] if args.pooled else [])
+    with TrackedRun(args.parent_run_id, name="per_body_part", note=note) as parent:
+        if is_resumed:
+            end_children(parent, "KILLED")  # resumed runs are opened again
+        else:
+            args.parent_run_id = parent.run_id
+            save_args(args.out, args)
+        parent.log_params(settings | {"study_types": ",".join(args.study_types)})
+        done, failed, code = run_tasks(
+            train,
+            names,
+            studies,
+            args,
+            parent=parent,
+            jobs=args.jobs,
+            label=lambda name: f"{printable(name):<12}",
+            client=client,
+        )
+        scores = report(done, failed, studies, args, parent)
+        if not failed:
+            clear(args.out)
+        with copied_results(args.out) as folder:
+            log_scores(parent, scores, report=folder)
+    print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
+    print(runs_sentence(experiment_id))
+    if failed:
+        there = f" --dask {args.dask}" if args.dask else ""
+        print(f"Resume with: {resume_command(args.out, there)}")
+    return code
+
+
+def train(name, studies, args, parent):
+    """Train on a type's train split and predict its valid split; return the error, if any, too."""
+    own = studies if name == POOLED else studies[studies.study_type == name]
+    train, valid = own[own.split == "train"], own[own.split == "valid"]
+    try:
+        torch.set_num_threads(args.threads)
+        if train.empty or valid.empty:
+            raise ValueError(f"got {len(train)} train and {len(valid)} valid studies")
+        state = checkpoint_path(args.out, name)
+        with TrackedRun(
+            run_id_of(state),
+            name=name,
+            parent=parent,
+            note=parent.note,
+        ) as run:
+            clf = make_classifier(
+                args,
+                callbacks__mlflow__run_id=run,
+                callbacks__print_log=EpochLine(name),
+                checkpoint_path=state,
+            ).fit(train)
+            if clf.interrupted_:
+                raise KeyboardInterrupt
+            found = collect_predictions(clf, valid, n_cases=args.cases)
+            if ("test/kappa", 0) not in (run.logged_metrics() or ()):
+                log_test_scores(run, found.predictions)
+    except Exception as error:
+        return name, None, f"FAILED: {error}"
+    return name, (found, [{**row, "batches": []} for row in clf.history]), None
+
+
+def make_classifier(args, **params):
+    """Return the classifier that is fitted on each type."""
+    return MuraClassifier(
+        module__weights=weights_or_none(args.weights),
+        dataset__image_size=args.image_size,
+        dataset__cache=args.cache,
+        criterion__level=args.level,
+        max_epochs=args.max_epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        train_split=PatientSplit(args.valid_share),
+        device=args.device,
+        random_state=args.random_state,
+        **params,
+    )
+
+
+def report(done, failed, studies, args, parent):
+    """Write the report of all types; return its scores."""
+    done = dict(sorted(done.items()))  # by name, whichever finished first
+    own = [found for name, (found, _) in done.items() if name != POOLED]
+    pooled = done[POOLED][0].predictions if POOLED in done else None
+    views = [found.view_predictions for found in own]
+    about = {
+        "Question": QUESTION,
+        "Data": f"{Path(args.data).name}: trained on the train split, evaluated on the valid split",
+        "Selection": f"epochs by the loss on {args.valid_share:.0%} of the train split's patients",
+        "Settings": ", ".join(f"{name} {getattr(args, name)}" for name in (*DEFAULTS, "level")),
+        "Random state": str(args.random_state),
+        "MLflow run": str(parent.run_id),
+    }
+    model = ["One model per study type.", *(text for found in own for text in found.model)]
+    inputs = ReportInputs(
+        predictions=add_pooled_scores([found.predictions for found in own], pooled),
+        view_predictions=pd.concat(views, ignore_index=True) if views else None,
+        cases=[case for found in own for case in found.cases],
+        model=list(dict.fromkeys(model)),
+        alerts=[alert for found in own for alert in found.alerts],
+        data=join_data([found.data for found in own]),
+    )
+    return write_report(
+        args.out,
+        inputs,
+        histories={name: history for name, (_, history) in done.items()},
+        about=about,
+        published=is_mura(studies),
+        failed=failed,
+        study_facts=args.study_facts,
+        prevalence=args.prevalence,
+        title="One model per body part",
+    )
+
+
+def read(args):
+    """Return the studies, and fill in the arguments that depend on them."""
+    args.data = find_data(args.data)
+    studies = read_train_valid(args.data)
+    if reserved := {POOLED, OVERALL} & set(studies.study_type):
+        raise ValueError(f"expected study types other than {POOLED} and {OVERALL}, got {reserved}")
+    if count_processes() > 1:
+        args.jobs = args.jobs or 1
+        if args.jobs > 1:
+            raise ValueError(
+                f"expected --jobs 1 where {count_processes()} processes train each model, got "
+                f"{args.jobs}; leave --jobs out"
+            )
+    studies = choose_studies(args, studies, DEFAULTS)
+    if args.dask in (None, LOCAL) and args.jobs * args.threads > count_cores():
+        print(
+            f"{args.jobs} jobs of {args.threads} threads on {count_cores()} cores slow each other "
+            "down: pass a smaller --threads (which changes the rounding of results)"
+        )
+    return studies
