@@ -273,7 +273,7 @@ def read(args):
 def parse(argv):
     """Return the arguments; None for defaults that depend on the data."""
     parser = make_parser(__doc__)
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=DEFAULTS)
     add("a", metavar="A", nargs="?", help="defaults, a preset, a file, or key=value,key=value")
     add("b", metavar="B", nargs="?", help="the same")
     add("--seeds", type=int, default=5, help="models of each setting")
@@ -287,7 +287,12 @@ def parse(argv):
     add_shared("--lr")
     add_shared("--device")
     add_shared("--valid-share")
-    add("--jobs", type=int, help="models trained at a time; does not change the results")
+    add(
+        "--jobs",
+        type=int,
+        help="models trained at a time; does not change the results (default: 1, phantoms: one per "
+        "core, at most 4)",
+    )
     add_shared("--threads", help="CPU threads per training; changes the rounding")
     add_shared("--cache")
     add_shared("--random-state", help="the first seed")

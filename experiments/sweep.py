@@ -684,7 +684,7 @@ def read(args):
 def parse(argv):
     """Return the arguments; None for defaults that depend on the data."""
     parser = make_parser(__doc__)
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=DEFAULTS)
     add_shared("--data", help="MURA's folder or one like it (default: phantom wrists are drawn)")
     add_shared("--study-types")
     add("--storage", default="sqlite:///sweep.db", metavar="URL", help="database of the trials")

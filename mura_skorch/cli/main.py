@@ -83,11 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     parsers = {name: _add_parser(subparsers, name, module) for name, module in SUBCOMMANDS.items()}
     if argv and not argv[0].startswith("-") and argv[0] not in SUBCOMMANDS:
-        near = get_close_matches(argv[0], SUBCOMMANDS, n=1) or ["--help"]
-        parser.error(
-            f"expected a command among {', '.join(SUBCOMMANDS)}, got {argv[0]!r}; try mura-skorch "
-            f"{near[0]}"
-        )
+        near = get_close_matches(argv[0], SUBCOMMANDS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "see mura-skorch --help"
+        parser.error(f"expected a command, got {argv[0]!r}; {remedy}")
     args = parser.parse_args(argv)
     name = vars(args).pop("command")
     if name is None:

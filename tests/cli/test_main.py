@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from mura_skorch.cli import predict, train
-from mura_skorch.cli.main import SUBCOMMANDS, main
+from mura_skorch.cli.main import EPILOG, SUBCOMMANDS, main
 from mura_skorch.cli.options import Parser
 from mura_skorch.commands.train import DEFAULTS
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
@@ -120,11 +120,14 @@ def test_without_a_command_the_help_is_printed(capsys):
     assert "exit status:" in text
 
 
-@pytest.mark.parametrize(("word", "near"), [("comapre", "compare"), ("xyz", "--help")])
-def test_unknown_command_is_an_error_that_names_the_nearest(word, near):
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [("comapre", "did you mean compare?"), ("xyz", "see mura-skorch --help")],
+)
+def test_unknown_command_is_an_error_that_names_the_nearest(word, remedy):
     found = run(word)
     assert found.returncode == 2
-    assert f"got '{word}'; try mura-skorch {near}\n" in found.stderr
+    assert found.stderr.endswith(f"expected a command, got '{word}'; {remedy}\n")
 
 
 def test_unknown_option_is_an_error_of_the_call():
@@ -147,3 +150,10 @@ def test_ctrl_c_ends_a_command_with_status_130(monkeypatch, capsys):
     monkeypatch.setattr(SUBCOMMANDS["explore"], "run", interrupted)
     assert main(["explore"]) == 130
     assert capsys.readouterr().err == "mura-skorch explore: stopped by Ctrl-C\n"
+
+
+def test_page_of_the_command_line_names_every_command_and_exit_status():
+    page = (ROOT / "docs" / "command_line.md").read_text()
+    assert set(re.findall(r"^\| `mura-skorch (\w+)`", page, re.MULTILINE)) == set(SUBCOMMANDS)
+    statuses = re.findall(r"^  (\d+) ", EPILOG, re.MULTILINE)
+    assert {*re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == {*statuses}
