@@ -30,5 +30,10 @@ def main(args: Namespace, result: dict[str, Any]) -> int:
         raise CommandError(error) from error
     note = join_notes(arguments["inputs"].predictions)
     print(f"{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
-    result |= {"report": args.out / "report.html", "scores": scores, "note": note}
+    result |= {
+        "scores": scores,
+        "alerts": list(arguments["inputs"].alerts),
+        "report": args.out / "report.html",
+        "note": note,
+    }
     return 0
