@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mura_skorch import __version__
+from mura_skorch.cli.main import SUBCOMMANDS
 
 pytestmark = pytest.mark.slow
 
@@ -118,29 +119,49 @@ def test_metadata_has_version_licence_and_a_page_to_show(wheel):
     assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
 
 
-def test_readmes_python_runs_as_it_stands_with_the_installed_wheel(wheel, tmp_path):
-    environment = tmp_path / "environment"
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """The Python of an environment with the wheel."""
+    environment = tmp_path_factory.mktemp("installed") / "environment"
     venv.create(environment, with_pip=False)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
-    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    command = [python, "-c", ask]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    installed = Path(told.strip())
     # What the package needs is found where it is installed already. An editable install there is
     # not: Python does not read the .pth files of a folder that a .pth file names.
-    (installed / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    readme = (ROOT / "README.md").read_text()
-    quick_start = readme.split("```python\n")[1].split("```")[0]
+    (folder_of(python) / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def folder_of(python):
+    """Return the folder of the packages of an environment."""
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    found = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
+    return Path(found.stdout.strip())
+
+
+def run_installed(command):
+    """Run a program of the environment, which finds the wheel and nothing of the repository."""
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     clean["OMP_NUM_THREADS"] = "1"  # other tests use the other core
-    found = subprocess.run(
-        [python, "-c", quick_start + WHERE],
-        **{"cwd": empty, "env": clean, "capture_output": True, "text": True, "check": False},
-    )
+    return subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+
+
+def test_installed_command_runs_every_subcommand(python, phantom_root):
+    command = python.with_name("mura-skorch")
+    for name in SUBCOMMANDS:
+        found = run_installed([command, name, "--help"])
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.startswith(f"usage: mura-skorch {name}")
+    found = run_installed([command, "explore", "--data", phantom_root, "--no-images"])
+    assert found.returncode == 0, found.stderr
+    assert "dataset.html" in found.stdout
+
+
+def test_readmes_python_runs_as_it_stands_with_the_installed_wheel(python):
+    readme = (ROOT / "README.md").read_text()
+    quick_start = readme.split("```python\n")[1].split("```")[0]
+    found = run_installed([python, "-c", quick_start + WHERE])
     assert found.returncode == 0, found.stderr
     assert "Warning" not in found.stderr
     *lines, where = found.stdout.splitlines()
@@ -148,6 +169,7 @@ def test_readmes_python_runs_as_it_stands_with_the_installed_wheel(wheel, tmp_pa
     assert float(overall.split()[3]) > 0.6, "a kappa of a model that has learned something"
     assert lines[-1].endswith("]"), "the loaded model's decisions come last"
     file, version = where.rsplit(" ", 1)
+    installed = folder_of(python)
     assert Path(file).parent == installed / "mura_skorch"
     assert version == __version__
     for name in ("py.typed", "report/templates/report.html.jinja", "serving/served_model.py"):

@@ -82,6 +82,7 @@ MuraClassifier(module=StudyNetwork, train_split=None, threshold="sensitivity=0.9
 compare_models(valid.label, y_score, list(y_score), groups=valid.patient, threshold=(0.5, 0.4))
 write_report("again", **read_report("report"))
 
+from mura_skorch import MuraClasifier  # error
 read_studies(3)  # error
 write_phantoms(folder, n_train="many")  # error
 MuraClassifier(criterion__level="patient")  # error

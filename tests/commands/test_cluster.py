@@ -204,7 +204,8 @@ def test_ctrl_c_ends_the_script_and_the_fits_that_wait(data, elsewhere, own_stor
     parent = next(run for run in runs() if run.info.run_name == "per_body_part")
     assert parent.info.status == "KILLED"
     with distributed.Client(elsewhere.address, set_as_default=False) as client:
-        while any(client.processing().values()):  # Dask does not stop them
+        # Dask does not stop them, and its scheduler has forgotten them: only the workers know.
+        while any(client.run(lambda dask_worker: len(dask_worker.state.tasks)).values()):
             time.sleep(0.1)
 
 
