@@ -26,6 +26,7 @@ from mura_skorch import read_studies
 from mura_skorch.calibration import enough_studies, recalibration_curve
 from mura_skorch.cli.options import add_option, folder_or_address, make_parser
 from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.data import choose_split
 from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.data import check_apart, drop_unreadable, find_unreadable
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
@@ -117,13 +118,13 @@ def read(args):
         studies = LAYOUTS[layout](args.data, on_missing=args.on_missing)
         if args.labels is not None:
             studies = join_labels(studies, args.labels, keep=args.by)
-    elif layout != "mura" and holds_dicom(args.data):
+    elif layout != "mura" and Path(args.data).is_dir() and holds_dicom(args.data):
         layout, studies = "dicom", read_dicom_studies(args.data, labels=args.labels, keep=args.by)
     else:
         layout, studies = "mura", read_studies(args.data)
         everything = studies["study"]
-        splits = [args.split] if args.split else sorted(set(studies["split"]))
-        studies = studies[studies["split"].isin(splits)]
+        if args.split:
+            studies, _ = choose_split(studies, args.split, "--split", args.data)
         if args.labels is not None:
             studies = join_labels(studies, args.labels, keep=args.by, others=everything)
     labelled = studies[studies["label"].notna()].reset_index(drop=True)
@@ -151,7 +152,7 @@ def readable(args, studies):
 def read_own(args, studies):
     """Return the studies of the model's own hospital; none of their files are in the others."""
     own = read_studies(args.own_data)
-    if missing := {"train", args.own_split} - set(own["split"]):
+    if missing := {"train", args.own_split} - set(own.get("split", ())):
         raise ValueError(
             f"expected the splits train and {args.own_split} in {args.own_data}, got no "
             f"{', '.join(sorted(missing))}; see --own-split"

@@ -19,6 +19,7 @@ import torch
 from mura_skorch import read_studies
 from mura_skorch.cli.options import add_option, make_parser
 from mura_skorch.cli.scripts import start_script
+from mura_skorch.commands.data import choose_split
 from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.ensemble import load_model
 from mura_skorch.evaluation import join_notes, robustness_scores
@@ -97,16 +98,14 @@ def write(args, robustness, scores, studies, seconds, note):
 def read(args):
     """Return the labelled studies."""
     studies = read_studies(args.data)
-    found = sorted(set(studies["split"]))
-    chosen = [args.split] if args.split else [name for name in found if name != "train"] or found
-    own = studies[studies["split"].isin(chosen)]
+    own, chosen = choose_split(studies, args.split, "--split", args.data)
     if args.labels is not None:
         own = join_labels(own, args.labels, others=studies["study"])
     own = own[own["label"].notna()]
     if own.empty:
+        where = f"the split {', '.join(chosen)} of {args.data}" if chosen else args.data
         raise ValueError(
-            f"expected labelled studies in the split {', '.join(chosen)} of {args.data}, which has "
-            f"{', '.join(found)}, got none; pass another --split, or --labels"
+            f"expected labelled studies in {where}, got none; pass another --split, or --labels"
         )
     return own.reset_index(drop=True)
 

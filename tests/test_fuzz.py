@@ -172,6 +172,41 @@ def test_any_file_of_labels_labels_every_study_or_is_a_clear_error(place, data, 
         assert found["label"].dropna().isin([0, 1]).all()
 
 
+@st.composite
+def table_bytes(draw):
+    """Draw a table of studies or of views: a CSV file with odd cells, or a damaged parquet file."""
+    views = draw(st.sampled_from(["views", "path"]))
+    names = ["study", "study_type", "patient", "label", views]
+    rows = [[f"s{n}", "XR_HAND", "p", "1", "image1.png"] for n in range(draw(st.integers(0, 3)))]
+    if draw(st.booleans()):
+        cells = [row if views == "path" else [*row[:4], row[4:]] for row in rows]
+        file = io.BytesIO()
+        pd.DataFrame(cells, columns=names, dtype=object).to_parquet(file)
+        return ".parquet", draw(damaged([file.getvalue()]))
+    odd = st.sampled_from(["['image1.png']", "(1,)", "[" * 9999, "[]", "a;;b", "1.5", "NORMAL", ""])
+    for row in rows:
+        row[draw(st.integers(0, 4))] = draw(words() | odd)
+    rows += draw(st.lists(st.lists(words(), max_size=6), max_size=1))
+    text = io.StringIO()
+    csv.writer(text, delimiter=draw(st.sampled_from(",;\t"))).writerows([names, *rows])
+    data = text.getvalue().encode(draw(st.sampled_from(["utf-8", "utf-16"])), "replace")
+    return ".csv", draw(damaged([data])) if draw(st.booleans()) else data
+
+
+@cases(0.2)
+@given(table=table_bytes())
+def test_any_table_file_gives_studies_of_existing_files_or_a_clear_error(place, table):
+    suffix, data = table
+    place.write_bytes(PICTURES[0])
+    file = place.with_name(f"studies{suffix}")
+    file.write_bytes(data)
+    studies = right_or_told(lambda: read_studies(file))
+    if studies is not None:
+        assert studies["study"].is_unique
+        assert studies["label"].dropna().isin([0, 1]).all()
+        assert all(Path(view).exists() for views in studies["views"] for view in views)
+
+
 # --------------------------------------------------------------------- tables
 
 CELLS = (

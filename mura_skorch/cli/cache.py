@@ -7,6 +7,8 @@ mura-skorch cache remove FOLDER --unused-days 30
 import argparse
 from pathlib import Path
 
+from mura_skorch.cli.options import add_option
+
 __all__ = ["add_arguments", "run"]
 
 
@@ -17,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     removing = actions.add_parser("remove", help="remove caches that are not used again")
     for action in (listing, removing):
         action.add_argument("folder", type=Path, help="folder passed as dataset__cache")
+        add_option(action, "--json")
     removing.add_argument(
         "--unused-days",
         type=float,

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, help="CSV file to write")
     add("--n-resamples", type=int, default=2000, help="resamples of the bootstrap")
     add_option(parser, "--random-state")
+    add_option(parser, "--json")
     parser.epilog = NOTES
 
 

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default_text="results/dataset-DATE-TIME",
         help="folder of tables, figure and page",
     )
+    add_option(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

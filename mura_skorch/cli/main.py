@@ -7,7 +7,19 @@ from pathlib import Path
 from types import ModuleType
 
 from mura_skorch._version import __version__
-from mura_skorch.cli import cache, compare, explore, export, predict, sync, train
+from mura_skorch.cli import (
+    cache,
+    compare,
+    config,
+    evaluate,
+    explore,
+    export,
+    predict,
+    report,
+    serve,
+    sync,
+    train,
+)
 from mura_skorch.cli.options import Parser, make_parser
 from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands import CommandError
@@ -21,10 +33,14 @@ SUBCOMMANDS: dict[str, ModuleType] = {
     "explore": explore,
     "train": train,
     "predict": predict,
+    "evaluate": evaluate,
+    "report": report,
     "compare": compare,
     "export": export,
+    "serve": serve,
     "sync": sync,
     "cache": cache,
+    "config": config,
 }
 DESCRIPTION = "Train, evaluate and compare models that classify radiographs, with MLflow runs."
 EPILOG = """\

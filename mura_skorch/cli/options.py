@@ -61,9 +61,9 @@ def share(text: str) -> float:
 OPTIONS: dict[str, dict[str, Any]] = {
     "--data": {
         "type": folder_or_address,
-        "metavar": "DIR",
-        "help": "MURA's folder or one like it, or its address on s3:// or gs:// (default: drawn "
-        "phantoms)",
+        "metavar": "DATA",
+        "help": "MURA's folder or one like it, a table of studies (.csv, .parquet), or the address "
+        "of either (default: drawn phantoms)",
     },
     "--study-types": {"nargs": "+", "metavar": "TYPE", "help": "default: all in the data"},
     "--weights": {
@@ -110,6 +110,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--random-state": {"type": int, "default": 0, "help": "seed"},
     "--experiment": {"help": "name of the MLflow experiment"},
     "--out": {"type": Path, "help": "folder of the report"},
+    "--json": {
+        "action": "store_true",
+        "help": "print the result as one JSON object, and everything else to stderr",
+    },
 }
 
 

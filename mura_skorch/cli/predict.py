@@ -23,16 +23,29 @@ ENGINES = ("torch", "auto", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
+def add_arguments(
+    parser: argparse.ArgumentParser, *, required: bool = True, experiment: str = "predict"
+) -> None:
+    """Add the arguments of the command; another one may not require model and data."""
     add, add_shared = parser.add_argument, partial(add_option, parser)
-    add("--model", required=True, help="folder of a saved model or ensemble, or an MLflow run's id")
-    add_shared("--data", required=True, help="MURA's folder or one like it, or one of DICOM")
+    add(
+        "--model",
+        required=required,
+        help="folder of a saved model or ensemble, or an MLflow run's id",
+    )
+    add_shared(
+        "--data",
+        required=required,
+        help="MURA's folder or one like it, a table of studies (.csv, .parquet), or a folder of "
+        "DICOM",
+    )
     add("--split", help="train, valid or test (default: all but train)")
     add("--labels", type=Path, metavar="CSV", help="columns study, label, and any others")
-    add("--readers", nargs="+", default=[], metavar="COLUMN", help="readers' labels in --labels")
+    add("--readers", nargs="+", default=[], metavar="COLUMN",
+        help="readers' labels, in --labels or the table")  # fmt: skip
     add("--gold", metavar="COLUMN", help="reference for the readers (default: each other)")
-    add("--by", nargs="+", default=[], metavar="COLUMN", help="site, scanner, sex ... in --labels")
+    add("--by", nargs="+", default=[], metavar="COLUMN",
+        help="site, scanner, sex ..., in --labels or the table")  # fmt: skip
     add_shared("--prevalence")
     add("--robustness", action="store_true", help="predict again under small changes of the views")
     add("--study-type", action="append", type=study_type, default=[], metavar="NAME=TYPE",
@@ -56,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--refit-on",
         type=folder_or_address,
-        metavar="DIR",
+        metavar="DATA",
         help="labelled studies to refit threshold and calibration",
     )
     add("--refit-split", help="their split, not used in training (default: all)")
@@ -70,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--similar-from",
         type=folder_or_address,
-        metavar="DIR",
+        metavar="DATA",
         help="training studies: the case review shows the most similar ones of the train split",
     )
     add_shared("--cache", help="folder for the features of --similar-from, computed once, and "
@@ -87,8 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=PRECISIONS,
         help="arithmetic; int8 of a model that quantize() has prepared (default: the model's own)",
     )
-    add_shared("--experiment", default="predict")
+    add_shared("--experiment", default=experiment)
     add_shared("--out")
+    add_shared("--json")
 
 
 def threshold(text: str) -> float | str:

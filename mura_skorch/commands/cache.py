@@ -2,15 +2,19 @@
 
 import time
 from argparse import Namespace
+from dataclasses import asdict
+from typing import Any
 
 from mura_skorch.commands import CommandError
+from mura_skorch.commands.json_output import with_json
 from mura_skorch.data.cache import CacheFile, list_caches, remove_caches
 from mura_skorch.utils.text import printable
 
 __all__ = ["main"]
 
 
-def main(args: Namespace) -> int:
+@with_json
+def main(args: Namespace, result: dict[str, Any]) -> int:
     """List or remove caches, and print each; return 0."""
     try:
         if args.action == "list":
@@ -26,6 +30,11 @@ def main(args: Namespace) -> int:
         print(_line(cache))
     size = sum(cache.n_bytes for cache in caches)
     print(f"{done}{len(caches):,} caches, {size / 1e9:.2f} GB")
+    result |= {
+        "removed": bool(done),
+        "n_bytes": size,
+        "caches": [asdict(cache) for cache in caches],
+    }
     return 0
 
 

@@ -2,11 +2,13 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mura_skorch.commands import CommandError
+from mura_skorch.commands.json_output import with_json
 from mura_skorch.evaluation import compare_models, join_notes, match_predictions
 from mura_skorch.tracking import fetch_predictions
 from mura_skorch.utils.text import printable
@@ -16,7 +18,8 @@ __all__ = ["main"]
 VALIDATION = "valid_predictions.csv"  # logged by every fit
 
 
-def main(args: Namespace) -> int:
+@with_json
+def main(args: Namespace, result: dict[str, Any]) -> int:
     """Fetch, match and compare predictions; print the result; return 0."""
     try:
         tables = [fetch_predictions(run, args.table) for run in (args.run_a, args.run_b)]
@@ -83,6 +86,15 @@ def main(args: Namespace) -> int:
         noted = {"note": note} if note else {}
         found.assign(**runs, **noted).to_csv(args.out, index=False)
         print(f"\nTable: {args.out}")
+    result |= {
+        "run_a": args.run_a,
+        "run_b": args.run_b,
+        "comparison": found,
+        "n_studies": len(both),
+        "left_out": dict(zip("ab", left_out, strict=True)),
+        "table": args.out,
+        "note": note,
+    }
     return 0
 
 

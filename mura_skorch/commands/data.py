@@ -14,7 +14,14 @@ from mura_skorch.phantoms import write_phantoms
 from mura_skorch.studies import read_studies
 from mura_skorch.studies.columns import join_notes
 
-__all__ = ["PHANTOMS", "choose_studies", "find_data", "read_train_valid", "weights_or_none"]
+__all__ = [
+    "PHANTOMS",
+    "choose_split",
+    "choose_studies",
+    "find_data",
+    "read_train_valid",
+    "weights_or_none",
+]
 
 PHANTOMS = Path("phantoms")
 
@@ -39,8 +46,42 @@ def find_data(data: Path | str | None, phantoms: Path = PHANTOMS, **settings: An
     return phantoms
 
 
+def choose_split(
+    studies: DataFrame, split: str | None, option: str, source: Path | str
+) -> tuple[DataFrame, list[str]]:
+    """Return the studies of a split, and the names of the splits that they are of.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        A study table, which may be without the column ``split``.
+    split : str or None
+        None means all but train, or train if there is no other; all studies of a table without
+        splits, whose names are none.
+    option, source : str
+        The option that chose the split, and the data, for messages.
+
+    Raises
+    ------
+    ValueError
+        There is no such split.
+    """
+    if "split" not in studies:
+        if split is None:
+            return studies, []
+        raise ValueError(
+            f"expected a column split in {source} for {option} {split}, got none; add one with "
+            "train, valid or test, or leave the option out"
+        )
+    found = sorted(set(studies["split"]))
+    names = [split] if split else [name for name in found if name != "train"] or found
+    if split and split not in found:
+        raise ValueError(f"expected {option} among {found} in {source}, got {split}")
+    return studies[studies["split"].isin(names)], names
+
+
 def read_train_valid(folder: Path | str) -> DataFrame:
-    """Return the studies of a folder with a train and a valid split that share no patient.
+    """Return the studies of a folder or table with a train and a valid split that share no patient.
 
     Raises
     ------
@@ -48,6 +89,11 @@ def read_train_valid(folder: Path | str) -> DataFrame:
         A split is missing, or both hold a patient or a view.
     """
     studies = read_studies(folder)
+    if "split" not in studies:
+        raise ValueError(
+            f"expected a column split with train and valid in {folder}, got none; add it, the same "
+            "for all studies of a patient, as docs/studies_table.md shows"
+        )
     if not {"train", "valid"} <= set(studies["split"]):
         found = sorted(set(studies["split"]))
         raise ValueError(f"expected a train and a valid split in {folder}, got {found}")

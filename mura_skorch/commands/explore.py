@@ -3,9 +3,11 @@
 import textwrap
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from mura_skorch.commands import CommandError
 from mura_skorch.commands.data import find_data
+from mura_skorch.commands.json_output import with_json
 from mura_skorch.exploration import (
     describe,
     explore_studies,
@@ -21,7 +23,8 @@ __all__ = ["main"]
 MARKS = {"bad": "!! ", "plain": "-  ", "good": "ok "}
 
 
-def main(args: Namespace) -> int:
+@with_json
+def main(args: Namespace, result: dict[str, Any]) -> int:
     """Count, print and write; return 1 if there is a problem."""
     args.data = find_data(args.data)
     try:
@@ -40,4 +43,15 @@ def main(args: Namespace) -> int:
             textwrap.fill(MARKS[finding.kind] + finding.text, LINE_WIDTH, subsequent_indent="   ")
         )
     print(f"{found.note or ''}\n\nTables, figure and page: {page}")
-    return int(any(finding.kind == "bad" for finding in findings))
+    is_bad = any(finding.kind == "bad" for finding in findings)
+    result |= {
+        "has_problem": is_bad,
+        "findings": [finding._asdict() for finding in findings],
+        "counts": found.counts,
+        "shared_patients": found.shared_patients,
+        "duplicates": found.duplicates,
+        "unreadable": found.unreadable,
+        "page": page,
+        "note": found.note,
+    }
+    return int(is_bad)

@@ -5,11 +5,14 @@ import warnings
 from argparse import Namespace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mura_skorch.calibration import is_rule
 from mura_skorch.commands import CommandError
+from mura_skorch.commands.data import choose_split
+from mura_skorch.commands.json_output import with_json
 from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.dicom import holds_dicom, read_dicom_studies
 from mura_skorch.ensemble import load_model
@@ -27,20 +30,30 @@ from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookali
 from mura_skorch.utils.members import members_of, trained_types
 from mura_skorch.utils.remote import is_remote
 
-__all__ = ["main"]
+__all__ = ["check", "main", "predict", "read", "wanted_columns", "write_scores"]
 
 QUESTION = "How good is a saved model on other studies? Predict them, and score those with labels."
 
 
-def main(args: Namespace) -> int:
+@with_json
+def main(args: Namespace, result: dict[str, Any]) -> int:
     """Predict, and evaluate if there are labels; return 0."""
-    columns = [*args.readers, args.gold, *args.by]
-    keep = list(dict.fromkeys(name for name in columns if name))
+    return predict(args, result, name="predict")
+
+
+def predict(args, result, *, name, needs_labels=False):
+    """Predict studies and fill in the result; `name` is that of the run."""
+    keep = wanted_columns(args)
     try:
         check_writable(args.out)
         facts = read_study_facts(args.study_facts or {})
         studies = read(args, keep)
-        check(studies, keep, args)
+        if needs_labels and studies["label"].isna().all():
+            raise ValueError(
+                f"expected labelled studies to evaluate on in {args.data}, got {len(studies):,} "
+                "without a label; pass --labels, or call mura-skorch predict"
+            )
+        check(prediction_table(studies, np.full(len(studies), 0.5), keep=keep), args)
         model, cautions = open_model(args, studies)
         train, features = embed_training(args, model)
         experiment_id = use_experiment(args.experiment)
@@ -50,7 +63,7 @@ def main(args: Namespace) -> int:
         studies = add_note(studies, f"model trained on {model.note_}")
     note = join_notes(studies)
     print(f"{note or ''}\n{len(studies):,} studies: reading ...", flush=True)
-    with TrackedRun(name="predict", note=note) as run:
+    with TrackedRun(name=name, note=note) as run:
         given = {name: value for name, value in vars(args).items() if value not in ([], "")}
         run.log_params(given | {"engine_in_use": model.describe_engine()})
         found = collect_predictions(
@@ -68,22 +81,16 @@ def main(args: Namespace) -> int:
             model.save(args.out / "model")
         if studies["label"].notna().any() or args.readers:
             warned = [*found.alerts, *cautions, *alerts(args, model, studies)]
-            inputs = found._replace(alerts=warned)
-            scores = write_report(
-                args.out,
-                inputs,
-                about=about(args, model, run),
-                notes=args.notes,
+            write_scores(
+                args,
+                run,
+                found._replace(alerts=warned),
+                result,
+                about=about(args, model, run, studies),
                 study_facts=facts,
                 published=is_mura(studies),
-                readers=args.readers,
-                gold=args.gold,
-                by=args.by,
-                prevalence=args.prevalence,
                 title="Evaluation of a saved model",
             )
-            log_scores(run, scores, report=args.out)
-            print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
         else:
             args.out.mkdir(parents=True, exist_ok=True)
             found.predictions.to_csv(args.out / "predictions.csv", index=False)
@@ -93,8 +100,43 @@ def main(args: Namespace) -> int:
                 print(f"Caution: {alert}")
             print(f"No labels: no scores.\nPredictions: {args.out}/predictions.csv")
             run.log_folder(args.out, "report")
+            result |= {"scores": None, "report": None, "alerts": found.alerts}
+    result |= {
+        "n_studies": len(studies),
+        "predictions": args.out / "predictions.csv",
+        "model": args.out / "model" if args.refit_on else None,
+        "run_id": run.run_id,
+        "note": note,
+    }
     print(runs_sentence(experiment_id))
     return 0
+
+
+def wanted_columns(args):
+    """Return the further columns that the options of a command name."""
+    return list(dict.fromkeys(name for name in (*args.readers, args.gold, *args.by) if name))
+
+
+def write_scores(args, run, inputs, result, **settings):
+    """Write the report of predictions, log and print its scores, and fill in the result."""
+    scores = write_report(
+        args.out,
+        inputs,
+        notes=args.notes,
+        readers=args.readers,
+        gold=args.gold,
+        by=args.by,
+        prevalence=args.prevalence,
+        **settings,
+    )
+    log_scores(run, scores, report=args.out)
+    note = join_notes(inputs.predictions)
+    print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
+    result |= {
+        "scores": scores,
+        "report": args.out / "report.html",
+        "alerts": list(inputs.alerts),
+    }
 
 
 def read(args, keep):
@@ -105,7 +147,8 @@ def read(args, keep):
     try:
         studies = read_studies(args.data)
     except ValueError:
-        if args.split or is_remote(args.data) or not holds_dicom(args.data):
+        is_folder = not is_remote(args.data) and Path(args.data).is_dir()
+        if args.split or not is_folder or not holds_dicom(args.data):
             raise
         return read_dicom_studies(args.data, labels=args.labels, keep=keep, **own)
     if own:
@@ -113,25 +156,15 @@ def read(args, keep):
             f"expected a folder of DICOM files for {', '.join(own)}, got {args.data}, which has "
             "none; leave out these options, and unset MURA_SKORCH_SECRET"
         )
-    found = sorted(set(studies["split"]))
-    chosen = [args.split] if args.split else [name for name in found if name != "train"] or found
-    own = of_split(studies, chosen, f"--split among {found} in {args.data}")
-    print(f"Split: {', '.join(chosen)}")
+    chosen, names = choose_split(studies, args.split, "--split", args.data)
+    print(f"Split: {', '.join(names) or 'none, all studies'}")
     if args.labels is None:
-        return own
-    return join_labels(own, args.labels, keep=keep, others=studies["study"])
+        return chosen
+    return join_labels(chosen, args.labels, keep=keep, others=studies["study"])
 
 
-def of_split(studies, names, expected):
-    """Return the studies of the splits; exit with `expected` if one is missing."""
-    if missing := set(names) - set(studies["split"]):
-        raise ValueError(f"expected {expected}, got {', '.join(sorted(missing))}")
-    return studies[studies["split"].isin(names)]
-
-
-def check(studies, keep, args):
-    """Raise before inference what the report would raise after it."""
-    table = prediction_table(studies, np.full(len(studies), 0.5), keep=keep)
+def check(table, args):
+    """Raise before long work what the report of a prediction table would raise after it."""
     table = table[table["label"].notna()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -158,9 +191,7 @@ def open_model(args, studies):
     if args.refit_on:
         everything = local = read_studies(args.refit_on)
         if args.refit_split:
-            names = sorted(set(everything["split"]))
-            expected = f"--refit-split among {names} in {args.refit_on}"
-            local = of_split(everything, [args.refit_split], expected)
+            local, _ = choose_split(everything, args.refit_split, "--refit-split", args.refit_on)
         if args.refit_labels:
             local = join_labels(local, args.refit_labels, others=everything["study"])
         local = local[local["label"].notna()]
@@ -193,7 +224,9 @@ def embed_training(args, model):
             f"expected a single classifier for --similar-from, got a {type(model).__name__}; pass "
             "one of its members as --model"
         )
-    train = of_split(read_studies(args.similar_from), ["train"], "a train split for --similar-from")
+    train = read_studies(args.similar_from)
+    if "split" in train:
+        train, _ = choose_split(train, "train", "the split of --similar-from", args.similar_from)
     print(f"Embedding {len(train):,} training studies ...", flush=True)
     return train, StudyEmbedder(model, cache=args.cache).fit_transform(train)
 
@@ -269,8 +302,9 @@ def alerts(args, model, studies):
     return found
 
 
-def about(args, model, run):
+def about(args, model, run, studies):
     """Describe model and data for the report."""
+    split = args.split or ("as found, without train" if "split" in studies else "none given")
     refitted = f", refitted on {Path(args.refit_on).resolve().name}" if args.refit_on else ""
     refitted += f", split {args.refit_split}" if args.refit_split else ""
     trained = ", ".join(
@@ -278,8 +312,8 @@ def about(args, model, run):
     )
     return {
         "Question": QUESTION,
-        "Data": f"{Path(args.data).name}, split {args.split or 'as found, without train'}",
-        "Labels": args.labels.name if args.labels else "of the folder",
+        "Data": f"{Path(args.data).name}, split {split}",
+        "Labels": args.labels.name if args.labels else "of the data",
         "Model": f"{Path(str(args.model)).name}, trained in {trained}",
         "Trained on types": ", ".join(sorted(trained_types(model))),
         "Operating point": model.describe_operating_point() + refitted,

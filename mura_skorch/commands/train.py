@@ -51,7 +51,7 @@ from mura_skorch.training.device import count_cores
 from mura_skorch.utils.signals import signals_as_exceptions
 from mura_skorch.utils.text import printable
 
-__all__ = ["DEFAULTS", "main"]
+__all__ = ["DEFAULTS", "main", "make_classifier", "read"]
 
 QUESTION = "Which body parts can the network read? One model per study type, compared in MLflow."
 POOLED = "all"
@@ -145,17 +145,8 @@ def train(name, studies, args, parent):
             parent=parent,
             note=parent.note,
         ) as run:
-            clf = MuraClassifier(
-                module__weights=weights_or_none(args.weights),
-                dataset__image_size=args.image_size,
-                dataset__cache=args.cache,
-                criterion__level=args.level,
-                max_epochs=args.max_epochs,
-                batch_size=args.batch_size,
-                lr=args.lr,
-                train_split=PatientSplit(args.valid_share),
-                device=args.device,
-                random_state=args.random_state,
+            clf = make_classifier(
+                args,
                 callbacks__mlflow__run_id=run,
                 callbacks__print_log=EpochLine(name),
                 checkpoint_path=state,
@@ -168,6 +159,23 @@ def train(name, studies, args, parent):
     except Exception as error:
         return name, None, f"FAILED: {error}"
     return name, (found, [{**row, "batches": []} for row in clf.history]), None
+
+
+def make_classifier(args, **params):
+    """Return the classifier that is fitted on each type."""
+    return MuraClassifier(
+        module__weights=weights_or_none(args.weights),
+        dataset__image_size=args.image_size,
+        dataset__cache=args.cache,
+        criterion__level=args.level,
+        max_epochs=args.max_epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        train_split=PatientSplit(args.valid_share),
+        device=args.device,
+        random_state=args.random_state,
+        **params,
+    )
 
 
 def report(done, failed, studies, args, parent):

@@ -23,6 +23,7 @@ from mura_skorch.evaluation.label_review import (
     review_curve,
 )
 from mura_skorch.evaluation.optimism import choice_optimism
+from mura_skorch.evaluation.prediction_file import read_predictions
 from mura_skorch.evaluation.predictions import (
     add_pooled_scores,
     check_columns,
@@ -68,6 +69,7 @@ __all__ = [
     "performance_change",
     "prediction_table",
     "rank_suspects",
+    "read_predictions",
     "reader_kappas",
     "review_curve",
     "robustness_scores",

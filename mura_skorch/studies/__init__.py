@@ -1,4 +1,4 @@
-"""Study tables: read MURA's folders, join labels, validate any table."""
+"""Study tables: read MURA's folders and tables of your own, join labels, validate any table."""
 
 from mura_skorch.studies.columns import explode_views, is_exploded
 from mura_skorch.studies.labels import join_labels
@@ -9,6 +9,7 @@ from mura_skorch.studies.public_datasets import (
     read_grazpedwri,
     read_lera,
 )
+from mura_skorch.studies.study_table import write_studies
 from mura_skorch.studies.validation import (
     check_labelled,
     check_no_repeated_file,
@@ -27,4 +28,5 @@ __all__ = [
     "read_grazpedwri",
     "read_lera",
     "read_studies",
+    "write_studies",
 ]

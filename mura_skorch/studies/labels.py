@@ -18,6 +18,8 @@ from mura_skorch.utils.text import printable, some_names
 __all__ = ["join_labels"]
 
 LONGEST_NAME = 200  # characters of a name in a message
+LABELS = {"normal": 0, "abnormal": 1}
+LABEL_FORM = "0 or normal, 1 or abnormal, or empty for unlabelled"
 IDENTITY = ("split", "study_type", "patient")
 FORM: dict[str, Any] = {
     "skipinitialspace": True,
@@ -41,12 +43,12 @@ def join_labels(
     studies : DataFrame of n_studies rows
         A study table with the key ``study``.
     file : path
-        CSV file with a header: ``study``, ``label`` (1 abnormal, 0 normal, empty unlabelled) and
-        any further columns. Or without a header, with a path and a label per line, as in MURA's
-        and the competition's files. In both, the key may follow the name of the folder and end in
-        a slash: ``MURA-v1.1/valid/XR_HAND/.../``. Only an empty field is missing; NA is text.
-        Separators are commas, semicolons or tabs. The encoding is UTF-8, or UTF-16 as saved by
-        spreadsheets. Case and blanks around column names, empty lines and the Unicode form of a
+        CSV file with a header: ``study``, ``label`` (1 or "abnormal", 0 or "normal", empty
+        unlabelled) and any further columns. Or without a header, with a path and a label per line,
+        as in MURA's and the competition's files. In both, the key may follow the name of the folder
+        and end in a slash: ``MURA-v1.1/valid/XR_HAND/.../``. Only an empty field is missing; NA is
+        text. Separators are commas, semicolons or tabs. The encoding is UTF-8, or UTF-16 as saved
+        by spreadsheets. Case and blanks around column names, empty lines and the Unicode form of a
         key do not matter.
     keep : iterable of str, default=()
         Further columns to copy, such as readers' labels or the site. Columns of `studies` need not
@@ -69,7 +71,7 @@ def join_labels(
         The file does not exist.
     ValueError
         A row has an unknown or repeated study, an absolute path or ``..``; a study has no row; a
-        label is not 0, 1 or empty; a column in `keep` is missing, contradicts the study table, or
+        label is invalid; a column in `keep` is missing, contradicts the study table, or
         has a reserved name; the file is not a CSV file.
 
     Examples
@@ -85,7 +87,7 @@ def join_labels(
     """
     keep = [name for name in dict.fromkeys(keep) if name not in ("study", "label")]
     check_extra_columns(keep)
-    table = _with_names(_read(file), keep)
+    table = with_names(_read(file), keep)
     if missing := [name for name in keep if name not in table and name not in studies]:
         raise ValueError(
             f"{printable(file)}: expected columns {', '.join(missing)}, got {some_names(table)}; "
@@ -141,7 +143,9 @@ def _read(file):
             io.StringIO(text),
             header=None if is_bare else "infer",
             names=["study", "label"] if is_bare else None,
-            dtype={name: str for name in ["study", *names] if _plain(name) in ("study", "patient")},
+            dtype={
+                name: str for name in ["study", *names] if plain_name(name) in ("study", "patient")
+            },
             **form,
         )
         table = table.rename(columns=str.strip).dropna(how="all")
@@ -154,26 +158,49 @@ def _read(file):
             f"{printable(file)}: expected a CSV file in UTF-8, got "
             f"{printable(str(error).strip())}; save it again as one"
         ) from error
-    table = _with_names(table, ["study", "label"])
+    table = with_names(table, ["study", "label"])
     if missing := {"study", "label"} - set(table):
         raise ValueError(
             f"{printable(file)}: expected the columns study and label, got {some_names(table)}: no "
             f"{' and no '.join(sorted(missing))}; add a header line with these names"
         )
-    labels = pd.to_numeric(table["label"], errors="coerce")
-    wrong = table["label"].notna() & ~labels.isin([0, 1])
-    if wrong.any():
-        row = table[wrong].iloc[0]
+    labels, is_wrong = parse_labels(table["label"])
+    if is_wrong.any():
+        row = table[is_wrong].iloc[0]
         raise ValueError(
-            f"{printable(file)}: expected labels 0 (normal), 1 (abnormal) or empty, got "
+            f"{printable(file)}: expected the label {LABEL_FORM}, got "
             f"{some_names([row['label']])} for {some_names([row['study']])}; correct the file"
         )
     return table.assign(label=labels)
 
 
+def parse_labels(values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return labels as 0, 1 or missing, and which values are invalid.
+
+    Parameters
+    ----------
+    values : Series
+        0 and 1 as numbers or texts, "normal" and "abnormal" in any case, missing values.
+
+    Returns
+    -------
+    labels : Series of numbers
+    is_wrong : Series of bool
+
+    Examples
+    --------
+    >>> labels, is_wrong = parse_labels(pd.Series(["1", "Normal", None, "yes"]))
+    >>> labels.tolist(), is_wrong.tolist()
+    ([1.0, 0.0, nan, nan], [False, False, False, True])
+    """
+    words = [LABELS.get(plain_name(v), v) if isinstance(v, str) else v for v in values.tolist()]
+    labels = pd.to_numeric(pd.Series(words, index=values.index), errors="coerce")
+    return labels, values.notna() & ~labels.isin([0, 1])
+
+
 def _is_header(fields):
     """Return whether the first line holds the names of columns."""
-    return {"study", "label"} <= set(map(_plain, fields))
+    return {"study", "label"} <= set(map(plain_name, fields))
 
 
 def _is_bare(fields):
@@ -181,15 +208,15 @@ def _is_bare(fields):
     return len(fields) == 2 and not _is_header(fields) and fields[1].strip() in ("", "0", "1")
 
 
-def _plain(name):
-    """Return a column name without case and surrounding blanks."""
+def plain_name(name):
+    """Return a name without case and surrounding blanks."""
     return name.strip().casefold()
 
 
-def _with_names(table, names):
-    """Rename columns that differ from these names only in case."""
-    plain = {_plain(name): name for name in names if name not in table}
-    found = {column: plain[_plain(column)] for column in table if _plain(column) in plain}
+def with_names(table, names):
+    """Return a table in which columns that differ from these names only in case are renamed."""
+    plain = {plain_name(name): name for name in names if name not in table}
+    found = {column: plain[plain_name(column)] for column in table if plain_name(column) in plain}
     return table.rename(columns=found) if len(set(found.values())) == len(found) else table
 
 

@@ -1,4 +1,4 @@
-"""Read the studies of a folder in MURA's layout."""
+"""Read studies: of a folder in MURA's layout, or of a table."""
 
 import csv
 import io
@@ -17,6 +17,7 @@ import pandas as pd
 from mura_skorch.studies.columns import SPLITS
 from mura_skorch.studies.read_counts import with_read_counts
 from mura_skorch.studies.remote_folder import RemoteFolder
+from mura_skorch.studies.study_table import is_table_file, read_study_table
 from mura_skorch.utils.csv_files import delimiter_of, read_text
 from mura_skorch.utils.paths import is_unsafe_path, paths_outside
 from mura_skorch.utils.remote import is_remote, open_file
@@ -34,6 +35,8 @@ __all__ = ["read_studies"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".pgm", ".webp")
 _LAYOUT = "<root>/train/<study type>/<patient>/study1_positive/image1.png"
 _LABELS = {"positive": 1, "negative": 0}
+_CSV_SUFFIXES = ("_image_paths.csv", "_labeled_studies.csv", ".csv")  # after the split
+_CSV_NAMES = {f"{split}{suffix}" for split in SPLITS for suffix in _CSV_SUFFIXES}
 _DIGITS = re.compile("([0-9]+)")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # how Python decodes bytes that are not UTF-8
 
@@ -41,36 +44,39 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # how Python decodes bytes that are 
 def read_studies(
     root: str | os.PathLike[str], *, use_csv: bool = True, allow_outside: bool = False
 ) -> pd.DataFrame:
-    """Read a folder in MURA's layout, version 1.0 or 1.1, as a study table.
+    """Read a folder in MURA's layout, or a table of studies, as a study table.
 
     Parameters
     ----------
     root : str or path-like
-        The folder with ``train`` and ``valid``, of any name, or its parent. A str may be an address
-        of an object store, such as ``s3://bucket/MURA-v1.1`` or ``gs://...``, of which everything
-        below is listed at once.
+        The folder with ``train`` and ``valid``, of any name, or its parent; of MURA 1.0 or 1.1. A
+        str may be an address of an object store, such as ``s3://bucket/MURA-v1.1`` or ``gs://...``,
+        of which everything below is listed at once. Or a table of studies, see Notes: a file or an
+        address that ends in ``.csv`` or ``.parquet``.
     use_csv : bool, default=True
         Compare the folders with the CSV files in the root, if any, and also take labels from them.
-        False ignores the files and takes labels from the names of folders.
+        False ignores the files and takes labels from the names of folders. Of no use for a table.
     allow_outside : bool, default=False
         Follow links that leave the root, and accept absolute paths and ``..`` in CSV files. The
-        root itself may be a link, and links within it are always followed.
+        root itself may be a link, and links within it are always followed. A table on this machine
+        may always name any file, one at an address only those next to it and other addresses.
 
     Returns
     -------
     studies : DataFrame of shape (n_studies, 6)
-        Sorted by split, study type, patient, study. ``study`` is the unique key
+        Of a folder, sorted by split, study type, patient, study. ``study`` is the unique key
         ``<split>/<study type>/<patient>/<study folder>``; ``split``, ``study_type`` and
         ``patient`` are its parts; ``views`` is a tuple of absolute image paths, or addresses, in
         natural order (image2 before image10); ``label`` is Int8, 1 abnormal, 0 normal, ``<NA>``
         unlabelled.
         The first line of a file ``NOTE.txt`` in the root becomes a seventh column ``note``, a
-        caveat that all outputs show.
+        caveat that all outputs show. A table keeps its order and further columns, and has no
+        ``split`` if the file has none.
 
     Raises
     ------
     FileNotFoundError
-        The folder does not exist.
+        The folder or the table does not exist, or an image that the table names.
     NotADirectoryError
         The root is a file.
     ImportError
@@ -80,14 +86,27 @@ def read_studies(
     ValueError
         The folder holds no study or is not the root; folders and CSV files disagree; a study has
         no image, two labels or two rows; a row of a CSV file is invalid; a link or a row leaves
-        the root; a name is not in UTF-8.
+        the root; a name is not in UTF-8; a cell of a table is invalid.
+
+    See Also
+    --------
+    mura_skorch.studies.write_studies : Writes a table.
 
     Notes
     -----
-    The CSV files are ``<split>_image_paths.csv`` and ``<split>_labeled_studies.csv`` (v1.1) and
-    ``<split>.csv`` (v1.0), in UTF-8 or UTF-16. Their paths are matched by their last components, in
-    any Unicode form, so that the root may have any name. Hidden files, which start with a dot, and
-    files of other types are ignored. No row of a CSV file is ever opened as a path.
+    **A table** has the columns ``study`` (a unique key), ``study_type``, ``patient`` and ``views``,
+    and may have ``split`` (train, valid or test), ``label`` (0 or normal, 1 or abnormal, empty
+    unlabelled) and any others. ``views`` holds paths with semicolons between them, a JSON list or
+    the tuple that pandas writes; in parquet also a list. Or the table has a row per view, with
+    ``path`` (or ``view``) instead of ``views``: rows with the same ``study`` become one study, in
+    their order. Relative paths start at the folder of the table. In CSV files, all ids are
+    texts ("0010" stays so), and the forms of spreadsheets are read: semicolons or tabs between
+    fields, a byte order mark, UTF-16, empty rows and columns.
+
+    **A folder's** CSV files are ``<split>_image_paths.csv`` and ``<split>_labeled_studies.csv``
+    (v1.1) and ``<split>.csv`` (v1.0), in UTF-8 or UTF-16. Their paths are matched by their last
+    components, in any Unicode form, so that the root may have any name. Hidden files, which start
+    with a dot, and files of other types are ignored. No row of a CSV file is ever opened as a path.
 
     Examples
     --------
@@ -100,6 +119,8 @@ def read_studies(
                                          study  label
     0  valid/XR_WRIST/patient1/study1_positive      1
     """
+    if is_table_file(root) and not str(root).endswith(_CSV_SUFFIXES[:2]):  # which MURA's have
+        return read_study_table(root, allow_outside=allow_outside)
     listing: RemoteFolder | None = None
     if is_remote(root):
         listing = RemoteFolder(str(root))
@@ -159,8 +180,9 @@ def _check_folder(path: Path) -> str:
         )
     if not path.is_dir():
         raise NotADirectoryError(
-            f"{shown}: expected the folder that holds train and valid, got a file. "
-            "Pass the folder; an archive must be unpacked first."
+            f"{shown}: expected the folder that holds train and valid, or a table of studies "
+            "(.csv or .parquet), got a file. Pass the folder; an archive must be unpacked first, "
+            "and a spreadsheet saved as CSV."
         )
     return str(path)
 
@@ -271,9 +293,7 @@ def _sorted_names(entries: list[os.DirEntry[str]], links: list[str] | None) -> l
 
 def _check_links(root: str, links: list[str]) -> None:
     """Raise a ValueError if a link to a folder, image, CSV file or the note leaves the root."""
-    suffixes = ("", "_image_paths.csv", "_labeled_studies.csv", ".csv")
-    names = [f"{split}{suffix}" for split in SPLITS for suffix in suffixes]
-    first = [os.path.join(root, name) for name in (*names, "NOTE.txt")]
+    first = [os.path.join(root, name) for name in (*SPLITS, *sorted(_CSV_NAMES), "NOTE.txt")]
     if found := paths_outside(root, [*filter(os.path.islink, first), *links]):
         raise ValueError(
             f"{printable(root)}: expected links that stay within the folder, got {len(found):,} "
@@ -323,11 +343,8 @@ def _join_csv(
     problems: dict[str, set[str]] = {}
     studies = {study for study in found if study.startswith(f"{split}/")}
     images = {f"{study}/{name}" for study in studies for name in found[study]}
-    for suffix, present, labelled in (
-        ("_image_paths.csv", images, False),
-        ("_labeled_studies.csv", studies, True),
-        (".csv", images, True),
-    ):
+    kinds = ((images, False), (studies, True), (images, True))
+    for suffix, (present, labelled) in zip(_CSV_SUFFIXES, kinds, strict=True):
         name = f"{split}{suffix}"
         if name not in names:
             continue

@@ -1,6 +1,6 @@
 """MLflow: one run per fit, its parameters, metrics, data and logged model."""
 
-from mura_skorch.tracking.artifacts import fetch_model, fetch_predictions
+from mura_skorch.tracking.artifacts import fetch_model, fetch_predictions, fetch_report
 from mura_skorch.tracking.callback import MlflowTracker, log_fitted_model, tracked_fit
 from mura_skorch.tracking.experiment import (
     active_run_id,
@@ -19,6 +19,7 @@ __all__ = [
     "end_children",
     "fetch_model",
     "fetch_predictions",
+    "fetch_report",
     "log_fitted_model",
     "log_fitted_pipeline",
     "log_scores",

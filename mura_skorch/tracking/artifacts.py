@@ -13,7 +13,7 @@ import pandas as pd
 from mura_skorch.tracking.offline.connection import is_missing, set_defaults
 from mura_skorch.tracking.run import MODEL_NAME
 
-__all__ = ["fetch_model", "fetch_predictions"]
+__all__ = ["fetch_model", "fetch_predictions", "fetch_report"]
 
 
 class MlflowRun(Protocol):
@@ -28,6 +28,7 @@ class MlflowRun(Protocol):
 ModelSource = str | os.PathLike[str] | MlflowRun
 # Where a run may have its predictions of the reported studies, in the order they are looked for.
 PREDICTIONS = ("report/predictions.csv", "test_predictions.csv")
+REPORT = "report"  # the folder of a report among the artifacts of a run
 PREDICTIONS_TAG = "predictions"  # says which of them the last test wrote
 
 
@@ -57,6 +58,39 @@ def fetch_model(source: ModelSource) -> Iterator[Path]:
     if not re.match(r"(runs|models):/", text):
         yield Path(place)
         return
+    with _download(text, "model") as folder:
+        yield folder
+
+
+@contextmanager
+def fetch_report(source: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the folder of a report: `source` itself, or a download that is removed afterwards.
+
+    Parameters
+    ----------
+    source : path or str
+        A folder, or the id of a run that holds a report.
+
+    Yields
+    ------
+    Path
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such run, or it has no report.
+    """
+    text = str(source)
+    if not re.fullmatch(r"[0-9a-f]{32}", text) or Path(text).exists():
+        yield Path(source)
+        return
+    with _download(f"runs:/{text}/{REPORT}", "report") as folder:
+        yield folder
+
+
+@contextmanager
+def _download(text: str, what: str) -> Iterator[Path]:
+    """Yield a folder of artifacts of a run or a registered model, downloaded for the block."""
     import mlflow
 
     set_defaults()
@@ -64,7 +98,7 @@ def fetch_model(source: ModelSource) -> Iterator[Path]:
     uri = mlflow.get_registry_uri() if is_registered else mlflow.get_tracking_uri()
     if is_missing(uri):  # to ask for it would make it
         raise FileNotFoundError(
-            f"expected a run with a model at {uri}, got {text}: there is no such database; set "
+            f"expected a run with a {what} at {uri}, got {text}: there is no such database; set "
             "MLFLOW_TRACKING_URI to where it was logged"
         )
     with tempfile.TemporaryDirectory() as temporary:
@@ -72,7 +106,7 @@ def fetch_model(source: ModelSource) -> Iterator[Path]:
             folder = Path(mlflow.artifacts.download_artifacts(text, dst_path=temporary))
         except (mlflow.MlflowException, OSError) as error:
             raise FileNotFoundError(
-                f"expected a run with a model at {mlflow.get_tracking_uri()}, got {text}: "
+                f"expected a run with a {what} at {mlflow.get_tracking_uri()}, got {text}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
         yield folder

@@ -25,6 +25,7 @@ __all__ = [
     "copied_files",
     "count_patients",
     "file_codes",
+    "map_files",
     "patient_codes",
     "patient_key",
     "patient_keys",
@@ -312,7 +313,7 @@ def file_codes(paths: Iterable[str | os.PathLike[str]]) -> np.ndarray:
     """
     names = [str(os.fspath(path)) for path in paths]
     distinct = list(dict.fromkeys(names))
-    places = dict(zip(distinct, _map_files(_place, distinct), strict=True))
+    places = dict(zip(distinct, map_files(_place, distinct), strict=True))
     if len(set(places.values())) < len(distinct):
         _split_shared_inodes(places)
     return pd.factorize(pd.Series([places[name] for name in names], dtype=object))[0]
@@ -357,7 +358,7 @@ def copied_files(paths: Iterable[str]) -> list[tuple[str, ...]]:
 
 def _divide(groups: list[list[str]], property_of: Callable[[str], Any]) -> Iterator[list[str]]:
     """Divide groups of paths by a property of their files; drop groups of one path."""
-    found = iter(_map_files(property_of, [path for group in groups for path in group]))
+    found = iter(map_files(property_of, [path for group in groups for path in group]))
     for group in groups:
         parts: dict[Any, list[str]] = defaultdict(list)
         for path in group:
@@ -366,8 +367,8 @@ def _divide(groups: list[list[str]], property_of: Callable[[str], Any]) -> Itera
         yield from (part for part in parts.values() if len(part) > 1)
 
 
-def _map_files(function: Callable[[str], T], paths: list[str]) -> list[T]:
-    """Call a function on each file, in threads if the disk is slow."""
+def map_files(function: Callable[[str], T], paths: list[str]) -> list[T]:
+    """Return the results of a function for files, computed in threads if the disk is slow."""
     found: list[T] = []
     for start in range(0, len(paths), N_TIMED):
         part = paths[start : start + N_TIMED]
@@ -377,7 +378,7 @@ def _map_files(function: Callable[[str], T], paths: list[str]) -> list[T]:
             return found + map_in_threads(
                 function,
                 paths[start + N_TIMED :],
-                desc="compare files",
+                desc="look at files",
                 unit="file",
                 n_threads=N_THREADS,
                 chunksize=N_TIMED,
