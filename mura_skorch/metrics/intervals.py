@@ -9,6 +9,7 @@ import numpy as np
 
 METHODS = ("analytic", "bootstrap", "as-printed")
 CONFIDENCE = 0.95
+N_RESAMPLES = 2000  # default of every figure with a bootstrap interval
 MIN_DEFINED = 0.5  # share of resamples that must be defined for a percentile interval
 CHUNK_CELLS = 2**20  # cells of the largest temporary array of the bootstrap: 8 MiB
 

@@ -23,7 +23,9 @@ from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
 from mura_skorch.evaluation.robustness import robustness_scores
+from mura_skorch.metrics.intervals import N_RESAMPLES
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
+from mura_skorch.report.case_review import map_text
 from mura_skorch.report.checklists import checklist_count, fill_checklists, item_table
 from mura_skorch.report.data_flow import data_flow_page
 from mura_skorch.report.external import (
@@ -170,7 +172,13 @@ def write_report(
         _write_tables(new, _score_tables(found, triage), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
         figures |= external_figures(inputs.external, note=note)
-        data_flow = data_flow_page(inputs.data, predictions, found.studies, note=note)
+        data_flow = data_flow_page(
+            inputs.data,
+            predictions,
+            found.studies,
+            note=note,
+            is_external=inputs.external is not None,
+        )
         figures["flow"] = data_flow["figure"]
         robustness = _robustness(inputs.robustness, note)
         if robustness is not None:
@@ -207,6 +215,7 @@ def write_report(
             robustness=robustness,
             data_flow=data_flow,
             cases=inputs.cases,
+            map_text=map_text(inputs.cases),
             card=card,
             card_anchors=card_anchors(card),
             fill_checklists=fill,
@@ -221,6 +230,8 @@ def write_report(
             shortcut_table=shortcut_table(found.shortcuts),
             undefined_table=undefined_table,
             number_text=number_text,
+            n_resamples=N_RESAMPLES,
+            n_types=scored["study_type"].nunique(),
             reader_table=_reader_table(found.readers),
             operating_point=_operating_point(scored),
             n_patients=count_patients(scored["patient"]) if "patient" in scored else None,
