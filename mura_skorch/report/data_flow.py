@@ -193,15 +193,19 @@ def _apart_sentences(fit, apart, parts, is_external):
         "fit": "counted in the process of the fit",
         "table": "counted with the table of the fit, which its digest identifies",
     }.get(apart["how"], "counted for each model")
-    found.append(
-        f"The {apart['n_scored']:,} patients scored here share {_none(apart['n_shared'])} with the "
-        f"{apart['n_seen']:,} of training and validation, {source}."
-        + (" The figures are too good." if apart["n_shared"] and not is_external else "")
-    )
     if is_external:
+        n = apart["n_shared"]
         found.append(
-            "Ids were compared. Two hospitals may use the same id for different patients, and "
+            f"{_none(n).capitalize()} of the {apart['n_scored']:,} patient ids here "
+            f"{'occur' if n > 1 else 'occurs'} among the {apart['n_seen']:,} of training and "
+            f"validation, {source}. Two hospitals may use one id for different patients, and "
             "different ids for one patient."
+        )
+    else:
+        found.append(
+            f"The {apart['n_scored']:,} patients scored here share {_none(apart['n_shared'])} with "
+            f"the {apart['n_seen']:,} of training and validation, {source}."
+            + (" The figures are too good." if apart["n_shared"] else "")
         )
     if "training" in parts:
         found.append("The digests in the last row identify the studies and labels of each side.")

@@ -88,8 +88,9 @@ def test_ids_of_another_hospital_are_compared_with_a_reservation(loaded, train, 
     inputs = collect_predictions(loaded, some, n_cases=0, train=train)
     write_report(tmp_path, inputs._replace(external=ExternalValidation()))
     found = section(tmp_path)
-    assert "share 1 with the" in found
-    assert "Two hospitals may use the same id for different patients" in found
+    assert "1 of the" in found
+    assert "occurs among the" in found
+    assert "Two hospitals may use one id for different patients" in found
     assert "The figures are too good." not in found
 
 
