@@ -25,6 +25,7 @@ from mura_skorch.evaluation.reader_study import wide_kappas
 from mura_skorch.evaluation.robustness import robustness_scores
 from mura_skorch.metrics.intervals import N_RESAMPLES
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
+from mura_skorch.plots.training import epoch_table
 from mura_skorch.report.case_review import map_text
 from mura_skorch.report.checklists import checklist_count, fill_checklists, item_table
 from mura_skorch.report.data_flow import data_flow_page
@@ -138,7 +139,7 @@ def write_report(
         predictions = predictions.assign(label=pd.array([pd.NA] * len(predictions), dtype="Int8"))
     note = join_notes(predictions)
     about = _with_provenance(about or {}, predictions)
-    epochs = _epochs(histories or {})
+    epochs = epoch_table(histories or {})
     facts = read_study_facts(study_facts or {})
     scoring: dict[str, Any] = {
         "published": published,
@@ -212,6 +213,7 @@ def write_report(
             failures=failure_page(found.failures),
             triage=triage,
             figures=figures,
+            forest=KappaDisplay(found.studies, note=note, with_table=False).plot().figure_,
             robustness=robustness,
             data_flow=data_flow,
             cases=inputs.cases,
@@ -294,16 +296,6 @@ def _with_provenance(about, predictions):
     """Return `about` with digest, versions and commit, unless it has them already."""
     added = {name: fact for name, fact in provenance(predictions).items() if name not in about}
     return {**about, **added}
-
-
-def _epochs(histories):
-    """Return one table with the epochs of all fits; None without any."""
-    rows = [
-        {"name": name, **{key: value for key, value in row.items() if key != "batches"}}
-        for name, history in histories.items()
-        for row in history
-    ]
-    return pd.DataFrame(rows) if rows else None
 
 
 def _score_tables(found, triage):
