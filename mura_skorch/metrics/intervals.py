@@ -61,6 +61,26 @@ def wilson(part, total):
     return max(0.0, float(low)), min(1.0, float(high))
 
 
+def ratio_interval(first, n_first, second, n_second):
+    """Return the interval of a ratio of two shares of independent cases; the second is not 0.
+
+    MOVER-R from Wilson's intervals: Newcombe, Statistical Methods in Medical Research 25, 2016.
+    """
+    low_1, high_1 = wilson(first * n_first, n_first)
+    low_2, high_2 = wilson(second * n_second, n_second)
+    product = first * second
+
+    def end(sign, of_first, of_second):
+        divisor = of_second * (2 * second - of_second)
+        root = np.sqrt(max(0.0, product**2 - of_first * (2 * first - of_first) * divisor))
+        # The same quotient in two forms: neither cancels nor divides by 0 where the other does.
+        if sign > 0:
+            return float((product + root) / divisor)
+        return float(of_first * (2 * first - of_first) / (product + root)) if first else 0.0
+
+    return end(-1, low_1, high_2), end(1, high_1, low_2)
+
+
 def kappa_with_ends(counts, method, confidence, n_resamples, random_state):
     """Return kappa and its interval from counts of shape (n_groups, 4); NaN if undefined."""
     total = counts.sum(axis=0)

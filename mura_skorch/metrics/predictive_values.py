@@ -9,8 +9,8 @@ from mura_skorch.metrics.intervals import (
     bootstrap_counts,
     confusion_counts,
     percentiles,
+    ratio_interval,
     share_of,
-    wilson,
 )
 from mura_skorch.metrics.tables import ordered_parts
 
@@ -67,14 +67,14 @@ def predictive_values(
     as known. In 300 simulated tables of 200 studies of 120 patients, 95 % intervals covered the PPV
     in 92 % and the NPV in 94 %.
 
-    Where a value is 0 or 1, every resample gives the same and shows no chance. The interval is then
-    computed from Wilson's intervals of s and t, with the number of patients of a label as its
-    number of cases. Both are joined by the closed form for the interval of a ratio [2]_ [3]_: PPV
-    depends on (1 - t) / s alone, NPV on (1 - s) / t. With no false positive, (1 - t) / s is at most
-    :math:`u / \sqrt{l(2\hat{s} - l)}`, where u is the upper limit of 1 - t and l the lower limit
-    of s. With 30 abnormal and 50 normal patients, s = .9 and t = .99, 95 % intervals cover the PPV
-    in 99.8 % and the NPV in 99.2 % of samples, at a prevalence of .1. Percentiles alone cover the
-    PPV in 39 %.
+    Where s or t is 0 or 1, all resamples may give the same value and show no chance. The interval
+    is then computed from Wilson's intervals of s and t, which take the number of patients with the
+    label as the number of cases. The closed form for the interval of a ratio joins them [2]_ [3]_:
+    PPV depends on (1 - t) / s alone, NPV on (1 - s) / t. Without a false positive, (1 - t) / s is
+    at most :math:`u / \sqrt{l(2\hat{s} - l)}`, where u is the upper limit of 1 - t and l the lower
+    limit of s. With 30 abnormal and 50 normal patients, s = .9 and t = .99, 95 % intervals cover
+    the PPV in 99.8 % and the NPV in 99.2 % of samples, at a prevalence of .1. Percentiles alone
+    cover the PPV in 39 %.
 
     References
     ----------
@@ -114,8 +114,8 @@ def predictive_values(
         values = zip(("ppv", "npv"), _values(point, share), _values(drawn, share), strict=True)
         for name, value, resampled in values:
             low, high = percentiles(resampled, n_resamples)
-            if value in (0, 1) and len(drawn):
-                low, high = _boundary(name, float(value), point, n_cases, share)
+            if low == high:
+                low, high = _without_chance(name, point, n_cases, share)
             if np.isnan(value):
                 low, high = np.nan, np.nan
                 reasons.append(f"{name}: {_why(name, y_true, y_pred)}")
@@ -142,24 +142,18 @@ def _values(rates, prevalence):
     )
 
 
-def _boundary(name, value, rates, n_cases, prevalence):
-    """Return the interval of a predictive value of 0 or 1, from Wilson's of both rates."""
-    hit, n_hit = rates[0], n_cases[0]  # abnormal studies called abnormal, for the PPV
-    false, n_false = 1 - rates[1], n_cases[1]
+def _without_chance(name, rates, n_cases, prevalence):
+    """Return the interval of a predictive value that all resamples agree on."""
+    (hit, n_hit), (false, n_false) = (rates[0], n_cases[0]), (1 - rates[1], n_cases[1])
     if name == "npv":
-        hit, n_hit, false, n_false = 1 - false, n_false, 1 - hit, n_hit
+        (hit, n_hit), (false, n_false) = (1 - false, n_false), (1 - hit, n_hit)
         prevalence = 1 - prevalence
-    if value == 1:  # none is false: how many could be?
-        most = _largest_ratio(n_false, hit, n_hit) * (1 - prevalence) / prevalence
-        return 1 / (1 + most), 1.0
-    most = _largest_ratio(n_hit, false, n_false) * prevalence / (1 - prevalence)
-    return 0.0, most / (1 + most)
-
-
-def _largest_ratio(n_zero, share, n):
-    """Return the upper limit of a ratio of two shares, the first of which is 0."""
-    upper, lower = wilson(0, n_zero)[1], wilson(share * n, n)[0]
-    return upper / np.sqrt(lower * (2 * share - lower))
+    odds = prevalence / (1 - prevalence)
+    if hit == 0:
+        low, high = ratio_interval(hit, n_hit, false, n_false)
+        return low * odds / (1 + low * odds), high * odds / (1 + high * odds)
+    low, high = ratio_interval(false, n_false, hit, n_hit)
+    return odds / (odds + high), odds / (odds + low)
 
 
 def _why(name, y_true, y_pred):

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME_WIDTH = 20  # characters of a study type that are shown
-WIDTH, WIDTH_ALONE = 10, 6.4  # inches of a figure with and without the table
+WIDTH, WIDTH_ALONE = 10, 5.2  # inches of a figure with and without the table
 PLOT_SHARE = 0.4  # share of the axes' width for the forest plot; the rest is the table
 ROW_INCHES = 0.33
+BELOW_LABEL = 4.5  # font sizes from the axes to a legend below the axis label
 NOTE_INCHES = 0.12  # height of a line of the footnotes
 NOTE_WIDTH = 124  # characters
 FONT_PER_INCH = 0.93  # font size, in points per inch of the axes' width, at which the table fits
@@ -210,7 +211,7 @@ class KappaDisplay:
         ----------
         ax : matplotlib Axes or None, default=None
             Axes to draw on; the table is readable from about 9 inches of width. None makes a
-            figure of 10 inches, or 6.4 without the table, which is not managed by pyplot and need
+            figure of 10 inches, or 5.2 without the table, which is not managed by pyplot and need
             not be closed.
 
         Returns
@@ -219,20 +220,22 @@ class KappaDisplay:
             The display itself, with `ax_` and `figure_`.
         """
         texts = score_texts(self.scores)
-        width = WIDTH if self.with_table else WIDTH_ALONE
-        notes = textwrap.wrap(". ".join(footnotes(self.scores)), int(NOTE_WIDTH * width / WIDTH))
+        notes = []  # of the table
+        if self.with_table:
+            notes = textwrap.wrap(". ".join(footnotes(self.scores)), NOTE_WIDTH)
         positions = self._positions()
         if ax is None:
             from matplotlib.figure import Figure
 
             rest = 0.65 + NOTE_INCHES * len(notes) + (0.3 if self.note else 0)
             height = rest + ROW_INCHES * (positions[-1] + 2.1)
+            width = WIDTH if self.with_table else WIDTH_ALONE
             ax = Figure(figsize=(width, height), layout="constrained").add_subplot()
             width -= 0.08 * max(len(shorten(name, NAME_WIDTH)) for name in texts["study type"])
         else:
             width = ax.get_window_extent().width / ax.figure.dpi
         self.ax_, self.figure_ = ax, ax.figure
-        size = float(np.clip(FONT_PER_INCH * width, 4.5, 8.0)) if self.with_table else 8.0
+        size = float(np.clip(FONT_PER_INCH * width, 4.5, 8.0)) if self.with_table else 9.0
         self._draw_axes(texts["study type"], positions, size)
         self._draw_kappas(positions, size)
         if self.with_table:
@@ -327,7 +330,7 @@ class KappaDisplay:
             ncols=3,
             fontsize=size,
             frameon=False,
-            borderaxespad=0.2,
+            borderaxespad=0.2 if self.with_table else BELOW_LABEL,
             handletextpad=0.6,
             columnspacing=1.5,
         )

@@ -85,8 +85,10 @@ def summary_html(model: Any) -> str:
 
 def _of_one(net):
     """Return the parts of one classifier."""
-    scores, n_epochs = net.scores_, len(net.history)
-    found = [f"<p>{n_epochs} epochs. {_run_html(net)}</p>"]
+    scores, epochs = net.scores_, f"{len(net.history)} epochs"
+    if kept := [row["epoch"] for row in net.history if row.get("event_cp")]:
+        epochs = f"Weights of epoch {kept[-1]} of {len(net.history)}"
+    found = [f"<p>{epochs}. {_run_html(net)}</p>"]
     if scores is None:
         return [*found, "<p>No scores: there was no validation part.</p>"]
     texts = score_texts(scores)

@@ -6,6 +6,7 @@ from scipy.stats import binom
 from sklearn.metrics import precision_score
 
 from mura_skorch.metrics import predictive_values
+from mura_skorch.metrics.intervals import ratio_interval
 
 
 @pytest.fixture
@@ -110,6 +111,21 @@ def test_interval_at_1_counts_patients_and_not_studies():
     once = predictive_values(y_true, y_true * 0.8 + 0.1, 0.1)
     twice = [np.repeat(column, 2) for column in (y_true, y_true * 0.8 + 0.1, np.arange(30))]
     pd.testing.assert_frame_equal(predictive_values(*twice[:2], 0.1, groups=twice[2]), once)
+
+
+def test_model_that_calls_all_studies_alike_has_an_interval():
+    found = predictive_values([1] * 10 + [0] * 10, [0.1] * 20, 0.3).iloc[0]
+    assert found["npv"] == pytest.approx(0.7)
+    assert found["npv_low"] < 0.7 < found["npv_high"]
+
+
+def test_ratio_agrees_with_the_delta_method_on_the_logarithm():
+    """Katz' interval, to which all agree where cases are many."""
+    low, high = ratio_interval(0.3, 4000, 0.6, 5000)
+    reach = 1.96 * np.sqrt(0.7 / (0.3 * 4000) + 0.4 / (0.6 * 5000))
+    assert (low, high) == pytest.approx((0.5 * np.exp(-reach), 0.5 * np.exp(reach)), rel=2e-3)
+    inverse = ratio_interval(0.6, 5000, 0.3, 4000)
+    assert (1 / high, 1 / low) == pytest.approx(inverse, rel=2e-3)
 
 
 def test_swapped_labels_swap_ppv_and_npv_at_1():
