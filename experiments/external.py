@@ -10,9 +10,10 @@ or of DICOM files; the layout is found by its files. Only labelled studies are s
 
 The report shows the case mix beside the training data, the change of kappa and AUROC from the
 model's own hospital with its interval, and what recalibration by slope and intercept gains from
-more and more local studies. Figures of the own hospital come from --own-data, whose train split is
-the training data and whose split --own-split is predicted, or from --reference, predictions of the
-same model that it was not trained on.
+more and more local studies. Figures of the own hospital come from --own-data, whose split
+--own-split is predicted, or from --reference, predictions of the same model on studies that it was
+not trained on. With --own-data, shared patients are counted if its train split is what the model
+was fitted on.
 """
 
 import sys
@@ -40,6 +41,7 @@ from mura_skorch.evaluation import (
     prediction_table,
     scored_rows,
 )
+from mura_skorch.evaluation.external import TRAIN_SPLIT
 from mura_skorch.evaluation.formatting import format_scores
 from mura_skorch.report import (
     collect_predictions,
@@ -87,7 +89,9 @@ def main(argv=None):
     )
     with TrackedRun(name="external", note=note) as run:
         run.log_params({name: value for name, value in vars(args).items() if value not in ([], "")})
-        found = collect_predictions(model, studies, keep=args.by, n_cases=args.cases)
+        found = collect_predictions(
+            model, studies, keep=args.by, n_cases=args.cases, train=given_to_fit(model, own)
+        )
         if own is not None and reference is None:
             scored = own[own["split"] == args.own_split]
             print(f"{len(scored):,} studies of the own hospital: reading ...", flush=True)
@@ -179,6 +183,16 @@ def read_reference(source):
     return fetch_predictions(source)
 
 
+def given_to_fit(model, own):
+    """Return the studies of the own hospital that the model may have been fitted on; None without.
+
+    They are those of the train split, of the types that the model knows.
+    """
+    if own is None:
+        return None
+    return own[(own["split"] == "train") & own["study_type"].isin(trained_types(model))]
+
+
 def predict(model, studies):
     """Return the prediction table of labelled studies."""
     labelled = studies[studies["label"].notna()]
@@ -188,8 +202,11 @@ def predict(model, studies):
 
 def validate(args, model, studies, predictions, own, reference):
     """Return case mix, change in performance and recalibration."""
-    training = None if own is None else own[own["split"] == "train"]
-    mix = case_mix(studies, training, known=known_training(model))
+    known = known_training(model)
+    if known is not None or own is None:
+        mix = case_mix(studies, known=known)
+    else:  # saved by an older version
+        mix = case_mix(studies, given_to_fit(model, own), name=TRAIN_SPLIT)
     change = None
     if reference is not None:
         change = performance_change(
@@ -235,6 +252,7 @@ def about(args, model, layout, reference, run):
         source = args.own_data if args.reference is None else args.reference
         split = f", split {args.own_split}" if args.reference is None else ""
         facts["Own hospital"] = f"{Path(str(source)).name}{split}, {len(reference):,} studies"
+        facts["Resamples of the change"] = f"{args.n_resamples:,}"
     return facts | {"MLflow run": str(run.run_id)}
 
 

@@ -404,6 +404,7 @@ def about(args, table, learner, run):
         "Data": f"{Path(args.data).name}, {'train and valid' if args.reported_split else 'train'} "
         "split",
         "Predictions": f"{args.folds} folds of patients; {learner.describe()}",
+        "Weights": "none: random ones" if args.weights == "none" else Path(args.weights).name,
         **({"Flipped for a test": f"{100 * args.flip:g} % of the labels"} if args.flip else {}),
         "MLflow run": str(run.run_id),
         **provenance(prediction_table(table)),

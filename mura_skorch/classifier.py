@@ -46,9 +46,11 @@ from mura_skorch.training.fit_data import FitData, prepare_fit
 from mura_skorch.training.fit_description import describe_fit
 from mura_skorch.training.fit_end import fit_end
 from mura_skorch.training.fit_record import FitRecord, recorded
+from mura_skorch.training.html_repr import HtmlSummary
 from mura_skorch.training.net import StudyNet
 from mura_skorch.training.parameters import check_names, check_parameters, warn_of_maximum
 from mura_skorch.training.sharing import lost_process_first
+from mura_skorch.training.valid_scores import read_scores, score_rows
 from mura_skorch.utils.arguments import is_default
 from mura_skorch.utils.identity import patient_keys
 from mura_skorch.utils.signals import signals_as_exceptions
@@ -64,7 +66,7 @@ RECORDERS = (TrainingCheckpoint, MlflowTracker, PrintLog)
 MADE_LATER = ("module", "criterion", "dataset", "iterator_train", "iterator_valid", "optimizer")
 
 
-class MuraClassifier(ThresholdMixin, StudyNet):
+class MuraClassifier(HtmlSummary, ThresholdMixin, StudyNet):
     """Classify studies of radiographs as abnormal or normal, by DenseNet-169 or another network.
 
     Every view of a study goes through the network; the study's probability is the mean over its
@@ -252,6 +254,14 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         The limits that `triage` has chosen.
     quantized_ : Quantized or None
         What `quantize` has made.
+    scores_ : DataFrame or None
+        The scores of the validation part with the weights that `fit` ended with, as of
+        `mura_skorch.metrics.study_scores`: by study type and overall, at ``threshold_``. They chose
+        the epoch, so they are too good for a report. Saved with the model. None without a
+        validation part.
+    valid_predictions_ : DataFrame or None
+        The predictions that `scores_` is made of, as of `mura_skorch.evaluation.prediction_table`.
+        None for a loaded model, since a saved one holds no ids.
     bad_views_ : DataFrame or None
         The views that the last fit left out, see `mura_skorch.data.drop_unreadable`; None with
         ``on_bad_view="raise"``.
@@ -345,6 +355,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     trained_patients_: set[str]  # keys of this process's calls: a saved model holds no ids
     validated_patients_: set[str]
     bad_views_: pd.DataFrame | None
+    valid_predictions_: pd.DataFrame | None = None
     training_distance_: TrainingDistance | None = None
     record_: FitRecord
 
@@ -359,6 +370,16 @@ class MuraClassifier(ThresholdMixin, StudyNet):
     def update_record(self, **changes: Any) -> None:
         """Replace fields of the fit's record; nothing else writes it."""
         self.record_ = replace(vars(self).get("record_", FitRecord()), **changes)
+
+    @property
+    def scores_(self) -> pd.DataFrame | None:
+        """The scores of the validation part; None without one."""
+        return read_scores(self.record_.valid_scores)
+
+    def take_valid_predictions(self, predictions: pd.DataFrame) -> None:
+        """Keep the predictions on the validation part, and record their scores."""
+        self.valid_predictions_ = predictions
+        self.update_record(valid_scores=score_rows(predictions))
 
     # --- public methods --------------------------------------------------------------------
 
@@ -483,7 +504,8 @@ class MuraClassifier(ThresholdMixin, StudyNet):
         # The loss keeps the weights of earlier types, which `study_types_` still names here.
         if hasattr(self.criterion_, "take_study_types"):
             self.criterion_.take_study_types(self.study_types_, data.study_types)
-        self.training_distance_ = self.quantized_ = None  # they belong to other weights
+        # They belong to other weights.
+        self.training_distance_ = self.quantized_ = self.valid_predictions_ = None
         earlier = self.record_.digests
         digests = {"validation": data.valid_digest}
         if self.checkpoint_path is not None:
@@ -495,6 +517,7 @@ class MuraClassifier(ThresholdMixin, StudyNet):
             arithmetic=asdict(self.arithmetic_) | {"threads": self.threads_},
             n_processes=count_processes(),
             fitted_on=describe_fit(X, data),
+            valid_scores=[],
         )
         settings = {k: str(value) for k, value in settings_of(self).items() if not is_place(k)}
         self.update_record(settings=settings)

@@ -30,6 +30,7 @@ from mura_skorch.models.serialization import (
 from mura_skorch.studies.columns import join_notes
 from mura_skorch.studies.validation import check_studies
 from mura_skorch.tracking.artifacts import ModelSource, fetch_model
+from mura_skorch.training.html_repr import HtmlSummary
 from mura_skorch.utils.atomic import write_text
 from mura_skorch.utils.paths import is_name
 from mura_skorch.utils.text import printable
@@ -41,7 +42,7 @@ ENSEMBLE_FILE = "ensemble.json"
 FORMAT = 1
 
 
-class MuraEnsemble(ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
+class MuraEnsemble(HtmlSummary, ThresholdMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Average the probabilities of several classifiers of studies.
 
     Parameters

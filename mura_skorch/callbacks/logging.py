@@ -13,9 +13,16 @@ from mura_skorch.callbacks.base import StatelessCallback
 from mura_skorch.data.dataset import studies_of
 from mura_skorch.utils.dask_worker import print_line
 from mura_skorch.utils.progress import in_notebook, progress_bar
+from mura_skorch.utils.text import printable
 
 __all__ = ["CpuUtilisation", "EpochLine", "EpochTable", "ViewsPerSecond", "format_seconds"]
 
+MOST_NAMES = 2  # study types that a progress bar names
+# Printed once above the epochs.
+LEGEND = (
+    "acc: share called right; kappa: agreement with labels beyond chance; cp +: best epoch so far; "
+    "dur: seconds"
+)
 N_BEHIND = 20  # batches by which a GPU may be behind the program
 
 
@@ -90,8 +97,8 @@ class CpuUtilisation(StatelessCallback):
 class EpochProgress(StatelessCallback, ProgressBar):
     """Show a bar of the epoch's batches in a terminal or notebook.
 
-    Elsewhere an epoch of hours says how far it is, see `mura_skorch.utils.progress`. Where
-    the net's ``verbose`` is 0, nothing is shown.
+    The bar names the fit by its study types. Elsewhere an epoch of hours says how far it is, see
+    `mura_skorch.utils.progress`. Where the net's ``verbose`` is 0, nothing is shown.
     """
 
     def on_epoch_begin(
@@ -100,7 +107,7 @@ class EpochProgress(StatelessCallback, ProgressBar):
         """Show the bar."""
         if net.verbose:
             total = self._get_batches_per_epoch(net, dataset_train, dataset_valid)
-            desc = f"epoch {len(net.history)}"
+            desc = f"{_fit_name(net)}, epoch {len(net.history)}"
             self.pbar_ = progress_bar(total, desc=desc, unit="batch", leave=False)
 
     def on_batch_end(self, net: Any, **kwargs: Any) -> None:
@@ -127,6 +134,12 @@ class EpochProgress(StatelessCallback, ProgressBar):
         if hasattr(self, "pbar_"):
             self.pbar_.close()
             del self.pbar_
+
+
+def _fit_name(net):
+    """Return the study types of a fit, or their number where they are many."""
+    types = [printable(str(name)) for name in net.study_types_]
+    return ", ".join(types) if len(types) <= MOST_NAMES else f"{len(types)} study types"
 
 
 class EpochLine(StatelessCallback):
@@ -175,9 +188,15 @@ def format_seconds(seconds: float) -> str:
 class EpochTable(StatelessCallback, PrintLog):
     """Print a row per epoch, without the scores of single study types and single counts.
 
-    The best figures are coloured in a terminal and a notebook; a pipe or a log file gets plain
-    text.
+    One line before the first row explains the columns. The best figures are coloured in a terminal
+    and a notebook; a pipe or a log file gets plain text.
     """
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Print the row, and before the first one what the columns are."""
+        if self.first_iteration_ and net.verbose:
+            self.sink(LEGEND)
+        super().on_epoch_end(net, **kwargs)
 
     def format_row(self, row: Any, key: str, color: Any) -> str:
         """Return a cell of the table."""

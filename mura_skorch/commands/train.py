@@ -44,6 +44,7 @@ from mura_skorch.tracking import (
     end_children,
     log_scores,
     log_test_scores,
+    run_link,
     use_experiment,
 )
 from mura_skorch.training.checkpoint_file import run_id_of
@@ -158,7 +159,7 @@ def train(name, studies, args, parent):
                 log_test_scores(run, found.predictions)
     except Exception as error:
         return name, None, f"FAILED: {error}"
-    return name, (found, [{**row, "batches": []} for row in clf.history]), None
+    return name, (found, [{**row, "batches": []} for row in clf.history], run.run_id), None
 
 
 def make_classifier(args, **params):
@@ -181,7 +182,7 @@ def make_classifier(args, **params):
 def report(done, failed, studies, args, parent):
     """Write the report of all types; return its scores."""
     done = dict(sorted(done.items()))  # by name, whichever finished first
-    own = [found for name, (found, _) in done.items() if name != POOLED]
+    own = [found for name, (found, *_) in done.items() if name != POOLED]
     pooled = done[POOLED][0].predictions if POOLED in done else None
     views = [found.view_predictions for found in own]
     about = {
@@ -190,7 +191,8 @@ def report(done, failed, studies, args, parent):
         "Selection": f"epochs by the loss on {args.valid_share:.0%} of the train split's patients",
         "Settings": ", ".join(f"{name} {getattr(args, name)}" for name in (*DEFAULTS, "level")),
         "Random state": str(args.random_state),
-        "MLflow run": str(parent.run_id),
+        "MLflow run of this page": run_text(parent.run_id),
+        **{f"MLflow run of {name}": run_text(run_id) for name, (*_, run_id) in done.items()},
     }
     model = ["One model per study type.", *(text for found in own for text in found.model)]
     inputs = ReportInputs(
@@ -204,7 +206,7 @@ def report(done, failed, studies, args, parent):
     return write_report(
         args.out,
         inputs,
-        histories={name: history for name, (_, history) in done.items()},
+        histories={name: history for name, (_, history, _) in done.items()},
         about=about,
         published=is_mura(studies),
         failed=failed,
@@ -212,6 +214,11 @@ def report(done, failed, studies, args, parent):
         prevalence=args.prevalence,
         title="One model per body part",
     )
+
+
+def run_text(run_id):
+    """Return the id of a run, and its address if there is a server."""
+    return " ".join(filter(None, [str(run_id), run_link(run_id)]))
 
 
 def read(args):

@@ -17,6 +17,7 @@ from mura_skorch.utils.members import members_of
 
 __all__ = ["ExternalValidation", "case_mix", "known_training", "performance_change"]
 
+TRAINING, TRAIN_SPLIT = "training", "train split"  # columns of a case mix
 BOTH_TYPES = "types of both"  # a row that pools the study types that both samples have
 
 
@@ -119,6 +120,7 @@ def case_mix(
     training: pd.DataFrame | None = None,
     *,
     known: Mapping[str, Any] | None = None,
+    name: str = TRAINING,
 ) -> pd.DataFrame:
     """Return the characteristics of a sample of studies beside those of the training data.
 
@@ -130,12 +132,15 @@ def case_mix(
         The study table that the model was trained on.
     known : dict, optional
         What is known of the training data without its table, see `known_training`.
+    name : str, default="training"
+        Header of the training data: "train split" if it is not known which of the studies the model
+        was trained on.
 
     Returns
     -------
     DataFrame
-        As of `characteristics_table`, with the columns ``characteristic``, ``training`` and
-        ``here``. Without `training` and `known` there is no column ``training``.
+        As of `characteristics_table`, with the columns ``characteristic``, `name` and ``here``.
+        Without `training` and `known` there is no column `name`.
 
     Examples
     --------
@@ -147,7 +152,7 @@ def case_mix(
     ['1 (33 %)', '1 (33 %)']
     """
     there = known if training is None else describe_studies(training)
-    parts = {"training": there} if there else {}
+    parts = {name: there} if there else {}
     return characteristics_table({**parts, "here": describe_studies(studies)})
 
 

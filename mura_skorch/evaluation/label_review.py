@@ -118,7 +118,10 @@ def apply_verdicts(
     _refuse(file, f"verdicts {', '.join(VERDICTS)} or none", "others", table["verdict"][~is_word])
     known = own.astype("Int8").astype(str).reindex(table["study"]).to_numpy()
     differs = given & (table["label"] != known)
-    remedy = "; write the page again, the labels have changed since"
+    remedy = (
+        "; if the page was written with --flip, pass the same --flip and --random-state; otherwise "
+        "the labels have changed since: write the page again"
+    )
     _refuse(file, "labels as in the table", "others for", table["study"][differs], remedy)
     wrong = studies["study"].astype(str).isin(table["study"][table["verdict"] == WRONG])
     label = studies["label"].mask(wrong, 1 - studies["label"])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mura_skorch.metrics.intervals import bootstrap_counts, percentiles
+from mura_skorch.metrics.intervals import N_RESAMPLES, bootstrap_counts, percentiles
 from mura_skorch.utils.identity import patient_codes
 
 __all__ = ["LEGEND", "pointing_scores"]
@@ -20,7 +20,6 @@ LEGEND = {
     "gain": "hits minus other_box: more than knowing where lesions usually are",
 }
 
-N_RESAMPLES = 2000
 BOX = ["x0", "y0", "x1", "y1"]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 METHODS = ("analytic", "bootstrap", "as-printed")
 CONFIDENCE = 0.95
+N_RESAMPLES = 2000  # default of every figure with a bootstrap interval
 MIN_DEFINED = 0.5  # share of resamples that must be defined for a percentile interval
 CHUNK_CELLS = 2**20  # cells of the largest temporary array of the bootstrap: 8 MiB
 
@@ -58,6 +59,26 @@ def wilson(part, total):
     reach = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     low, high = (middle - reach) / (1 + z**2 / total), (middle + reach) / (1 + z**2 / total)
     return max(0.0, float(low)), min(1.0, float(high))
+
+
+def ratio_interval(first, n_first, second, n_second):
+    """Return the interval of a ratio of two shares of independent cases; the second is not 0.
+
+    MOVER-R from Wilson's intervals: Newcombe, Statistical Methods in Medical Research 25, 2016.
+    """
+    low_1, high_1 = wilson(first * n_first, n_first)
+    low_2, high_2 = wilson(second * n_second, n_second)
+    product = first * second
+
+    def end(sign, of_first, of_second):
+        divisor = of_second * (2 * second - of_second)
+        root = np.sqrt(max(0.0, product**2 - of_first * (2 * first - of_first) * divisor))
+        # The same quotient in two forms: neither cancels nor divides by 0 where the other does.
+        if sign > 0:
+            return float((product + root) / divisor)
+        return float(of_first * (2 * first - of_first) / (product + root)) if first else 0.0
+
+    return end(-1, low_1, high_2), end(1, high_1, low_2)
 
 
 def kappa_with_ends(counts, method, confidence, n_resamples, random_state):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from mura_skorch.evaluation.formatting import SUMMARIES, footnotes, score_texts
 from mura_skorch.metrics import study_scores
+from mura_skorch.plots.predicted import predict_labelled
 from mura_skorch.plots.style import (
     BLUE,
     GREEN,
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME_WIDTH = 20  # characters of a study type that are shown
+WIDTH, WIDTH_ALONE = 10, 5.2  # inches of a figure with and without the table
 PLOT_SHARE = 0.4  # share of the axes' width for the forest plot; the rest is the table
 ROW_INCHES = 0.33
+BELOW_LABEL = 4.5  # font sizes from the axes to a legend below the axis label
 NOTE_INCHES = 0.12  # height of a line of the footnotes
 NOTE_WIDTH = 124  # characters
 FONT_PER_INCH = 0.93  # font size, in points per inch of the axes' width, at which the table fits
@@ -64,6 +67,8 @@ class KappaDisplay:
         a row are NaN, its `status` is shown, if there is one.
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
+    with_table : bool, default=True
+        Whether to draw the table. False where it stands next to the figure already.
 
     Attributes
     ----------
@@ -75,6 +80,7 @@ class KappaDisplay:
     See Also
     --------
     KappaDisplay.from_predictions : Score and draw in one step.
+    KappaDisplay.from_estimator : Predict, score and draw in one step.
 
     Examples
     --------
@@ -86,9 +92,12 @@ class KappaDisplay:
     "Cohen's kappa"
     """
 
-    def __init__(self, scores: pd.DataFrame, note: str | None = None) -> None:
+    def __init__(
+        self, scores: pd.DataFrame, note: str | None = None, *, with_table: bool = True
+    ) -> None:
         self.scores = scores
         self.note = note
+        self.with_table = with_table
 
     @classmethod
     def from_predictions(
@@ -157,6 +166,43 @@ class KappaDisplay:
         )
         return cls(scores, note=note).plot(ax=ax)
 
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: pd.DataFrame,
+        y: ArrayLike | None = None,
+        *,
+        random_state: int | np.random.Generator | None = 0,
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Predict studies, score the predictions by study type and draw them.
+
+        Parameters
+        ----------
+        estimator : MuraClassifier, MuraEnsemble or another fitted classifier
+            It predicts at its ``threshold_``, or else at 0.5.
+        X : DataFrame of n_studies rows
+            A study table; rows without a label are left out.
+        y : array-like of shape (n_studies,), optional
+            1 abnormal, 0 normal. None means ``X["label"]``.
+        random_state : int, numpy Generator or None, default=0
+            Seed of the bootstrap over patients.
+        ax : matplotlib Axes or None, default=None
+            Axes to draw on; None makes a figure.
+
+        Returns
+        -------
+        KappaDisplay
+            The display, drawn, with the caveat of the data as its note.
+
+        Examples
+        --------
+        >>> KappaDisplay.from_estimator(clf, valid).figure_  # doctest: +SKIP
+        """
+        found = predict_labelled(estimator, X, y)
+        return cls.from_predictions(**found._asdict(), random_state=random_state, ax=ax)
+
     @plain_texts
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the display.
@@ -165,7 +211,8 @@ class KappaDisplay:
         ----------
         ax : matplotlib Axes or None, default=None
             Axes to draw on; the table is readable from about 9 inches of width. None makes a
-            figure of 10 inches, which is not managed by pyplot and need not be closed.
+            figure of 10 inches, or 5.2 without the table, which is not managed by pyplot and need
+            not be closed.
 
         Returns
         -------
@@ -173,22 +220,26 @@ class KappaDisplay:
             The display itself, with `ax_` and `figure_`.
         """
         texts = score_texts(self.scores)
-        notes = textwrap.wrap(". ".join(footnotes(self.scores)), NOTE_WIDTH)
+        notes = []  # of the table
+        if self.with_table:
+            notes = textwrap.wrap(". ".join(footnotes(self.scores)), NOTE_WIDTH)
         positions = self._positions()
         if ax is None:
             from matplotlib.figure import Figure
 
             rest = 0.65 + NOTE_INCHES * len(notes) + (0.3 if self.note else 0)
             height = rest + ROW_INCHES * (positions[-1] + 2.1)
-            ax = Figure(figsize=(10, height), layout="constrained").add_subplot()
-            width = 10 - 0.08 * max(len(shorten(name, NAME_WIDTH)) for name in texts["study type"])
+            width = WIDTH if self.with_table else WIDTH_ALONE
+            ax = Figure(figsize=(width, height), layout="constrained").add_subplot()
+            width -= 0.08 * max(len(shorten(name, NAME_WIDTH)) for name in texts["study type"])
         else:
             width = ax.get_window_extent().width / ax.figure.dpi
         self.ax_, self.figure_ = ax, ax.figure
-        size = float(np.clip(FONT_PER_INCH * width, 4.5, 8.0))
+        size = float(np.clip(FONT_PER_INCH * width, 4.5, 8.0)) if self.with_table else 9.0
         self._draw_axes(texts["study type"], positions, size)
         self._draw_kappas(positions, size)
-        self._draw_table(texts, positions, size)
+        if self.with_table:
+            self._draw_table(texts, positions, size)
         self._draw_words(notes, size)
         return self
 
@@ -206,11 +257,12 @@ class KappaDisplay:
         spacing = 0.2 if lowest > -0.4 else 0.5
         low = spacing * np.floor(lowest / spacing) if lowest < 0 else 0.0
         pad = 0.02 * (1 - low)
-        ax.set_xlim(low - pad, low - pad + (1 + 2 * pad - low) / PLOT_SHARE)
-        ax.set_ylim(positions[-1] + 0.6, -1.5)
+        share = PLOT_SHARE if self.with_table else 1
+        ax.set_xlim(low - pad, low - pad + (1 + 2 * pad - low) / share)
+        ax.set_ylim(positions[-1] + 0.6, -1.5 if self.with_table else -0.6)
         ticks = np.linspace(low, 1, round((1 - low) / spacing) + 1)
         ax.set_xticks(ticks, [f"{tick:.1f}".replace("-0.0", "0.0") for tick in ticks])
-        ax.set_xlabel("Cohen's kappa", x=PLOT_SHARE / 2, fontsize=size)
+        ax.set_xlabel("Cohen's kappa", x=share / 2, fontsize=size)
         ax.set_yticks(positions, [shorten(name, NAME_WIDTH) for name in names])
         ax.tick_params(labelsize=size, length=0)
         ax.spines[["top", "right", "left"]].set_visible(False)
@@ -278,7 +330,7 @@ class KappaDisplay:
             ncols=3,
             fontsize=size,
             frameon=False,
-            borderaxespad=0.2,
+            borderaxespad=0.2 if self.with_table else BELOW_LABEL,
             handletextpad=0.6,
             columnspacing=1.5,
         )

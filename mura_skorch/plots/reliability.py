@@ -1,11 +1,13 @@
 """Reliability curve: share of abnormal studies against predicted probability."""
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from mura_skorch.metrics import calibration_bins
+from mura_skorch.plots.predicted import predict_labelled
 from mura_skorch.plots.style import BLUE, GREY, LINE_GREY, NOTE, VERMILLION, plain_texts
 
 __all__ = ["ReliabilityDisplay"]
@@ -61,6 +63,47 @@ class ReliabilityDisplay:
         self.y_score = y_score
         self.name = name
         self.note = note
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_score: ArrayLike,
+        *,
+        note: str | None = None,
+        name: str = "model",
+    ) -> Self:
+        """Draw predictions in one step; for parameters see the class."""
+        return cls(y_true, y_score, note, name=name).plot()
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: pd.DataFrame, y: ArrayLike | None = None, *, name: str = "model"
+    ) -> Self:
+        """Predict studies and draw the predictions.
+
+        Parameters
+        ----------
+        estimator : MuraClassifier, MuraEnsemble or another fitted classifier
+            It predicts at its ``threshold_``, or else at 0.5.
+        X : DataFrame of n_studies rows
+            A study table; rows without a label are left out.
+        y : array-like of shape (n_studies,), optional
+            1 abnormal, 0 normal. None means ``X["label"]``.
+        name : str, default="model"
+            Name of the curve in the legend.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            The display, drawn, with the caveat of the data as its note.
+
+        Examples
+        --------
+        >>> ReliabilityDisplay.from_estimator(clf, valid).figure_  # doctest: +SKIP
+        """
+        found = predict_labelled(estimator, X, y)
+        return cls.from_predictions(found.y_true, found.y_score, note=found.note, name=name)
 
     @plain_texts
     def plot(self) -> Self:

@@ -1,12 +1,14 @@
 """Training curves: losses and kappa by epoch."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import pandas as pd
 
 from mura_skorch.plots.style import GREY, NOTE, SERIES, plain_texts
+from mura_skorch.utils.members import members_of
 
-__all__ = ["TrainingDisplay"]
+__all__ = ["TrainingDisplay", "epoch_table"]
 
 
 class TrainingDisplay:
@@ -18,7 +20,8 @@ class TrainingDisplay:
         One row per fit and epoch: ``name`` of the fit, ``epoch`` from 1, ``train_loss`` and, with
         validation data, ``valid_loss`` and ``valid_kappa``. Fits on single views have
         ``valid_view_kappa``, which is drawn instead and labelled. The selected epoch is the last
-        with ``valid_loss_best``, or else the one with the lowest ``valid_loss``.
+        whose weights were kept (``event_cp``), or else the last with ``valid_loss_best``, or the
+        one with the lowest ``valid_loss``.
     note : str or None, default=None
         Printed in colour above the plot, such as "phantoms: no clinical meaning".
 
@@ -41,6 +44,59 @@ class TrainingDisplay:
     def __init__(self, epochs: pd.DataFrame, note: str | None = None) -> None:
         self.epochs = epochs
         self.note = note
+
+    @classmethod
+    def from_histories(
+        cls, histories: Mapping[str, Iterable[Mapping[str, Any]]], *, note: str | None = None
+    ) -> Self:
+        """Draw the epochs of several fits.
+
+        Parameters
+        ----------
+        histories : dict of str to list of dict
+            Epochs of each fit by its name: ``{name: clf.history}``.
+        note : str or None, default=None
+            As for the class.
+
+        Returns
+        -------
+        TrainingDisplay
+            The display, drawn.
+        """
+        epochs = epoch_table(histories)
+        if epochs is None:
+            raise ValueError(
+                "expected the epochs of at least one fit, got none; fit the classifier first"
+            )
+        return cls(epochs, note=note).plot()
+
+    @classmethod
+    def from_estimator(cls, estimator: Any) -> Self:
+        """Draw the epochs of a fitted classifier, or of each member of an ensemble.
+
+        Parameters
+        ----------
+        estimator : MuraClassifier or MuraEnsemble
+            Fitted or loaded.
+
+        Returns
+        -------
+        TrainingDisplay
+            The display, drawn, with the caveat of the training data as its note.
+
+        Raises
+        ------
+        ValueError
+            No epoch was run.
+
+        Examples
+        --------
+        >>> TrainingDisplay.from_estimator(clf).figure_  # doctest: +SKIP
+        """
+        members = members_of(estimator)
+        names = ["fit"] if len(members) == 1 else [f"model {i + 1}" for i in range(len(members))]
+        histories = {name: net.history for name, net in zip(names, members, strict=True)}
+        return cls.from_histories(histories, note=estimator.note_)
 
     @plain_texts
     def plot(self) -> Self:
@@ -102,12 +158,22 @@ class TrainingDisplay:
         return self
 
 
+def epoch_table(histories: Mapping[str, Iterable[Mapping[str, Any]]]) -> pd.DataFrame | None:
+    """Return one table with the epochs of all fits, without their batches; None without any."""
+    rows = [
+        {"name": name, **{key: value for key, value in row.items() if key != "batches"}}
+        for name, history in histories.items()
+        for row in history
+    ]
+    return pd.DataFrame(rows) if rows else None
+
+
 def _selected(rows):
     """Return the label of the selected epoch in a list; empty without validation losses."""
     if "valid_loss" not in rows or rows["valid_loss"].isna().all():
         return []
-    if "valid_loss_best" in rows:
-        best = rows.index[rows["valid_loss_best"].eq(True)]
+    for flag in ("event_cp", "valid_loss_best"):
+        best = rows.index[rows[flag].eq(True)] if flag in rows else []
         if len(best):
             return [best[-1]]
     return [rows["valid_loss"].idxmin()]

@@ -19,10 +19,11 @@ from mura_skorch.inspection.overlay import map_limit, overlay_map
 from mura_skorch.report.html import bytes_uri
 from mura_skorch.utils.text import printable
 
-__all__ = ["Case", "CaseView", "SimilarStudy", "review_cases", "show_views"]
+__all__ = ["Case", "CaseView", "SimilarStudy", "map_text", "review_cases", "show_views"]
 
 FALSE_NEGATIVE, FALSE_POSITIVE = "false negative", "false positive"
 MIME = "image/jpeg"
+LEAST_CELLS = 4  # along a side of a map: with fewer it is a veil and shows no place
 QUALITY = 85  # of JPEG: about 20 kB for a radiograph with its overlay, 384 pixels each
 
 
@@ -43,6 +44,8 @@ class CaseView:
         Reason for a missing picture.
     mime : str
         MIME type of both images.
+    map_cells : tuple of (int, int) or None
+        Rows and columns of the activation map.
     """
 
     number: int
@@ -51,6 +54,7 @@ class CaseView:
     overlay: bytes | None = None
     problem: str | None = None
     mime: str = MIME
+    map_cells: tuple[int, int] | None = None
 
     @property
     def radiograph_uri(self) -> str | None:
@@ -211,6 +215,30 @@ def review_cases(
     return [replace(case, similar=tuple(similar.get(case.study, ()))) for case in cases]
 
 
+def map_text(cases: Sequence[Any]) -> str:
+    """Return how many cells the maps of cases have, and if these are too few; "" without maps.
+
+    Parameters
+    ----------
+    cases : sequence of Case or Suspect
+        Cases with ``views``.
+
+    Examples
+    --------
+    >>> view = CaseView(1, overlay=b"...", map_cells=(7, 7))
+    >>> map_text([Case("false negative", "a", "XR_HAND", None, 1, 0.2, 0.5, views=(view,))])
+    'A map has 7 x 7 cells.'
+    """
+    cells = {view.map_cells for case in cases for view in case.views if view.map_cells}
+    if not cells:
+        return ""
+    rows, columns = min(cells)
+    text = f"A map has {rows} x {columns} {'cell' if rows * columns == 1 else 'cells'}"
+    if min(rows, columns) < LEAST_CELLS:
+        text += ": too coarse to show a place. Larger images (image_size) give finer maps"
+    return f"{text}."
+
+
 def show_views(
     clf: Any,
     study_types: Sequence[str],
@@ -346,8 +374,10 @@ def _case_view(number, view, cam, score, limit, longest_side):
     if _is_error(view):
         return CaseView(number, problem=view)
     small = _resized(view, longest_side)
-    overlay = None if cam is None else _jpeg(overlay_map(small, cam, limit))
-    return CaseView(number, score, _jpeg(small), overlay)
+    if cam is None:
+        return CaseView(number, score, _jpeg(small))
+    overlay = _jpeg(overlay_map(small, cam, limit))
+    return CaseView(number, score, _jpeg(small), overlay, map_cells=cam.shape)
 
 
 def _resized(view, longest_side):

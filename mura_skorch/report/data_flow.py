@@ -26,6 +26,7 @@ __all__ = ["collect_data", "data_flow_page", "join_data"]
 
 HALF_WIDTH, HALF_WIDTH_TEXT = 0.05, ".05"  # of kappa's interval
 BOX_LETTERS = 30  # of a line in a box
+OTHER_TABLE = "another table"  # is not the one of the fit
 NOT_RECORDED = (
     "The studies that the model was fitted on are not described here: it was saved by an older "
     "version, or only a prediction table was given. A new fit counts them."
@@ -52,7 +53,8 @@ def collect_data(
     dict
         What JSON can hold: ``fits``, one record for each different set of studies that a member was
         fitted on; ``read``, ``predicted`` and ``scored``, what is known of `studies`; ``apart``,
-        how shared patients were counted, and their number.
+        how shared patients were counted, and their number, None if they cannot be. There is no
+        number if the digest of `train` is not the one that the model has on record.
     """
     fits = [net.record_.fitted_on for net in members_of(clf) if net.record_.fitted_on]
     labelled = studies[studies["label"].notna()] if "label" in studies else studies[:0]
@@ -78,13 +80,13 @@ def join_data(found: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
         return None
     fits = [fit for data in known for fit in data["fits"]]
     aparts = [data["apart"] for data in known]
-    is_known = all(apart is not None for apart in aparts)
+    unknown = [apart for apart in aparts if apart is None or "n_shared" not in apart]
     return {
         "fits": [fit for number, fit in enumerate(fits) if fit not in fits[:number]],
         "read": known[0]["read"],
         "predicted": sum(data["predicted"] for data in known),
         "scored": reduce(add_descriptions, [data["scored"] for data in known if data["scored"]]),
-        "apart": reduce(add_descriptions, aparts) if is_known else None,
+        "apart": unknown[0] if unknown else reduce(add_descriptions, aparts),
     }
 
 
@@ -94,6 +96,7 @@ def data_flow_page(
     scores: pd.DataFrame,
     *,
     note: str | None,
+    is_external: bool = False,
 ) -> dict[str, Any]:
     """Return what the template shows, and the figure.
 
@@ -107,6 +110,8 @@ def data_flow_page(
         Scores at study level.
     note : str or None
         Caveat of the data.
+    is_external : bool, default=False
+        Whether the scored studies are of another hospital, which has patient ids of its own.
     """
     data = data or {}
     scored = scored_rows(predictions)
@@ -121,7 +126,10 @@ def data_flow_page(
     return {
         "figure": FlowDisplay(columns, note=note).plot().figure_,
         "table": characteristics_table(parts),
-        "sentences": [*_apart_sentences(fit, data.get("apart"), parts), *_fit_sentences(fits)],
+        "sentences": [
+            *_apart_sentences(fit, data.get("apart"), parts, is_external),
+            *_fit_sentences(fits),
+        ],
         "sample_size": _sample_sizes(scores),
         "half_width": HALF_WIDTH_TEXT,
     }
@@ -146,7 +154,7 @@ def _count_shared(clf, studies, train, fits):
     elif train is not None and "patient" in train and fits:
         digest = digest_of(studies_of(train))
         if any(digest != fit["digest"] for fit in fits):
-            return None
+            return {"how": OTHER_TABLE}
         seen, how = set(patient_keys(train["patient"].dropna())), "table"
     else:
         return None
@@ -158,7 +166,7 @@ def _count_shared(clf, studies, train, fits):
     }
 
 
-def _apart_sentences(fit, apart, parts):
+def _apart_sentences(fit, apart, parts, is_external):
     """Say what is known of patients on both sides."""
     found = []
     if fit and "validation" in fit["parts"]:
@@ -175,15 +183,30 @@ def _apart_sentences(fit, apart, parts):
             "predict.py), to count them."
         )
         return found
+    if apart["how"] == OTHER_TABLE:
+        found.append(
+            "Patients of the fit and of the studies scored here were not compared: the table that "
+            "was passed as that of the fit is another one, since their digests differ."
+        )
+        return found
     source = {
         "fit": "counted in the process of the fit",
         "table": "counted with the table of the fit, which its digest identifies",
     }.get(apart["how"], "counted for each model")
-    found.append(
-        f"The {apart['n_scored']:,} patients scored here share {_none(apart['n_shared'])} with the "
-        f"{apart['n_seen']:,} of training and validation, {source}."
-        + (" The figures are too good." if apart["n_shared"] else "")
-    )
+    if is_external:
+        n = apart["n_shared"]
+        found.append(
+            f"{_none(n).capitalize()} of the {apart['n_scored']:,} patient ids here "
+            f"{'occur' if n > 1 else 'occurs'} among the {apart['n_seen']:,} of training and "
+            f"validation, {source}. Two hospitals may use one id for different patients, and "
+            "different ids for one patient."
+        )
+    else:
+        found.append(
+            f"The {apart['n_scored']:,} patients scored here share {_none(apart['n_shared'])} with "
+            f"the {apart['n_seen']:,} of training and validation, {source}."
+            + (" The figures are too good." if apart["n_shared"] else "")
+        )
     if "training" in parts:
         found.append("The digests in the last row identify the studies and labels of each side.")
     return found

@@ -6,13 +6,19 @@ from typing import Any
 import pandas as pd
 
 from mura_skorch.calibration import enough_studies
-from mura_skorch.evaluation.external import ExternalValidation
+from mura_skorch.evaluation.external import TRAIN_SPLIT, TRAINING, ExternalValidation
 from mura_skorch.plots import RecalibrationDisplay
 from mura_skorch.utils.text import number_text
 
 __all__ = ["external_figures", "external_page", "external_tables", "take_external"]
 
 PREFIX = "external_"  # of the files
+# What a column of the case mix holds.
+COLUMNS = {
+    TRAINING: "those that the model was trained on, without those that chose its epoch",
+    TRAIN_SPLIT: "the train split of its folder. It is not known which of them the model was "
+    "trained on",
+}
 
 
 def external_tables(external: ExternalValidation | None) -> dict[str, pd.DataFrame | None]:
@@ -54,6 +60,7 @@ def external_page(external: ExternalValidation | None) -> dict[str, Any] | None:
     curve = external.recalibration
     return {
         "case_mix": external.case_mix,
+        "trained_on": _trained_on(external.case_mix),
         "change": None if external.change is None else _change_table(external.change),
         "caution": external.change is not None and external.change["caution"].ne("").any(),
         "undefined": _undefined(external.change),
@@ -61,6 +68,13 @@ def external_page(external: ExternalValidation | None) -> dict[str, Any] | None:
         "n_enough": None if curve is None else enough_studies(curve),
         "largest": None if curve is None else int(curve["n_studies"].max()),
     }
+
+
+def _trained_on(mix):
+    """Return what the column of the own hospital is, "" if there is none."""
+    if mix is None:
+        return ""
+    return next((words for name, words in COLUMNS.items() if name in mix), "")
 
 
 def _change_table(change):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from mura_skorch._version import __version__
 from mura_skorch.plots import style
@@ -151,7 +152,7 @@ def _environment():
         keep_trailing_newline=True,
     )
     environment.globals |= {"colour": style, "version": __version__, "free_anchor": _free_anchor}
-    environment.filters |= {"cells": _cells, "image": _image}
+    environment.filters |= {"cells": _cells, "image": _image, "breakable": _breakable}
     return environment
 
 
@@ -186,6 +187,12 @@ def _text(value):
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return str(value)
     return f"{value:,}" if isinstance(value, numbers.Integral) else f"{value:,.3f}"
+
+
+def _breakable(text):
+    """Return a text that may wrap after the slashes of a long key or path."""
+    pieces = str(text).split("/")
+    return Markup("/<wbr>").join(pieces) if len(pieces) > 2 else text
 
 
 def _image(source):

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from mura_skorch.evaluation.label_review import VERDICTS
-from mura_skorch.report.case_review import CaseView
+from mura_skorch.report.case_review import CaseView, map_text
 from mura_skorch.report.html import render_page, template_text
 from mura_skorch.utils.text import number_text
 
@@ -53,6 +54,11 @@ class Suspect:
     views: tuple[CaseView, ...] = ()
     limit: float | None = None
 
+    @property
+    def shown_key(self) -> str:
+        """The key without MURA's label in it: study1 for study1_positive."""
+        return re.sub(r"_(positive|negative)(?=/|$)", "", self.study)
+
 
 def write_label_page(
     file: str | os.PathLike[str],
@@ -90,6 +96,9 @@ def write_label_page(
 
     Notes
     -----
+    The page shows no label but the one under review: MURA's folders end in the label as published,
+    which is left out of the keys on the page. The exported file has the complete keys.
+
     The page has one script, which only reads the fields and offers them as ``verdicts.csv``. Its
     digest is in the page's policy, so that no other script could run there.
     """
@@ -106,6 +115,7 @@ def write_label_page(
         n_issues=n_issues,
         is_reported=is_reported,
         number_text=number_text,
+        map_text=map_text(suspects),
         about=pd.DataFrame((about or {}).items(), columns=["item", "value"]),
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -26,11 +26,16 @@ __all__ = [
 INTENDED = [
     "Research on classifying studies of radiographs as normal or abnormal, by people who know both "
     "the data and the method.",
-    "Not a medical device: not cleared by any authority, not for diagnosis, triage or any decision "
-    "about a patient.",
+    "Not a medical device: not cleared by any authority. Not for diagnosis or any other decision "
+    "about a patient, nor for the order in which patients are seen.",
     "Out of scope: body parts, projections, age groups, scanners and countries other than those of "
     "the training data; single findings; anything but the complete study.",
 ]
+INTENDED_OF_TRIAGE = (
+    "The triage of this model is for research, too. The report measures how many studies it would "
+    "leave to a reader, and how often it would be wrong on the others. A reader must still see "
+    "every study of a patient."
+)
 LABELS = [
     "A label belongs to a study, not to a view: a view of an abnormal study may look normal.",
     "The report's table of shortcuts shows how well the number of views and other by-products of "
@@ -305,7 +310,7 @@ def model_card(
         "Model": about_model,
         "Loss": [_without(LOSS, text) for text in loss],
         "Training": [_without(TRAINING, text) for text in training],
-        "Intended use": INTENDED,
+        "Intended use": INTENDED + ([INTENDED_OF_TRIAGE] if triage_sentences(model) else []),
         "What was run": [f"{name}: {value}" for name, value in (about or {}).items()],
         "Labels": labels,
         "Study": [_fact(key, text) for key, text in facts.items()],

@@ -23,7 +23,10 @@ from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import STUDY_COUNTS, is_mura
 from mura_skorch.evaluation.reader_study import wide_kappas
 from mura_skorch.evaluation.robustness import robustness_scores
+from mura_skorch.metrics.intervals import N_RESAMPLES
 from mura_skorch.plots import KappaDisplay, ReliabilityDisplay, RocDisplay, TrainingDisplay
+from mura_skorch.plots.training import epoch_table
+from mura_skorch.report.case_review import map_text
 from mura_skorch.report.checklists import checklist_count, fill_checklists, item_table
 from mura_skorch.report.data_flow import data_flow_page
 from mura_skorch.report.external import (
@@ -136,7 +139,7 @@ def write_report(
         predictions = predictions.assign(label=pd.array([pd.NA] * len(predictions), dtype="Int8"))
     note = join_notes(predictions)
     about = _with_provenance(about or {}, predictions)
-    epochs = _epochs(histories or {})
+    epochs = epoch_table(histories or {})
     facts = read_study_facts(study_facts or {})
     scoring: dict[str, Any] = {
         "published": published,
@@ -170,7 +173,13 @@ def write_report(
         _write_tables(new, _score_tables(found, triage), note)
         figures = _figures(found, predictions, epochs, published=published, note=note)
         figures |= external_figures(inputs.external, note=note)
-        data_flow = data_flow_page(inputs.data, predictions, found.studies, note=note)
+        data_flow = data_flow_page(
+            inputs.data,
+            predictions,
+            found.studies,
+            note=note,
+            is_external=inputs.external is not None,
+        )
         figures["flow"] = data_flow["figure"]
         robustness = _robustness(inputs.robustness, note)
         if robustness is not None:
@@ -204,9 +213,11 @@ def write_report(
             failures=failure_page(found.failures),
             triage=triage,
             figures=figures,
+            forest=KappaDisplay(found.studies, note=note, with_table=False).plot().figure_,
             robustness=robustness,
             data_flow=data_flow,
             cases=inputs.cases,
+            map_text=map_text(inputs.cases),
             card=card,
             card_anchors=card_anchors(card),
             fill_checklists=fill,
@@ -221,6 +232,8 @@ def write_report(
             shortcut_table=shortcut_table(found.shortcuts),
             undefined_table=undefined_table,
             number_text=number_text,
+            n_resamples=N_RESAMPLES,
+            n_types=scored["study_type"].nunique(),
             reader_table=_reader_table(found.readers),
             operating_point=_operating_point(scored),
             n_patients=count_patients(scored["patient"]) if "patient" in scored else None,
@@ -283,16 +296,6 @@ def _with_provenance(about, predictions):
     """Return `about` with digest, versions and commit, unless it has them already."""
     added = {name: fact for name, fact in provenance(predictions).items() if name not in about}
     return {**about, **added}
-
-
-def _epochs(histories):
-    """Return one table with the epochs of all fits; None without any."""
-    rows = [
-        {"name": name, **{key: value for key, value in row.items() if key != "batches"}}
-        for name, history in histories.items()
-        for row in history
-    ]
-    return pd.DataFrame(rows) if rows else None
 
 
 def _score_tables(found, triage):

@@ -5,6 +5,7 @@ from mura_skorch.tracking.callback import MlflowTracker, log_fitted_model, track
 from mura_skorch.tracking.experiment import (
     active_run_id,
     end_children,
+    run_link,
     runs_link,
     use_experiment,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "log_fitted_pipeline",
     "log_scores",
     "log_test_scores",
+    "run_link",
     "runs_link",
     "status_of",
     "tracked_fit",

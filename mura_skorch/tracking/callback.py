@@ -175,13 +175,9 @@ class MlflowTracker(Callback):
             if self.dataset_valid_ is not None and not isinstance(self.run_id, str):
                 section = validation_section(net.history, studies_of(self.dataset_valid_))
                 self.run_.set_tags({DESCRIPTION: with_section(self.run_.note, section)})
-        if self.dataset_valid_ is not None and any("valid_loss" in row for row in net.history):
-            y_score = net.predict_proba(self.dataset_valid_)[:, 1]
-            studies = studies_of(self.dataset_valid_)
-            table = prediction_table(studies, y_score, threshold=net.threshold_)
-            if is_exploded(studies):
-                table = table.assign(level="view", view=studies["view"].to_numpy())
-            self.run_.log_text(table.to_csv(index=False), "valid_predictions.csv")
+        if net.valid_predictions_ is not None:
+            table = net.valid_predictions_.to_csv(index=False)
+            self.run_.log_text(table, "valid_predictions.csv")
         self._log_metrics({"threshold": net.threshold_})
         if net.pruned_:
             self.run_.set_tags({"pruned": "true"})

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from mura_skorch.tracking.offline.connection import is_client_error, retry, set_defaults
 
-__all__ = ["active_run_id", "end_children", "runs_link", "use_experiment"]
+__all__ = ["active_run_id", "end_children", "run_link", "runs_link", "use_experiment"]
 
 _unconfirmed: set[str] = set()  # names for which no server answered
 
@@ -101,6 +102,30 @@ def runs_link(experiment_id: str) -> str:
     view = "workflowType=machine_learning&compareRunsMode=CHART"
     order = "orderByKey=metrics.%60test%2Fkappa%60&orderByAsc=false"
     return f"{host}/#/experiments/{experiment_id}/runs?{view}&{order}"
+
+
+def run_link(run_id: str | None) -> str | None:
+    """Return the address of a run on the tracking server.
+
+    Parameters
+    ----------
+    run_id : str or None
+        Id of a run.
+
+    Returns
+    -------
+    str or None
+        None without a run or without a server, such as with a database in a file. A name and a
+        password in the address of the server are left out.
+    """
+    mlflow = sys.modules.get("mlflow")  # whoever logged a run has it; importing it is slow
+    if run_id is None or mlflow is None:
+        return None
+    parts = urlsplit(mlflow.get_tracking_uri())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}/#/runs/{run_id}"
 
 
 def active_run_id() -> str | None:

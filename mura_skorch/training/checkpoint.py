@@ -209,7 +209,12 @@ def _restore(net, info, tensors):
                     state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         net.history = History({**row, "batches": []} for row in info["history"])
         net.set_operating_point(info["operating_point"], net.threshold)
-        net.update_record(seed=saved.seed, run_id=saved.run_id, pruned=saved.pruned)
+        net.update_record(
+            seed=saved.seed,
+            run_id=saved.run_id,
+            pruned=saved.pruned,
+            valid_scores=saved.valid_scores,
+        )
         _restore_random_states(net, unpack(info["random"], tensors))
     except DAMAGED as error:
         raise damaged_checkpoint(net.checkpoint_path, error) from error

@@ -39,6 +39,8 @@ class FitRecord:
     fitted_on : dict of str to object
         Counts of the studies that were read, left out, trained and validated on, see
         `mura_skorch.training.fit_description.describe_fit`. Empty in older models.
+    valid_scores : list of dict of str to object
+        Rows of the scores of the validation part; None where a figure is not defined.
     """
 
     seed: int | None = None
@@ -52,6 +54,7 @@ class FitRecord:
     n_processes: int = 1
     settings: dict[str, str] = field(default_factory=dict)
     fitted_on: dict[str, Any] = field(default_factory=dict)
+    valid_scores: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can store it."""

@@ -26,6 +26,7 @@ __all__ = [
     "cpu_facts",
     "data_digest",
     "git_commit",
+    "machine",
     "package_versions",
     "processor_name",
     "provenance",
@@ -154,7 +155,7 @@ def provenance(table):
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "Command": _command(),
         "Versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
-        "Machine": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        "Machine": machine(),
     }
     commit = git_commit()
     if commit:
@@ -167,6 +168,18 @@ def _command():
     if sys.argv[0] in ("", "-c"):
         return "interactive"
     return shlex.join(Path(word).name if os.sep in word else word for word in sys.argv)
+
+
+def machine() -> str:
+    """Return processor, GPU, cores, memory, Python and system in one line."""
+    parts = [processor_name(), f"{os.cpu_count()} cores"]
+    with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        parts.append(f"{memory / 2**30:.0f} GiB of memory")
+    return (
+        f"{', '.join(parts)}; Python {platform.python_version()}, {platform.system()} "
+        f"{platform.machine()}"
+    )
 
 
 def cpu_facts() -> dict[str, str]:

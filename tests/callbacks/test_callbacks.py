@@ -285,7 +285,18 @@ def test_epoch_table_leaves_out_single_types_and_counts(train, capsys):
     tiny_classifier(max_epochs=1, verbose=1).fit(train)
     printed = capsys.readouterr().out
     assert "valid_kappa" in printed
-    assert "/" not in printed.splitlines()[0]
+    legend, header, *_ = printed.splitlines()
+    assert legend.startswith("acc: share called right; kappa: agreement")
+    assert header.split()[0] == "epoch"
+    assert "/" not in header
+
+
+def test_columns_of_the_epochs_are_explained_once_and_not_by_a_silent_fit(train, capsys):
+    net = tiny_classifier(max_epochs=2, verbose=1).fit(train)
+    net.partial_fit(train)
+    assert capsys.readouterr().out.count("agreement with labels beyond chance") == 1
+    net.set_params(verbose=0).fit(train)
+    assert capsys.readouterr().out == ""
 
 
 def test_every_fit_has_callbacks_of_its_own():

@@ -83,9 +83,23 @@ def test_other_hospital_is_compared_with_the_own_one_on_one_page(main, model, gr
     for title in ("Case mix", "Change in performance", "Recalibration on local studies", "By sex"):
         assert f">{title}</h2>" in page
     assert "model trained on phantoms: no clinical meaning" in page
+    # Both number their patients from 1.
+    assert re.search(r"\d of the 40 patient ids here occur among the \d", page)
+    assert "Two hospitals may use one id for different patients" in page
+    assert "counted with the table of the fit, which its digest identifies" in page
+    assert "those that the model was trained on, without those that chose its epoch" in page
     stard = pd.read_csv("out/stard_ai.csv", dtype=str).set_index("item")
     assert stard.loc["29", "filled_from"] == "Case mix"
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r'\bid="([^"]+)"', page))
+
+
+@pytest.mark.slow
+def test_own_data_that_the_model_was_not_fitted_on_is_named(main, model, graz, tmp_path):
+    other = write_phantoms(tmp_path / "o", n_train=9, n_valid=10, study_types=["XR_WRIST"])
+    assert call(main, model, graz, "--own-data", str(other)) == 0
+    assert "is another one, since their digests differ" in Path("out/report.html").read_text()
+    mix = pd.read_csv("out/external_case_mix.csv").set_index("characteristic")
+    assert mix.loc["studies", "training"] == "10"  # of the model's record, not of the folder
 
 
 @pytest.mark.slow

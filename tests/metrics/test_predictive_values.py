@@ -1,9 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit, logit
+from scipy.stats import binom
 from sklearn.metrics import precision_score
 
 from mura_skorch.metrics import predictive_values
+from mura_skorch.metrics.intervals import ratio_interval
 
 
 @pytest.fixture
@@ -51,6 +54,85 @@ def test_interval_of_two_equal_studies_a_patient_is_that_of_one(table):
     found = predictive_values(*twice[:2], 0.1, groups=twice[2]).iloc[0]
     assert found["ppv_low"] == pytest.approx(once["ppv_low"], abs=1e-9)
     assert found["npv_high"] == pytest.approx(once["npv_high"], abs=1e-9)
+
+
+def coverage(sensitivity, specificity, n_abnormal=30, n_normal=50, prevalence=0.1):
+    """Return in which share of samples the intervals hold PPV and NPV: all samples, weighted."""
+    hits, passes = np.arange(18, n_abnormal + 1), np.arange(40, n_normal + 1)
+    miss, alarm = 1 - sensitivity, 1 - specificity
+    true = {
+        "ppv": sensitivity * prevalence / (sensitivity * prevalence + alarm * (1 - prevalence)),
+        "npv": specificity
+        * (1 - prevalence)
+        / (specificity * (1 - prevalence) + miss * prevalence),
+    }
+    covered = dict.fromkeys(true, 0.0)
+    y_true = np.repeat([1, 0], [n_abnormal, n_normal])
+    for hit in hits:
+        for right in passes:
+            weight = binom.pmf(hit, n_abnormal, sensitivity) * binom.pmf(
+                right, n_normal, specificity
+            )
+            if weight < 1e-4:
+                continue
+            counts = [hit, n_abnormal - hit, n_normal - right, right]
+            found = predictive_values(
+                y_true, np.repeat([0.9, 0.1, 0.9, 0.1], counts), prevalence, n_resamples=500
+            ).iloc[0]
+            for name, value in true.items():
+                is_in = found[f"{name}_low"] <= value + 1e-12 and value <= found[f"{name}_high"]
+                covered[name] += weight * is_in
+    return covered
+
+
+@pytest.mark.parametrize("specificity", [1, 0.99])
+def test_interval_covers_values_near_1(specificity):
+    found = coverage(0.9, specificity)
+    assert found["ppv"] > 0.95
+    assert found["npv"] > 0.95
+
+
+def test_value_of_0_or_1_has_an_interval_that_narrows_with_patients():
+    widths = []
+    for times in (1, 4):
+        y_true = np.repeat([1, 0], [10 * times, 20 * times])
+        found = predictive_values(y_true, y_true * 0.8 + 0.1, 0.1).iloc[0]
+        assert (found["ppv"], found["ppv_high"], found["npv_high"]) == (1, 1, 1)
+        widths.append([found["ppv_high"] - found["ppv_low"], found["npv_high"] - found["npv_low"]])
+    assert np.all(np.array(widths[1]) < widths[0])
+    assert np.all(np.array(widths) > 0)
+    none_right = predictive_values([1] * 10 + [0] * 10, [0.1] * 10 + [0.9] * 2 + [0.1] * 8, 0.1)
+    assert none_right["ppv"][0] == none_right["ppv_low"][0] == 0
+    assert 0 < none_right["ppv_high"][0] < 1
+
+
+def test_interval_at_1_counts_patients_and_not_studies():
+    y_true = np.repeat([1, 0], [10, 20])
+    once = predictive_values(y_true, y_true * 0.8 + 0.1, 0.1)
+    twice = [np.repeat(column, 2) for column in (y_true, y_true * 0.8 + 0.1, np.arange(30))]
+    pd.testing.assert_frame_equal(predictive_values(*twice[:2], 0.1, groups=twice[2]), once)
+
+
+def test_model_that_calls_all_studies_alike_has_an_interval():
+    found = predictive_values([1] * 10 + [0] * 10, [0.1] * 20, 0.3).iloc[0]
+    assert found["npv"] == pytest.approx(0.7)
+    assert found["npv_low"] < 0.7 < found["npv_high"]
+
+
+def test_ratio_agrees_with_the_delta_method_on_the_logarithm():
+    """Katz' interval, to which all agree where cases are many."""
+    low, high = ratio_interval(0.3, 4000, 0.6, 5000)
+    reach = 1.96 * np.sqrt(0.7 / (0.3 * 4000) + 0.4 / (0.6 * 5000))
+    assert (low, high) == pytest.approx((0.5 * np.exp(-reach), 0.5 * np.exp(reach)), rel=2e-3)
+    inverse = ratio_interval(0.6, 5000, 0.3, 4000)
+    assert (1 / high, 1 / low) == pytest.approx(inverse, rel=2e-3)
+
+
+def test_swapped_labels_swap_ppv_and_npv_at_1():
+    y_true, y_score = np.repeat([1, 0], [10, 20]), np.repeat([0.9, 0.1], [8, 22])
+    found = predictive_values(y_true, y_score, 0.1).iloc[0]
+    swapped = predictive_values(1 - y_true, 1 - y_score, 0.9).iloc[0]
+    assert found["ppv_low"] == pytest.approx(swapped["npv_low"])
 
 
 def test_undefined_values_have_a_reason():

@@ -1,6 +1,7 @@
 import io
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from mura_skorch import StudyNetwork
 from mura_skorch.data import read_view
 from mura_skorch.evaluation import prediction_table
 from mura_skorch.report import collect_predictions, review_cases, write_report
+from mura_skorch.report.case_review import map_text
 
 
 class Scorer:
@@ -49,6 +51,30 @@ def test_cases_are_the_most_confident_errors(cases, predictions):
     assert [case.study for case in cases[3:]] == expected(predictions, 0)[:3]
     assert all(case.label == (case.kind == "false negative") for case in cases)
     assert all((case.score > case.threshold) == (case.kind == "false positive") for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("cells", "text"),
+    [
+        ((7, 7), "A map has 7 x 7 cells."),
+        ((1, 1), "A map has 1 x 1 cell: too coarse to show a place."),
+        (None, ""),
+    ],
+)
+def test_size_of_the_maps_is_stated(cases, cells, text):
+    views = tuple(replace(view, map_cells=cells) for view in cases[0].views)
+    assert map_text([replace(cases[0], views=views)]).startswith(text)
+    assert bool(text) == bool(map_text([replace(cases[0], views=views)]))
+
+
+def test_maps_too_coarse_to_look_at_are_named_on_the_page(fitted, valid, tmp_path):
+    inputs = collect_predictions(fitted, valid, n_cases=1)
+    coarse = [
+        replace(case, views=tuple(replace(view, map_cells=(2, 2)) for view in case.views))
+        for case in inputs.cases
+    ]
+    write_report(tmp_path, inputs._replace(cases=coarse))
+    assert "2 x 2 cells: too coarse to show a place" in (tmp_path / "report.html").read_text()
 
 
 def test_each_row_uses_its_own_threshold(fitted, valid, predictions):

@@ -7,7 +7,7 @@ from nets import TinyNet
 
 from mura_skorch import MuraClassifier
 from mura_skorch.ensemble import MuraEnsemble
-from mura_skorch.evaluation import evaluate
+from mura_skorch.evaluation import ExternalValidation, evaluate
 from mura_skorch.report import (
     collect_data,
     collect_predictions,
@@ -72,7 +72,26 @@ def test_table_of_the_fit_lets_a_loaded_model_count_shared_patients(loaded, trai
     assert (apart["how"], apart["n_shared"]) == ("table", 0)
     some = pd.concat([train[:1], valid])
     assert collect_data(loaded, some, train=train)["apart"]["n_shared"] == 1
-    assert collect_data(loaded, valid, train=train[1:])["apart"] is None  # of another digest
+
+
+def test_table_of_another_digest_is_named_and_not_counted(loaded, train, valid, tmp_path):
+    inputs = collect_predictions(loaded, valid, n_cases=0, train=train[1:])
+    assert inputs.data["apart"] == {"how": "another table"}
+    counted = collect_predictions(loaded, valid, n_cases=0, train=train).data
+    assert join_data([counted, inputs.data])["apart"] == {"how": "another table"}
+    write_report(tmp_path, inputs)
+    assert "is another one, since their digests differ" in section(tmp_path)
+
+
+def test_ids_of_another_hospital_are_compared_with_a_reservation(loaded, train, valid, tmp_path):
+    some = pd.concat([train[:1], valid])
+    inputs = collect_predictions(loaded, some, n_cases=0, train=train)
+    write_report(tmp_path, inputs._replace(external=ExternalValidation()))
+    found = section(tmp_path)
+    assert "1 of the" in found
+    assert "occurs among the" in found
+    assert "Two hospitals may use one id for different patients" in found
+    assert "The figures are too good." not in found
 
 
 def test_model_without_a_record_says_so(loaded, valid, tmp_path):

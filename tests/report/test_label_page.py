@@ -56,6 +56,18 @@ def test_reported_split_is_in_the_title(suspects):
     assert "makes that model look better than it is" in page
 
 
+def test_no_label_but_the_one_under_review_is_shown(suspects):
+    page = page_of(suspects)
+    assert "_positive" in suspects[0].study or "_negative" in suspects[0].study
+    seen = re.sub(
+        r'data-study="[^"]*"', "", page
+    )  # for the exported file, which a reader opens last
+    assert "_positive" not in seen
+    assert "_negative" not in seen
+    assert f'data-study="{suspects[0].study}"' in page
+    assert len(set(re.findall(r'type="radio" name="([^"]+)"', page))) == len(suspects)
+
+
 def test_policy_allows_the_one_script_of_the_page_alone(suspects):
     page = page_of(suspects)
     (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)

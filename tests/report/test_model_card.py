@@ -111,3 +111,11 @@ def test_header_leaves_out_undefined_figures_and_names_other_licences(prediction
 def test_header_states_no_licence_that_the_authors_do_not_state(predictions, tmp_path):
     write_report(tmp_path, predictions)
     assert header_of((tmp_path / "model_card.md").read_text()).license is None
+
+
+def test_card_of_a_model_with_triage_says_what_it_is_for(predictions, tmp_path):
+    write_report(tmp_path / "a", ReportInputs(predictions, model=["Triage: of abnormal studies."]))
+    text = (tmp_path / "a" / "model_card.md").read_text()
+    assert "The triage of this model is for research, too." in text
+    write_report(tmp_path / "b", predictions)
+    assert "triage" not in (tmp_path / "b" / "model_card.md").read_text().lower()

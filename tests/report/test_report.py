@@ -1,3 +1,4 @@
+import inspect
 import re
 import shutil
 import subprocess
@@ -6,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mura_skorch import evaluation, metrics
 from mura_skorch.evaluation import evaluate, join_notes, prediction_table
 from mura_skorch.evaluation.published import STUDY_COUNTS
+from mura_skorch.metrics.intervals import N_RESAMPLES
 from mura_skorch.report import ReportInputs, collect_predictions, read_report, write_report
 from mura_skorch.report.model_card import describe_model
 from mura_skorch.report.report import _figures
@@ -23,6 +26,42 @@ HISTORY = [
 def views(predictions):
     rows = predictions.loc[predictions.index.repeat(2)]
     return rows.assign(view=[1, 2] * 60).reset_index(drop=True)
+
+
+def defaults_of(module, name):
+    """Return the defaults of an argument, by function of a package."""
+    found = {}
+    for name_of, thing in vars(module).items():
+        if callable(thing) and name in (known := inspect.signature(thing).parameters):
+            found[name_of] = known[name].default
+    return found
+
+
+def test_page_states_the_number_of_resamples_that_are_drawn(predictions, tmp_path):
+    write_report(tmp_path, predictions)
+    assert f"draws {N_RESAMPLES:,} resamples" in (tmp_path / "report.html").read_text()
+    drawn = defaults_of(metrics, "n_resamples") | defaults_of(evaluation, "n_resamples")
+    assert drawn.pop("choice_optimism", 500) == 500  # of sweeps, not on this page
+    assert set(drawn.values()) == {N_RESAMPLES}
+    assert len(drawn) > 9
+
+
+def test_page_of_one_type_does_not_speak_of_several(predictions, tmp_path):
+    write_report(tmp_path / "one", predictions[predictions["study_type"] == "XR_HAND"])
+    page = (tmp_path / "one" / "report.html").read_text()
+    assert "Differences in prevalence between study types" not in page
+    assert "Receiver operating characteristic.</figcaption>" in page
+    write_report(tmp_path / "two", predictions)
+    page = (tmp_path / "two" / "report.html").read_text()
+    assert "Differences in prevalence between study types" in page
+
+
+def test_address_of_a_run_is_a_link_and_other_texts_are_escaped(predictions, tmp_path):
+    about = {"MLflow run": "a1 http://server:5000/#/runs/a1", "Data": "<b>://x</b>"}
+    write_report(tmp_path, predictions, about=about)
+    page = (tmp_path / "report.html").read_text()
+    assert 'a1 <a href="http://server:5000/#/runs/a1" rel="' in page
+    assert "<b>" not in page.partition("What was run</h2>")[2].partition("</table>")[0]
 
 
 def test_report_writes_tables_figures_model_card_and_page(predictions, views, tmp_path):

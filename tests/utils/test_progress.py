@@ -43,10 +43,11 @@ def what_remains(text):
 
 
 def is_table(lines):
-    """Return whether lines are the epochs' table alone: header, rule, two epochs."""
-    firsts = [line.split()[0] for line in lines]
+    """Return whether lines are the epochs' table alone: explanation, header, rule, two epochs."""
+    firsts = [line.split()[0] for line in lines[1:]]
     return (
-        len(lines) == 4
+        len(lines) == 5
+        and lines[0].startswith("acc: share called right")
         and firsts[0] == "epoch"
         and firsts[1][0] == "-"
         and firsts[2:] == list("12")
@@ -96,6 +97,7 @@ def test_terminals_get_bars_of_which_the_epochs_leave_none_behind(phantom_root, 
     colours = re.compile(r"\x1b\[\d+m")
     assert is_table([colours.sub("", line) for line in table]), text
     assert colours.search(text), "the best figures are coloured"
+    assert "XR_HAND, XR_WRIST, epoch 2:" in text, "a bar names its fit"
 
 
 RUN_NOTEBOOK = """
