@@ -92,7 +92,7 @@ def read_train_valid(folder: Path | str) -> DataFrame:
     if "split" not in studies:
         raise ValueError(
             f"expected a column split with train and valid in {folder}, got none; add it, the same "
-            "for all studies of a patient, as docs/studies_table.md shows"
+            "for all studies of a patient, as docs/how_to/studies_table.md shows"
         )
     if not {"train", "valid"} <= set(studies["split"]):
         found = sorted(set(studies["split"]))

@@ -136,7 +136,7 @@ def call_text(url: str, folder: Path) -> str:
         f"\nServing at {url} until Ctrl-C. Try it, with a picture of stripes:\n\n"
         f"curl {url}/invocations -H 'Content-Type: application/json' -d '{request}'\n\n"
         "For your own image, replace the long text by what base64 -w0 FILE prints. See "
-        "docs/serving.md."
+        "docs/how_to/serving.md."
     )
 
 

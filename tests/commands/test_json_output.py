@@ -21,7 +21,7 @@ from mura_skorch.report import write_report
 from mura_skorch.studies import write_studies
 from mura_skorch.tracking import TrackedRun
 
-PAGE = (Path(__file__).parents[2] / "docs" / "json_output.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "json_output.md").read_text()
 ROWS = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE.partition("| key |")[0], flags=re.MULTILINE)
 KEYS = {name: set(re.findall(r"`(\w+)`", text)) for name, text in ROWS}
 KEYS["evaluate"] = KEYS["predict"]

@@ -296,7 +296,7 @@ def test_a_table_at_an_address_names_no_file_of_this_machine(monkeypatch):
 
 
 def test_the_page_of_tables_runs():
-    page = (Path(__file__).parents[2] / "docs" / "studies_table.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how_to" / "studies_table.md").read_text()
     names = {}
     for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
         exec(block, names)
