@@ -1,6 +1,7 @@
 """The command ``mura-skorch``, and the scripts that run one of its subcommands."""
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -141,6 +142,24 @@ def test_error_is_one_line_on_stderr_with_status_1():
     assert (found.returncode, found.stdout) == (1, "")
     assert re.match(r"mura-skorch explore: \S*nowhere: expected .*, got ", found.stderr)
     assert found.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["explore", "--data", "phantoms"],
+        ["train", "--data", "phantoms"],
+        ["predict", "--model", "model", "--data", "phantoms"],
+        ["compare", "a", "b"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_folder_that_nobody_may_write_to_is_an_error_before_any_work(words, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # as for those who are not root
+    message = f"^mura-skorch {words[0]}: expected a writable folder to write there, got "
+    with pytest.raises(SystemExit, match=message):
+        main([*words, "--out", "here/table.csv"])
+    assert not Path("here").exists()
 
 
 def test_ctrl_c_ends_a_command_with_status_130(monkeypatch, capsys):
