@@ -26,7 +26,16 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 def add_arguments(
     parser: argparse.ArgumentParser, *, required: bool = True, experiment: str = "predict"
 ) -> None:
-    """Add the arguments of the command; another one may not require model and data."""
+    """Add the arguments of the command.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+    required : bool, default=True
+        Whether a call must name a model and data.
+    experiment : str, default="predict"
+        Default of ``--experiment``.
+    """
     add, add_shared = parser.add_argument, partial(add_option, parser)
     add(
         "--model",

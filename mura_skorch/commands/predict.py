@@ -42,7 +42,24 @@ def main(args: Namespace, result: dict[str, Any]) -> int:
 
 
 def predict(args, result, *, name, needs_labels=False):
-    """Predict studies and fill in the result; `name` is that of the run."""
+    """Predict studies, and score them if there are labels.
+
+    Parameters
+    ----------
+    args : Namespace
+        The arguments of the command.
+    result : dict
+        Filled in with what was found and written.
+    name : str
+        Name of the MLflow run.
+    needs_labels : bool, default=False
+        Refuse data without any label.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
     keep = wanted_columns(args)
     try:
         check_writable(args.out)
@@ -118,7 +135,21 @@ def wanted_columns(args):
 
 
 def write_scores(args, run, inputs, result, **settings):
-    """Write the report of predictions, log and print its scores, and fill in the result."""
+    """Write the report of predictions, log and print its scores.
+
+    Parameters
+    ----------
+    args : Namespace
+        Its ``out``, ``notes``, ``readers``, ``gold``, ``by`` and ``prevalence`` are used.
+    run : TrackedRun
+        Gets the scores and the report.
+    inputs : ReportInputs
+        The predictions.
+    result : dict
+        Filled in.
+    **settings
+        Further arguments of `mura_skorch.report.write_report`.
+    """
     scores = write_report(
         args.out,
         inputs,
