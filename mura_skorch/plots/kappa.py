@@ -228,6 +228,8 @@ class KappaDisplay:
             from matplotlib.figure import Figure
 
             rest = 0.65 + NOTE_INCHES * len(notes) + (0.3 if self.note else 0)
+            if not self.with_table and self._published():  # a legend of two lines
+                rest += 0.2
             height = rest + ROW_INCHES * (positions[-1] + 2.1)
             width = WIDTH if self.with_table else WIDTH_ALONE
             ax = Figure(figsize=(width, height), layout="constrained").add_subplot()
@@ -327,7 +329,7 @@ class KappaDisplay:
         ax.legend(
             loc="upper right",
             bbox_to_anchor=(1, 0),
-            ncols=3,
+            ncols=3 if self.with_table else 2,
             fontsize=size,
             frameon=False,
             borderaxespad=0.2 if self.with_table else BELOW_LABEL,

@@ -60,11 +60,11 @@ def predict_labelled(estimator: Any, X: pd.DataFrame, y: ArrayLike | None = None
             f"expected labels to draw {len(X):,} studies by, got none; pass y, or a column label"
         )
     X = X[X["label"].notna()]
-    columns = [X[name].to_numpy() if name in X else None for name in ("study_type", "patient")]
     return Predicted(
         X["label"].to_numpy(dtype=int),
         estimator.predict_proba(X)[:, 1],
-        *columns,
+        study_type=X["study_type"].to_numpy() if "study_type" in X else None,
+        groups=X["patient"].to_numpy() if "patient" in X else None,
         threshold=getattr(estimator, "threshold_", 0.5),
         note=join_notes(getattr(estimator, "note_", None), X),
     )

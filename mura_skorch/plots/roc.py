@@ -237,7 +237,8 @@ class RocDisplay:
         colours = cycle(colour for colour in SERIES if colour != BLUE)
         for number, (name, colour) in enumerate(zip(sorted(set(types)), colours, strict=False)):
             own = types == name
-            style = {"color": colour, "linewidth": 1, "linestyle": STYLES[number // 6 % 3]}
+            style: dict[str, Any] = {"color": colour, "linewidth": 1}
+            style["linestyle"] = STYLES[number // 6 % 3]
             if len(np.unique(y_true[own])) < 2:
                 self.ax_.plot([], [], label=f"{name}: one class only", **style)
                 continue

@@ -137,11 +137,23 @@ def test_status_replaces_the_figures(scores):
     "types", [("a",), ("XR_WRIST", "x"), tuple(f"metacarpophalangeal joint {i}" for i in range(7))]
 )
 @pytest.mark.parametrize("published", [False, True])
-def test_all_text_is_inside_the_figure(types, published):
+@pytest.mark.parametrize("with_table", [False, True])
+def test_all_text_is_inside_the_figure(types, published, with_table):
     y_true, y_score, study_type = predictions(types)
     scores = study_scores(y_true, y_score, study_type=study_type)
     scores = add_published(scores) if published else scores
-    assert fits(KappaDisplay(scores, note="phantoms: no clinical meaning").plot())
+    display = KappaDisplay(scores, note="phantoms: no clinical meaning", with_table=with_table)
+    assert fits(display.plot())
+
+
+def test_figure_without_the_table_shows_kappas_alone(scores):
+    display = KappaDisplay(scores, with_table=False).plot()
+    assert "AUROC" not in texts(display)
+    assert not any(text.startswith(".") for text in texts(display))
+    names = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert names == scores["study_type"].tolist()
+    assert display.ax_.get_xlim()[1] < 1.1
+    assert display.figure_.get_figwidth() < KappaDisplay(scores).plot().figure_.get_figwidth()
 
 
 def test_negative_kappas_are_inside_the_axis(scores):

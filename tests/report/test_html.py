@@ -31,7 +31,7 @@ def table(frame, arguments=""):
 class Tags(HTMLParser):
     """Collect tags and check that they are nested."""
 
-    VOID = ("meta", "img", "br")
+    VOID = ("meta", "img", "br", "wbr")
 
     def __init__(self, text):
         super().__init__()
@@ -172,6 +172,22 @@ def test_table_has_headers_and_keyboard_scrolling():
     (box,) = found.of("div")
     assert (box["tabindex"], box["role"], box["aria-label"]) == ("0", "region", "Counts")
     assert len(found.of("caption")) == 1
+
+
+def test_long_keys_wrap_at_slashes_and_stay_escaped():
+    text = table(pd.DataFrame({"study": ["valid/XR_WRIST/<b>/study1"], "kappa": ["a/b"]}))
+    assert "valid/<wbr>XR_WRIST/<wbr>&lt;b&gt;/<wbr>study1" in text
+    assert ">a/b<" in text
+
+
+def test_addresses_become_links_where_asked_for():
+    frame = pd.DataFrame({"item": ["run"], "value": ["a1 http://server/#/runs/a1 <b>"]})
+    assert "<a href" not in table(frame)
+    text = table(frame, ", links=true")
+    assert '<a href="http://server/#/runs/a1" rel="' in text
+    assert "<b>" not in text
+    script = pd.DataFrame({"item": ["run"], "value": ["javascript://x%0aalert(1)"]})
+    assert "<a href" not in table(script, ", links=true")
 
 
 def test_row_headers_can_be_left_out():

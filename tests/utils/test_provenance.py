@@ -1,10 +1,18 @@
+import os
+import re
 import subprocess
 
 import pandas as pd
 import pytest
 
 from mura_skorch.evaluation import prediction_table
-from mura_skorch.utils.provenance import data_digest, git_commit, package_versions, provenance
+from mura_skorch.utils.provenance import (
+    data_digest,
+    git_commit,
+    package_versions,
+    processor_name,
+    provenance,
+)
 
 
 @pytest.fixture
@@ -67,3 +75,10 @@ def test_git_that_fails_to_compare_leaves_changes_open(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert git_commit(tmp_path) == "abc123, changes unknown"
+
+
+def test_machine_is_named_with_cores_and_memory(table):
+    machine = provenance(table)["Machine"]
+    assert machine.startswith(f"{processor_name()}, {os.cpu_count()} cores")
+    assert hasattr(os, "sysconf") is False or re.search(r"\d GiB of memory", machine)
+    assert "Python 3" in machine
