@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parents[1] / "docs" / "notebooks.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "how_to" / "notebooks.md"
 
 
 @pytest.mark.filterwarnings("ignore:zero width:RuntimeWarning")

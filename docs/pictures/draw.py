@@ -581,6 +581,18 @@ def report(browser):
     shoot(browser, (demo() / "report.html").as_uri(), "report")
 
 
+def notebooks(browser):
+    """Take what a fitted model shows in a notebook."""
+    train, _, _ = wrists()
+    page = WORK / "notebook.html"
+    clf = MuraClassifier(
+        module__weights=None, dataset__image_size=96, max_epochs=4, lr=3e-4, random_state=0,
+        train_split=PatientSplit(0.3), callbacks__mlflow=None,
+    )  # fmt: skip
+    page.write_text(f"<body style='font: 14px sans-serif'>{clf.fit(train)._repr_html_()}</body>")
+    shoot(browser, page.as_uri(), "notebooks", size=(640, 280))
+
+
 def label_review(browser):
     """Take the page of suspects."""
     data = wrists() and WORK / "wrists"
@@ -674,7 +686,7 @@ FIGURES = [
     fast_prediction,
     export,
 ]
-SCREENSHOTS = [report, label_review, sweeps, tracking]
+SCREENSHOTS = [report, notebooks, label_review, sweeps, tracking]
 
 
 def main():

@@ -4,8 +4,8 @@ mura-skorch serve model                               # a folder written by save
 mura-skorch serve RUN --port 5002                     # the model of an MLflow run
 mura-skorch serve models:/mura@champion --engine auto # of the registry, faster without a GPU
 
-It prints its address and a call to try. Ctrl-C stops it. See docs/how_to/serving.md for requests, answers
-and limits.
+It prints its address and a call to try. Ctrl-C stops it. See docs/how_to/serving.md for requests,
+answers and limits.
 """
 
 import argparse
