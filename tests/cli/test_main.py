@@ -1,6 +1,7 @@
 """The command ``mura-skorch``, and the scripts that run one of its subcommands."""
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -141,6 +142,15 @@ def test_error_is_one_line_on_stderr_with_status_1():
     assert (found.returncode, found.stdout) == (1, "")
     assert re.match(r"mura-skorch explore: \S*nowhere: expected .*, got ", found.stderr)
     assert found.stderr.count("\n") == 1
+
+
+def test_reader_that_ends_first_is_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "mura_skorch", "config", "explore"]
+    found = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (found.returncode, found.stderr) == (141, "")
 
 
 def test_ctrl_c_ends_a_command_with_status_130(monkeypatch, capsys):
