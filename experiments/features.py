@@ -270,7 +270,7 @@ def read(args):
 def parse(argv):
     """Return the arguments; None for defaults that depend on the data."""
     parser = make_parser(__doc__)
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=DEFAULTS)
     add_shared("--data")
     add_shared("--study-types")
     add("--backbone", default="densenet169", help="torchvision name, or timm: and a name of timm")

@@ -249,14 +249,20 @@ def shared_settings(args, studies):
 def parse(argv):
     """Return the arguments; None for defaults that depend on protocol and data."""
     parser = make_parser(__doc__)
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    defaults = {name: (COMMON[name], SMALL[name]) for name in COMMON}
+    defaults["image_size"] = ("the protocol's", SMALL["image_size"])
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=defaults)
     add_shared("--data")
     add("--protocol", choices=PROTOCOLS, default="v3", help="version of the paper")
     add("--select-on-valid", action="store_true", help="select epochs and members on valid itself")
     add_shared("--image-size")
     add_shared("--max-epochs")
-    add("--n-seeds", type=int, help="models trained")
-    add("--n-members", type=int, help="models averaged: those with the lowest validation loss")
+    add("--n-seeds", type=int, help="models trained (default: the protocol's)")
+    add(
+        "--n-members",
+        type=int,
+        help="models averaged, those with the lowest validation loss (default: the protocol's)",
+    )
     add_shared("--weights")
     add_shared("--lr")
     add_shared("--valid-share")

@@ -147,9 +147,7 @@ def _run(
         sys.stdout.flush()
         return status
     except CommandError as error:
-        from mura_skorch.utils.text import printable  # imports pandas
-
-        sys.exit(f"{called}: {printable(' '.join(str(error).split()))}")
+        sys.exit(f"{called}: {_message(error)}")
     except KeyboardInterrupt:
         print(f"{called}: stopped by Ctrl-C", file=sys.stderr)
         return 130
@@ -157,6 +155,16 @@ def _run(
         # Python flushes stdout at its end, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _message(error: CommandError) -> str:
+    """Return what an error says, in one line."""
+    from mura_skorch.utils.text import printable  # imports pandas
+
+    text, cause = str(error), error.__cause__
+    if isinstance(cause, OSError) and cause.filename is None and cause.strerror:
+        text = cause.strerror  # without [Errno 13]
+    return printable(" ".join(text.split()))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from mura_skorch.commands import CommandError
 from mura_skorch.commands.json_output import with_json
 from mura_skorch.evaluation import compare_models, join_notes, match_predictions
 from mura_skorch.tracking import fetch_predictions
+from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.text import printable
 
 __all__ = ["main"]
@@ -22,6 +23,8 @@ VALIDATION = "valid_predictions.csv"  # logged by every fit
 def main(args: Namespace, result: dict[str, Any]) -> int:
     """Fetch, match and compare predictions; print the result; return 0."""
     try:
+        if args.out is not None:
+            check_writable(args.out.parent)
         tables = [fetch_predictions(run, args.table) for run in (args.run_a, args.run_b)]
         both = match_predictions(*tables, common=args.common)
         found = compare_models(
@@ -34,7 +37,7 @@ def main(args: Namespace, result: dict[str, Any]) -> int:
             n_resamples=args.n_resamples,
             random_state=args.random_state,
         )
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CommandError(error) from error
     note = join_notes(both)
     print(note or "", f"A: run {args.run_a}", f"B: run {args.run_b}", "", sep="\n")

@@ -16,6 +16,7 @@ from mura_skorch.exploration import (
     write_exploration,
 )
 from mura_skorch.studies import read_studies
+from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.text import LINE_WIDTH
 
 __all__ = ["main"]
@@ -26,8 +27,9 @@ MARKS = {"bad": "!! ", "plain": "-  ", "good": "ok "}
 @with_json
 def main(args: Namespace, result: dict[str, Any]) -> int:
     """Count, print and write; return 1 if there is a problem."""
-    args.data = find_data(args.data)
     try:
+        check_writable(args.out)
+        args.data = find_data(args.data)
         studies = read_studies(args.data, use_csv=not args.no_csv)
         found = explore_studies(studies, read_images=not args.no_images, n_jobs=args.jobs)
         name = Path(args.data).resolve().name

@@ -47,6 +47,7 @@ from mura_skorch.tracking import (
 )
 from mura_skorch.training.checkpoint_file import run_id_of
 from mura_skorch.training.device import count_cores
+from mura_skorch.utils.atomic import check_writable
 from mura_skorch.utils.signals import signals_as_exceptions
 from mura_skorch.utils.text import printable
 
@@ -79,6 +80,7 @@ def main(args: Namespace) -> int:
                 args.dask = dask
             if args.dask is not None:
                 make_absolute(args)
+            check_writable(args.out)
             read_study_facts(args.study_facts or {})  # fails here or never
             studies = read(args)
             StudyNetwork(weights_or_none(args.weights))  # fails here or never

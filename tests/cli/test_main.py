@@ -153,6 +153,24 @@ def test_reader_that_ends_first_is_no_traceback():
     assert (found.returncode, found.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["explore", "--data", "phantoms"],
+        ["train", "--data", "phantoms"],
+        ["predict", "--model", "model", "--data", "phantoms"],
+        ["compare", "a", "b"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_folder_that_nobody_may_write_to_is_an_error_before_any_work(words, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # as for those who are not root
+    message = f"^mura-skorch {words[0]}: expected a writable folder to write there, got "
+    with pytest.raises(SystemExit, match=message):
+        main([*words, "--out", "here/table.csv"])
+    assert not Path("here").exists()
+
+
 def test_ctrl_c_ends_a_command_with_status_130(monkeypatch, capsys):
     def interrupted(args):
         raise KeyboardInterrupt
