@@ -142,6 +142,24 @@ def test_table_of_a_bucket_is_that_of_the_folder(gate, studies, phantom_root):
     pd.testing.assert_frame_equal(read_studies("s3://bucket/data"), expected)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_table_file_in_a_bucket_names_its_neighbours(own, suffix):
+    studies, files = own
+    folder, _, _ = paths_of(studies)[0].rpartition("/")
+    relative = studies.assign(views=[[Path(v).name for v in views] for views in studies["views"]])
+    if suffix == "csv":
+        relative["views"] = relative["views"].map(";".join)
+        relative.to_csv("clinic.csv", index=False)
+    else:
+        relative.to_parquet("clinic.parquet")
+    address = put(files, f"clinic.{suffix}", f"{folder.removeprefix('s3://')}/clinic.{suffix}")
+    found = read_studies(address)
+    pd.testing.assert_frame_equal(found, studies.reset_index(drop=True)[list(found)])
+    assert check_views(paths_of(found)) is None
+    with pytest.raises(FileNotFoundError, match="expected a table of studies, got no such file"):
+        read_studies(f"{folder}/other.{suffix}")
+
+
 def test_table_takes_one_listing_and_one_request_for_each_file_of_the_root(gate, phantom_root):
     read_studies(f"s3://bucket/data/{NAME}")
     listings = [path for _, path in gate.requests if "list-type=2" in path]

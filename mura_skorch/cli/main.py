@@ -1,6 +1,7 @@
 """The command ``mura-skorch``: its subcommands, and the scripts that run one of them."""
 
 import argparse
+import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -51,6 +52,7 @@ exit status:
   1    the command failed, explore found a problem, or one of several models failed
   2    the call is wrong: an unknown command or option
   130  stopped by Ctrl-C
+  141  what reads the output, such as head, ended first
   143  stopped by SIGTERM
 
 An error is one line on stderr: expected ..., got ...; what to do about it.
@@ -141,12 +143,18 @@ def _run(
     if hasattr(module, "check"):
         module.check(parser, args)
     try:
-        return module.run(args)
+        status = module.run(args)
+        sys.stdout.flush()
+        return status
     except CommandError as error:
         sys.exit(f"{called}: {_message(error)}")
     except KeyboardInterrupt:
         print(f"{called}: stopped by Ctrl-C", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # what reads stdout, such as head, has ended
+        # Python flushes stdout at its end, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _message(error: CommandError) -> str:

@@ -10,6 +10,8 @@ answers and limits.
 
 import argparse
 
+from mura_skorch.cli.predict import ENGINES, PRECISIONS
+
 __all__ = ["add_arguments", "run"]
 
 LOOPBACK = "127.0.0.1"
@@ -27,9 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=5001, help="0 takes a free one")
     add("--workers", type=int, default=1, help="processes, each with the model in memory")
     add("--timeout", type=int, default=60, metavar="SECONDS", help="longest time of a request")
-    add("--engine", help="what computes, on a CPU: torch, onnxruntime, openvino or auto (extra "
-        "[fast]; default: torch, or MURA_ENGINE)")  # fmt: skip
-    add("--precision", help="arithmetic (default: the model's own, or MURA_PRECISION)")
+    add(
+        "--engine",
+        choices=ENGINES,
+        help="what computes, on a CPU (extra [fast]; default: MURA_ENGINE, or torch)",
+    )
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="arithmetic (default: MURA_PRECISION, or the model's own)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

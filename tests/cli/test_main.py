@@ -144,6 +144,15 @@ def test_error_is_one_line_on_stderr_with_status_1():
     assert found.stderr.count("\n") == 1
 
 
+def test_reader_that_ends_first_is_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "mura_skorch", "config", "explore"]
+    found = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (found.returncode, found.stderr) == (141, "")
+
+
 @pytest.mark.parametrize(
     "words",
     [

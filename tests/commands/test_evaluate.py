@@ -8,6 +8,7 @@ import pytest
 
 from mura_skorch.cli.main import main
 from mura_skorch.evaluation import score_predictions
+from mura_skorch.studies import read_studies, write_studies
 from mura_skorch.tracking import fetch_predictions
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -65,6 +66,12 @@ def test_what_cannot_be_scored_is_named(table, words, message):
     table.assign(label=None).to_csv("unlabelled.csv")
     with pytest.raises(SystemExit, match=f"mura-skorch evaluate: .*{message}"):
         main(["evaluate", *words])
+
+
+def test_a_model_is_not_opened_for_studies_without_labels(phantom_root):
+    write_studies(read_studies(phantom_root).assign(label=pd.NA), "unlabelled.csv")
+    with pytest.raises(SystemExit, match="expected labelled studies .* in unlabelled.csv, got"):
+        main(["evaluate", "--model", "nowhere", "--data", "unlabelled.csv"])
 
 
 @pytest.mark.parametrize(
