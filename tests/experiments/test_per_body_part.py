@@ -93,6 +93,10 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
     assert "test/probabilities/auroc_mean_of_types" in parent.data.metrics
     assert not any("mean_of" in name for run in runs.values() for name in run.data.metrics)
     assert parent.data.tags["note"] == note
+    page = Path("out/report.html").read_text()
+    for name, run in {"this page": parent, **runs}.items():
+        row = rf"MLflow run of {name}</th>\s*<td>{run.info.run_id}</td>"
+        assert re.search(row, page), name
     client = mlflow.MlflowClient()
     logged = {item.path for item in client.list_artifacts(parent.info.run_id, "report")}
     assert {"report/predictions.csv", "report/metrics.csv", "report/report.html"} <= logged
