@@ -44,13 +44,13 @@ from mura_skorch.plots import (
 # -----------------
 #
 # The folder has the layout of MURA, Stanford's dataset of radiographs of the arm: upper arms and
-# wrists, with 50 studies of each for training and 60 for evaluation.
+# wrists, with 60 studies of each for training and 40 for evaluation.
 
 folder = Path(tempfile.mkdtemp())
 root = write_phantoms(
     folder / "phantoms",
-    n_train=50,
-    n_valid=60,
+    n_train=60,
+    n_valid=40,
     n_test=0,
     study_types=["XR_HUMERUS", "XR_WRIST"],
 )
@@ -135,8 +135,8 @@ print(f"in both: {len(train_patients & valid_patients)} ({note})")
 #
 # ``MuraClassifier`` is a scikit-learn classifier whose ``X`` is the table. It reads every view of
 # a study and averages their probabilities; the loss is computed on this mean. All parameters below
-# except ``random_state`` make it fast on a CPU: no download of weights, two epochs with a higher
-# rate, and enough patients held out of so few. For real radiographs, leave them out.
+# except ``random_state`` make it fast on a CPU: no download of weights, smaller images, two epochs
+# with a higher rate, and enough patients held out of so few. For real radiographs, leave them out.
 #
 # Every fit is logged as an MLflow run. The first lines below put the runs into the folder of the
 # phantoms. Without them, the runs go to the current folder, where ``mlflow ui`` shows them.
@@ -146,6 +146,7 @@ mlflow.create_experiment("tutorial", artifact_location=(folder / "mlruns").as_ur
 mlflow.set_experiment("tutorial")
 clf = MuraClassifier(
     module__weights=None,
+    dataset__image_size=160,
     max_epochs=2,
     lr=3e-4,
     train_split=PatientSplit(0.2),
@@ -194,7 +195,7 @@ print(note)
 # %%
 # ``study_scores`` returns all metrics, per study type and overall, with 95 % intervals. The
 # intervals show how much the metrics would vary with other patients. They are computed by a
-# bootstrap over *patients*, so pass the patients as ``groups``. With 60 studies per type, the
+# bootstrap over *patients*, so pass the patients as ``groups``. With 40 studies per type, the
 # intervals are wide.
 
 scores = study_scores(y_true, y_score, study_type=valid.study_type, groups=valid.patient)
@@ -247,7 +248,8 @@ ReliabilityDisplay(y_true, y_score, note=note).plot().figure_
 # view, so the map shows exactly where the score comes from. Below is the abnormal study with the
 # highest score among those with a box; the box is again yellow.
 #
-# A map has one cell per 32 x 32 pixels of the network's input: 7 x 7 cells at 224 pixels.
+# A map has one cell per 32 x 32 pixels of the network's input: 5 x 5 cells here, and 7 x 7 at the
+# usual 224 pixels.
 
 has_box = [any(path in lesions.index for path in views) for views in valid.views]
 study = valid.iloc[[np.where(has_box, y_score, 0).argmax()]]
