@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 __all__ = [
@@ -22,6 +21,7 @@ __all__ = [
     "make_timm_network",
     "statistics_of",
     "timm_tags",
+    "torchvision_models",
 ]
 
 TIMM = "timm:"
@@ -193,7 +193,7 @@ def statistics_of(
         Of pixels from 0 to 1.
     """
     if isinstance(backbone, str) and not backbone.startswith(TIMM):
-        entries = torchvision.models.get_model_weights(backbone)
+        entries = torchvision_models().get_model_weights(backbone)
         known = entries.__members__
         entry = known.get(str(weights)) or known.get("IMAGENET1K_V1") or entries.DEFAULT
         transform = entry.transforms()
@@ -208,6 +208,13 @@ def timm_tags(backbone: str) -> list[str]:
     """Return the tags of the weights that timm has of a network: "a1_in1k" and the like."""
     known = _timm().list_pretrained(f"{_timm_name(backbone)}.*")
     return [name.partition(".")[2] for name in known]
+
+
+def torchvision_models() -> Any:
+    """Return torchvision's networks. With them comes torch's compiler, a second of importing."""
+    from torchvision import models
+
+    return models
 
 
 def _build(backbone, image_size, global_pool):
@@ -226,7 +233,8 @@ def _build(backbone, image_size, global_pool):
             f"expected module__global_pool with a backbone of timm, got {global_pool!r} with "
             f"{backbone}; leave it out"
         )
-    names = torchvision.models.list_models(module=torchvision.models)
+    models = torchvision_models()
+    names = models.list_models(module=models)
     if backbone not in names:
         raise ValueError(
             "expected module__backbone to be a classification network of torchvision, or 'timm:' "
@@ -236,7 +244,7 @@ def _build(backbone, image_size, global_pool):
     for begin, argument in SIZE_ARGUMENTS.items():
         if image_size is not None and backbone.startswith(begin):
             options |= argument(image_size)
-    return torchvision.models.get_model(backbone, weights=None, num_classes=1, **options)
+    return models.get_model(backbone, weights=None, num_classes=1, **options)
 
 
 def make_timm_network(

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torchvision.models import get_model_weights
 
 from mura_skorch.models.backbones import (
     AUXILIARY,
@@ -23,6 +22,7 @@ from mura_skorch.models.backbones import (
     fixed_size,
     make_timm_network,
     timm_tags,
+    torchvision_models,
 )
 from mura_skorch.utils.text import printable, short_reason, some_names
 
@@ -176,7 +176,7 @@ def _published_names(backbone):
     if backbone.startswith(TIMM):
         tags = timm_tags(backbone)
         return [DEFAULT_TAG, *tags] if tags else []
-    return list(get_model_weights(backbone).__members__)
+    return list(torchvision_models().get_model_weights(backbone).__members__)
 
 
 def _without_prefix(state, module):
@@ -294,7 +294,7 @@ def _published(module, weights):
     """Return published weights, from the cache of their library or downloaded."""
     if module.backbone.startswith(TIMM):
         return _published_by_timm(module, weights)
-    entry = get_model_weights(module.backbone)[weights]
+    entry = torchvision_models().get_model_weights(module.backbone)[weights]
     cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     if cache.is_file():
         return _read_file(cache)
