@@ -20,16 +20,6 @@ SUFFIXES = (".csv", ".parquet")
 WHOLE = r"[+-]?(?:0|[1-9][0-9]{0,14})"
 NUMBER = WHOLE + r"(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
 LONGEST_CELL = 80  # characters of a cell in a message
-# What pandas and pyarrow raise for a damaged parquet file.
-DAMAGED = (
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    TypeError,
-    ValueError,
-)
 
 
 def cell_text(value: Any) -> str:
@@ -203,15 +193,18 @@ class TableFile:
         return table.loc[:, ~unnamed]
 
     def _read_parquet(self):
-        try:
-            with open_file(self.path) as opened:
+        with open_file(self.path) as opened:
+            try:
                 table = pd.read_parquet(opened)
-        except FileNotFoundError:
-            raise
-        except DAMAGED as error:
-            raise ValueError(
-                f"{self.shown}: expected a parquet file, got {short_reason(error)}; write it again"
-            ) from error
+                for _, texts in table.select_dtypes("str").items():
+                    texts.tolist()  # fails here, or later, if a text is not in UTF-8
+            except ImportError:  # of pyarrow
+                raise
+            except Exception as error:  # pandas and pyarrow have many for a damaged file
+                raise ValueError(
+                    f"{self.shown}: expected a parquet file, got {short_reason(error)}; write it "
+                    "again"
+                ) from error
         if table.index.names != [None]:
             table = table.reset_index()
         return table.set_axis(range(1, len(table) + 1)).set_axis(list(map(str, table)), axis=1)
