@@ -16,6 +16,7 @@ from mura_skorch.cli import (
     export,
     predict,
     report,
+    review_labels,
     serve,
     sync,
     train,
@@ -31,6 +32,7 @@ __all__ = ["SUBCOMMANDS", "main", "run_script"]
 # `check(parser, args)`, which calls `parser.error` for arguments that do not go together.
 SUBCOMMANDS: dict[str, ModuleType] = {
     "explore": explore,
+    "review-labels": review_labels,
     "train": train,
     "predict": predict,
     "evaluate": evaluate,

@@ -1,6 +1,7 @@
 """The command ``mura-skorch``, and the scripts that run one of its subcommands."""
 
 import argparse
+import importlib
 import os
 import re
 import subprocess
@@ -10,14 +11,19 @@ from typing import get_args
 
 import pytest
 
-from mura_skorch.cli import predict, train
+from mura_skorch.cli import predict
 from mura_skorch.cli.main import EPILOG, SUBCOMMANDS, main
 from mura_skorch.cli.options import Parser
-from mura_skorch.commands.train import DEFAULTS
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ["compare_runs.py", "explore_dataset.py", "per_body_part.py", "predict.py"]
+SCRIPTS = [
+    "compare_runs.py",
+    "explore_dataset.py",
+    "per_body_part.py",
+    "predict.py",
+    "review_labels.py",
+]
 # Prints to stderr the large libraries that a program has imported, and its CPU seconds.
 SPY = """
 import atexit, resource, runpy, sys
@@ -89,12 +95,14 @@ def test_help_shows_every_default(name):
         assert f"default: {text}" in shown
 
 
-def test_help_shows_the_defaults_that_depend_on_the_data():
+@pytest.mark.parametrize("name", ["review_labels", "train"])
+def test_help_shows_the_defaults_that_depend_on_the_data(name):
     parser = Parser()
-    train.add_arguments(parser)
+    importlib.import_module(f"mura_skorch.cli.{name}").add_arguments(parser)
+    defaults = importlib.import_module(f"mura_skorch.commands.{name}").DEFAULTS
     help_of = {option.dest: option.help for option in options_of(parser)}
     of_the_machine = {"jobs": "1, phantoms: one per core", "threads": "one per core, phantoms: 1"}
-    for name, (radiographs, phantoms) in DEFAULTS.items():
+    for name, (radiographs, phantoms) in defaults.items():
         text = (
             str(radiographs) if radiographs == phantoms else f"{radiographs}, phantoms: {phantoms}"
         )
@@ -117,7 +125,7 @@ def test_without_a_command_the_help_is_printed(capsys):
     assert main([]) == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: mura-skorch")
-    assert all(f"    {name} " in text for name in SUBCOMMANDS)
+    assert re.findall(r"^    ([a-z-]+)(?: |$)", text, re.MULTILINE) == list(SUBCOMMANDS)
     assert "exit status:" in text
 
 
@@ -173,6 +181,6 @@ def test_ctrl_c_ends_a_command_with_status_130(monkeypatch, capsys):
 
 def test_page_of_the_command_line_names_every_command_and_exit_status():
     page = (ROOT / "docs" / "reference" / "command_line.md").read_text()
-    assert set(re.findall(r"^\| `mura-skorch (\w+)`", page, re.MULTILINE)) == set(SUBCOMMANDS)
+    assert set(re.findall(r"^\| `mura-skorch ([\w-]+)`", page, re.MULTILINE)) == set(SUBCOMMANDS)
     statuses = re.findall(r"^  (\d+) ", EPILOG, re.MULTILINE)
     assert {*re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == {*statuses}
