@@ -11,15 +11,17 @@ from typing import get_args
 
 import pytest
 
-from mura_skorch.cli import predict
+from mura_skorch.cli import external, predict
 from mura_skorch.cli.main import EPILOG, SUBCOMMANDS, main
 from mura_skorch.cli.options import Parser
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
+from mura_skorch.studies.public_datasets import LAYOUTS
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
     "compare_runs.py",
     "explore_dataset.py",
+    "external.py",
     "per_body_part.py",
     "predict.py",
     "review_labels.py",
@@ -112,6 +114,10 @@ def test_help_shows_the_defaults_that_depend_on_the_data(name):
 def test_engines_are_those_of_a_classifier():
     assert get_args(EngineSetting) == predict.ENGINES
     assert get_args(PrecisionSetting) == predict.PRECISIONS
+
+
+def test_layouts_are_those_that_can_be_read():
+    assert tuple(LAYOUTS) == external.LAYOUTS
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
