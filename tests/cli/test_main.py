@@ -25,6 +25,7 @@ SCRIPTS = [
     "per_body_part.py",
     "predict.py",
     "review_labels.py",
+    "robustness.py",
 ]
 # Prints to stderr the large libraries that a program has imported, and its CPU seconds.
 SPY = """
