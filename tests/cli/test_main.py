@@ -22,6 +22,7 @@ SCRIPTS = [
     "compare_runs.py",
     "explore_dataset.py",
     "external.py",
+    "features.py",
     "per_body_part.py",
     "predict.py",
     "review_labels.py",
@@ -98,7 +99,7 @@ def test_help_shows_every_default(name):
         assert f"default: {text}" in shown
 
 
-@pytest.mark.parametrize("name", ["review_labels", "train"])
+@pytest.mark.parametrize("name", ["features", "review_labels", "train"])
 def test_help_shows_the_defaults_that_depend_on_the_data(name):
     parser = Parser()
     importlib.import_module(f"mura_skorch.cli.{name}").add_arguments(parser)
