@@ -21,6 +21,7 @@ from mura_skorch.cli import (
     review_labels,
     robustness,
     serve,
+    sweep,
     sync,
     train,
 )
@@ -38,6 +39,7 @@ SUBCOMMANDS: dict[str, ModuleType] = {
     "review-labels": review_labels,
     "train": train,
     "features": features,
+    "sweep": sweep,
     "predict": predict,
     "evaluate": evaluate,
     "external": external,

@@ -11,9 +11,10 @@ from typing import get_args
 
 import pytest
 
-from mura_skorch.cli import external, predict
+from mura_skorch.cli import external, predict, sweep
 from mura_skorch.cli.main import EPILOG, SUBCOMMANDS, main
 from mura_skorch.cli.options import Parser
+from mura_skorch.commands.sweep_settings import METRICS
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.studies.public_datasets import LAYOUTS
 
@@ -27,6 +28,7 @@ SCRIPTS = [
     "predict.py",
     "review_labels.py",
     "robustness.py",
+    "sweep.py",
 ]
 # Prints to stderr the large libraries that a program has imported, and its CPU seconds.
 SPY = """
@@ -99,7 +101,7 @@ def test_help_shows_every_default(name):
         assert f"default: {text}" in shown
 
 
-@pytest.mark.parametrize("name", ["features", "review_labels", "train"])
+@pytest.mark.parametrize("name", ["features", "review_labels", "sweep", "train"])
 def test_help_shows_the_defaults_that_depend_on_the_data(name):
     parser = Parser()
     importlib.import_module(f"mura_skorch.cli.{name}").add_arguments(parser)
@@ -120,6 +122,10 @@ def test_engines_are_those_of_a_classifier():
 
 def test_layouts_are_those_that_can_be_read():
     assert tuple(LAYOUTS) == external.LAYOUTS
+
+
+def test_metrics_are_those_of_a_sweep():
+    assert tuple(METRICS) == sweep.METRICS
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
