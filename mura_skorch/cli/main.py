@@ -8,6 +8,7 @@ from types import ModuleType
 
 from mura_skorch._version import __version__
 from mura_skorch.cli import (
+    ablate,
     cache,
     compare,
     config,
@@ -40,6 +41,7 @@ SUBCOMMANDS: dict[str, ModuleType] = {
     "train": train,
     "features": features,
     "sweep": sweep,
+    "ablate": ablate,
     "predict": predict,
     "evaluate": evaluate,
     "external": external,

@@ -171,7 +171,7 @@ def comparison(params, args):
     for name, value in parameters_of(params).items():
         is_word = isinstance(value, str) and value.isidentifier()
         given.append(f"{name}={value if is_word else repr(value)}")  # few quotes for the shell
-    words = ["python", "experiments/ablate.py", args.set, ",".join(given)]
+    words = ["mura-skorch", "ablate", args.set, ",".join(given)]
     words += ["--data", str(args.data), "--study-types", *args.study_types]
     for name in ("module", *DEFAULTS):
         value = getattr(args, name)

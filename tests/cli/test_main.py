@@ -20,6 +20,7 @@ from mura_skorch.studies.public_datasets import LAYOUTS
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
+    "ablate.py",
     "compare_runs.py",
     "explore_dataset.py",
     "external.py",
@@ -101,7 +102,7 @@ def test_help_shows_every_default(name):
         assert f"default: {text}" in shown
 
 
-@pytest.mark.parametrize("name", ["features", "review_labels", "sweep", "train"])
+@pytest.mark.parametrize("name", ["ablate", "features", "review_labels", "sweep", "train"])
 def test_help_shows_the_defaults_that_depend_on_the_data(name):
     parser = Parser()
     importlib.import_module(f"mura_skorch.cli.{name}").add_arguments(parser)
