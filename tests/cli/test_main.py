@@ -11,9 +11,10 @@ from typing import get_args
 
 import pytest
 
-from mura_skorch.cli import external, predict, sweep
+from mura_skorch.cli import external, predict, reproduce_paper, sweep
 from mura_skorch.cli.main import EPILOG, SUBCOMMANDS, main
 from mura_skorch.cli.options import Parser
+from mura_skorch.commands.reproduce_paper import PROTOCOLS
 from mura_skorch.commands.sweep_settings import METRICS
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
 from mura_skorch.studies.public_datasets import LAYOUTS
@@ -27,6 +28,7 @@ SCRIPTS = [
     "features.py",
     "per_body_part.py",
     "predict.py",
+    "reproduce_paper.py",
     "review_labels.py",
     "robustness.py",
     "sweep.py",
@@ -102,7 +104,9 @@ def test_help_shows_every_default(name):
         assert f"default: {text}" in shown
 
 
-@pytest.mark.parametrize("name", ["ablate", "features", "review_labels", "sweep", "train"])
+@pytest.mark.parametrize(
+    "name", ["ablate", "features", "reproduce_paper", "review_labels", "sweep", "train"]
+)
 def test_help_shows_the_defaults_that_depend_on_the_data(name):
     parser = Parser()
     importlib.import_module(f"mura_skorch.cli.{name}").add_arguments(parser)
@@ -127,6 +131,10 @@ def test_layouts_are_those_that_can_be_read():
 
 def test_metrics_are_those_of_a_sweep():
     assert tuple(METRICS) == sweep.METRICS
+
+
+def test_protocols_are_those_of_the_paper():
+    assert tuple(PROTOCOLS) == reproduce_paper.PROTOCOLS
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
