@@ -27,6 +27,7 @@ SCRIPTS = [
     "external.py",
     "features.py",
     "per_body_part.py",
+    "pointing_game.py",
     "predict.py",
     "reproduce_paper.py",
     "review_labels.py",
