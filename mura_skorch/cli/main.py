@@ -38,24 +38,28 @@ __all__ = ["SUBCOMMANDS", "main", "run_script"]
 # `add_arguments(parser)` and `run(args)`, which returns the exit status. It may have
 # `check(parser, args)`, which calls `parser.error` for arguments that do not go together.
 SUBCOMMANDS: dict[str, ModuleType] = {
+    # data
     "explore": explore,
     "review-labels": review_labels,
+    "cache": cache,
+    # models
     "train": train,
     "features": features,
     "sweep": sweep,
     "ablate": ablate,
     "reproduce-paper": reproduce_paper,
-    "predict": predict,
+    # evaluation
     "evaluate": evaluate,
     "external": external,
     "robustness": robustness,
     "pointing-game": pointing_game,
     "report": report,
     "compare": compare,
+    # in use
+    "predict": predict,
     "export": export,
     "serve": serve,
     "sync": sync,
-    "cache": cache,
     "config": config,
 }
 DESCRIPTION = "Train, evaluate and compare models that classify radiographs, with MLflow runs."

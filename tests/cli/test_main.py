@@ -183,6 +183,10 @@ def test_error_is_one_line_on_stderr_with_status_1():
         ["train", "--data", "phantoms"],
         ["predict", "--model", "model", "--data", "phantoms"],
         ["compare", "a", "b"],
+        ["review-labels", "--data", "phantoms"],
+        ["features", "--data", "phantoms"],
+        ["external", "--model", "model", "--data", "phantoms"],
+        ["robustness", "--model", "model", "--data", "phantoms"],
     ],
     ids=lambda words: words[0],
 )
