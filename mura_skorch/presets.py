@@ -17,7 +17,7 @@ def beyond_paper(
 
     Larger views, random scale, AdamW with a warm-up and a cosine, a moving average of the weights,
     and predictions averaged over flips. It is a recipe to test, not one that is known to be better:
-    compare it on your data with ``python experiments/ablate.py defaults beyond_paper``.
+    compare it on your data with ``mura-skorch ablate defaults beyond_paper``.
 
     Parameters
     ----------

@@ -9,15 +9,23 @@ from types import ModuleType
 
 from mura_skorch._version import __version__
 from mura_skorch.cli import (
+    ablate,
     cache,
     compare,
     config,
     evaluate,
     explore,
     export,
+    external,
+    features,
+    pointing_game,
     predict,
     report,
+    reproduce_paper,
+    review_labels,
+    robustness,
     serve,
+    sweep,
     sync,
     train,
 )
@@ -31,16 +39,28 @@ __all__ = ["SUBCOMMANDS", "main", "run_script"]
 # `add_arguments(parser)` and `run(args)`, which returns the exit status. It may have
 # `check(parser, args)`, which calls `parser.error` for arguments that do not go together.
 SUBCOMMANDS: dict[str, ModuleType] = {
+    # data
     "explore": explore,
+    "review-labels": review_labels,
+    "cache": cache,
+    # models
     "train": train,
-    "predict": predict,
+    "features": features,
+    "sweep": sweep,
+    "ablate": ablate,
+    "reproduce-paper": reproduce_paper,
+    # evaluation
     "evaluate": evaluate,
+    "external": external,
+    "robustness": robustness,
+    "pointing-game": pointing_game,
     "report": report,
     "compare": compare,
+    # in use
+    "predict": predict,
     "export": export,
     "serve": serve,
     "sync": sync,
-    "cache": cache,
     "config": config,
 }
 DESCRIPTION = "Train, evaluate and compare models that classify radiographs, with MLflow runs."

@@ -1,7 +1,6 @@
 """Parsers, and options that several commands and experiments have."""
 
 import argparse
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,6 @@ def add_option(
     name: str,
     *,
     default_text: str | None = None,
-    defaults: Mapping[str, tuple[Any, Any]] | None = None,
     **changes: Any,
 ) -> None:
     """Add one of the shared options.
@@ -141,20 +139,13 @@ def add_option(
     default_text : str, optional
         How the help shows a default that depends on the data or the time. None means that the help
         shows the default as it is.
-    defaults : mapping of str to tuple, optional
-        Defaults by name for radiographs and for phantoms, as `choose_studies` fills them in. The
-        help shows those of this option.
     **changes
         Arguments of ``parser.add_argument`` that replace those in `OPTIONS`.
     """
     settings = OPTIONS[name] | changes
-    key = name.removeprefix("--").replace("-", "_")
     if name == "--out" and "default" not in changes:
         settings["default"] = Path("results") / datetime.now().strftime("%Y%m%d-%H%M%S")
         default_text = "results/DATE-TIME"
-    elif defaults and key in defaults and "default:" not in settings["help"]:
-        usual, phantoms = defaults[key]
-        default_text = f"{usual}" if usual == phantoms else f"{usual}, phantoms: {phantoms}"
     if default_text is not None:
         settings["help"] += f" (default: {default_text})"
     parser.add_argument(name, **settings)

@@ -82,7 +82,7 @@ class Augment:
     view are black.
 
     Training at several scales gave the best results over views of 128 to 900 pixels in a study of
-    calcaneal fractures [1]_. Nobody has measured it on MURA: ``experiments/ablate.py`` does.
+    calcaneal fractures [1]_. Nobody has measured it on MURA: ``mura-skorch ablate`` does.
 
     References
     ----------

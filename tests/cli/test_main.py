@@ -1,6 +1,7 @@
 """The command ``mura-skorch``, and the scripts that run one of its subcommands."""
 
 import argparse
+import importlib
 import os
 import re
 import subprocess
@@ -10,14 +11,29 @@ from typing import get_args
 
 import pytest
 
-from mura_skorch.cli import predict, train
+from mura_skorch.cli import external, predict, reproduce_paper, sweep
 from mura_skorch.cli.main import EPILOG, SUBCOMMANDS, main
 from mura_skorch.cli.options import Parser
-from mura_skorch.commands.train import DEFAULTS
+from mura_skorch.commands.reproduce_paper import PROTOCOLS
+from mura_skorch.commands.sweep_settings import METRICS
 from mura_skorch.inference.engines import EngineSetting, PrecisionSetting
+from mura_skorch.studies.public_datasets import LAYOUTS
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ["compare_runs.py", "explore_dataset.py", "per_body_part.py", "predict.py"]
+SCRIPTS = [
+    "ablate.py",
+    "compare_runs.py",
+    "explore_dataset.py",
+    "external.py",
+    "features.py",
+    "per_body_part.py",
+    "pointing_game.py",
+    "predict.py",
+    "reproduce_paper.py",
+    "review_labels.py",
+    "robustness.py",
+    "sweep.py",
+]
 # Prints to stderr the large libraries that a program has imported, and its CPU seconds.
 SPY = """
 import atexit, resource, runpy, sys
@@ -89,12 +105,16 @@ def test_help_shows_every_default(name):
         assert f"default: {text}" in shown
 
 
-def test_help_shows_the_defaults_that_depend_on_the_data():
+@pytest.mark.parametrize(
+    "name", ["ablate", "features", "reproduce_paper", "review_labels", "sweep", "train"]
+)
+def test_help_shows_the_defaults_that_depend_on_the_data(name):
     parser = Parser()
-    train.add_arguments(parser)
+    importlib.import_module(f"mura_skorch.cli.{name}").add_arguments(parser)
+    defaults = importlib.import_module(f"mura_skorch.commands.{name}").DEFAULTS
     help_of = {option.dest: option.help for option in options_of(parser)}
     of_the_machine = {"jobs": "1, phantoms: one per core", "threads": "one per core, phantoms: 1"}
-    for name, (radiographs, phantoms) in DEFAULTS.items():
+    for name, (radiographs, phantoms) in defaults.items():
         text = (
             str(radiographs) if radiographs == phantoms else f"{radiographs}, phantoms: {phantoms}"
         )
@@ -104,6 +124,18 @@ def test_help_shows_the_defaults_that_depend_on_the_data():
 def test_engines_are_those_of_a_classifier():
     assert get_args(EngineSetting) == predict.ENGINES
     assert get_args(PrecisionSetting) == predict.PRECISIONS
+
+
+def test_layouts_are_those_that_can_be_read():
+    assert tuple(LAYOUTS) == external.LAYOUTS
+
+
+def test_metrics_are_those_of_a_sweep():
+    assert tuple(METRICS) == sweep.METRICS
+
+
+def test_protocols_are_those_of_the_paper():
+    assert tuple(PROTOCOLS) == reproduce_paper.PROTOCOLS
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
@@ -117,7 +149,7 @@ def test_without_a_command_the_help_is_printed(capsys):
     assert main([]) == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: mura-skorch")
-    assert all(f"    {name} " in text for name in SUBCOMMANDS)
+    assert re.findall(r"^    ([a-z-]+)(?: |$)", text, re.MULTILINE) == list(SUBCOMMANDS)
     assert "exit status:" in text
 
 
@@ -160,6 +192,10 @@ def test_reader_that_ends_first_is_no_traceback():
         ["train", "--data", "phantoms"],
         ["predict", "--model", "model", "--data", "phantoms"],
         ["compare", "a", "b"],
+        ["review-labels", "--data", "phantoms"],
+        ["features", "--data", "phantoms"],
+        ["external", "--model", "model", "--data", "phantoms"],
+        ["robustness", "--model", "model", "--data", "phantoms"],
     ],
     ids=lambda words: words[0],
 )
@@ -182,6 +218,6 @@ def test_ctrl_c_ends_a_command_with_status_130(monkeypatch, capsys):
 
 def test_page_of_the_command_line_names_every_command_and_exit_status():
     page = (ROOT / "docs" / "reference" / "command_line.md").read_text()
-    assert set(re.findall(r"^\| `mura-skorch (\w+)`", page, re.MULTILINE)) == set(SUBCOMMANDS)
+    assert set(re.findall(r"^\| `mura-skorch ([\w-]+)`", page, re.MULTILINE)) == set(SUBCOMMANDS)
     statuses = re.findall(r"^  (\d+) ", EPILOG, re.MULTILINE)
     assert {*re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == {*statuses}

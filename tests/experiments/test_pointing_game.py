@@ -1,4 +1,5 @@
 import runpy
+from argparse import Namespace
 from pathlib import Path
 
 import mlflow
@@ -8,6 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from mura_skorch import write_phantoms
+from mura_skorch.commands import pointing_game
 from mura_skorch.data import read_view
 from mura_skorch.inspection import LEGEND, pointing_scores
 
@@ -38,14 +40,13 @@ class Pointer:
 
 
 @pytest.fixture(scope="module")
-def script():
-    return runpy.run_path(str(SCRIPT), run_name="pointing_game")
+def main():
+    return runpy.run_path(str(SCRIPT), run_name="pointing_game")["main"]
 
 
 @pytest.fixture(scope="module")
-def lesions(script, phantom_root):
-    args = script["parse"](["--data", str(phantom_root)])
-    return script["read"](args)[1]
+def lesions(phantom_root):
+    return pointing_game.read(Namespace(data=phantom_root, study_types=None))[1]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def centres(lesions):
     return found
 
 
-def play(script, target, abnormal, lesions):
-    games, _ = script["play"](Pointer(target), abnormal, lesions)
+def play(target, abnormal, lesions):
+    games, _ = pointing_game.play(Pointer(target), abnormal, lesions)
     return games, pointing_scores(games, (64, 64))
 
 
@@ -78,30 +79,30 @@ def test_boxes_match_the_views(lesions, studies):
         assert 0 <= y0 < y1 <= height
 
 
-def test_pointing_at_the_lesion_always_hits(script, abnormal, lesions):
-    games, results = play(script, centres(lesions), abnormal, lesions)
+def test_pointing_at_the_lesion_always_hits(abnormal, lesions):
+    games, results = play(centres(lesions), abnormal, lesions)
     assert len(games) == sum(path in lesions.index for paths in abnormal["views"] for path in paths)
     assert (results["hits"] == 1).all()
     assert (results["best"] == 1).all()
 
 
-def test_pointing_at_a_corner_never_hits(script, abnormal, lesions):
-    _, results = play(script, {}, abnormal, lesions)
+def test_pointing_at_a_corner_never_hits(abnormal, lesions):
+    _, results = play({}, abnormal, lesions)
     assert (results["hits"] == 0).all()
     assert (results["gain"] <= 0).all()
 
 
-def test_pointing_at_the_centre_gives_the_centre_baseline(script, abnormal, lesions):
+def test_pointing_at_the_centre_gives_the_centre_baseline(abnormal, lesions):
     # 65 cells: the middle one is centred on the view.
     pointer = Pointer(dict.fromkeys(lesions.index, (0.5, 0.5)), cells=65)
-    games, _ = script["play"](pointer, abnormal, lesions)
+    games, _ = pointing_game.play(pointer, abnormal, lesions)
     np.testing.assert_allclose(games[["x", "y"]], 0.5)
     results = pointing_scores(games, (65, 65))
     np.testing.assert_array_equal(results["hits"], results["centre"])
 
 
-def test_random_baseline_equals_share_of_random_hits(script, abnormal, lesions):
-    games, results = play(script, {}, abnormal, lesions)
+def test_random_baseline_equals_share_of_random_hits(abnormal, lesions):
+    games, results = play({}, abnormal, lesions)
     points = pd.DataFrame(np.random.default_rng(0).random((20_000, 2)), columns=["x", "y"])
     x, y = points.to_numpy().T[:, :, None]
     inside = (games.x0.values <= x) & (x < games.x1.values)
@@ -109,8 +110,8 @@ def test_random_baseline_equals_share_of_random_hits(script, abnormal, lesions):
     assert results["anywhere"][0] == pytest.approx(inside.mean(), abs=0.01)
 
 
-def test_views_called_abnormal_are_above_the_threshold(script, abnormal, lesions):
-    games, results = play(script, centres(lesions), abnormal, lesions)
+def test_views_called_abnormal_are_above_the_threshold(abnormal, lesions):
+    games, results = play(centres(lesions), abnormal, lesions)
     assert results["n"].tolist() == [len(games), (games["score"] > 0.5).sum()]
 
 
@@ -157,10 +158,10 @@ def test_no_abnormal_call_gives_undefined_scores():
 
 
 @pytest.mark.slow
-def test_saved_model_reproduces_the_results(script, phantom_root, capsys):
+def test_saved_model_reproduces_the_results(main, phantom_root, capsys):
     common = ["--data", str(phantom_root), "--study-types", "XR_HAND", "--threads", "1"]
     train = ["--image-size", "64", "--max-epochs", "1", "--out", "one"]
-    assert script["main"]([*common, *train]) == 0
+    assert main([*common, *train]) == 0
     printed = capsys.readouterr().out
     assert NOTE in printed
     assert "called abnormal" in printed
@@ -181,31 +182,31 @@ def test_saved_model_reproduces_the_results(script, phantom_root, capsys):
     }
     assert "Maps have 2 x 2 cells" in printed
     assert "max_epochs=1" in printed
-    assert script["main"]([*common, "--model", run.info.run_id, "--out", "two"]) == 0
+    assert main([*common, "--model", run.info.run_id, "--out", "two"]) == 0
     assert "max_epochs=" not in capsys.readouterr().out
     tables = [pd.read_csv(f"{out}/results.csv") for out in ("one", "two")]
     pd.testing.assert_frame_equal(*tables)
 
 
 @pytest.mark.parametrize(("is_hit", "n_axes"), [([True] * 5, 6), ([True, False], 4)])
-def test_figure_has_no_empty_row_or_column(script, lesions, is_hit, n_axes):
+def test_figure_has_no_empty_row_or_column(lesions, is_hit, n_axes):
     games = pd.DataFrame({"patient": "p", "view": 1, "score": 0.5, "hit": is_hit})
     maps = [(lesions.index[0], lesions.iloc[0], np.eye(2))] * len(games)
-    figure = script["draw"](games, maps, NOTE)
+    figure = pointing_game.draw(games, maps, NOTE)
     assert sum(bool(ax.images) for ax in figure.axes) == n_axes
     assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 2 * min(3, sum(is_hit))
 
 
-def test_folder_without_visible_lesions_is_refused(script, tmp_path):
+def test_folder_without_visible_lesions_is_refused(main, tmp_path):
     write_phantoms(tmp_path / "P", n_train=4, n_valid=4, n_test=0, study_types=["XR_HAND"])
     boxes = tmp_path / "P" / "lesions.csv"
     boxes.write_text(boxes.read_text().splitlines()[0] + "\n")
     with pytest.raises(
         SystemExit, match="pointing_game: expected a view with a lesion .* got none"
     ):
-        script["main"](["--data", str(tmp_path / "P"), "--threads", "1"])
+        main(["--data", str(tmp_path / "P"), "--threads", "1"])
 
 
-def test_folder_without_boxes_is_refused(script, tmp_path):
+def test_folder_without_boxes_is_refused(main, tmp_path):
     with pytest.raises(SystemExit, match=r"expected phantoms with a lesions\.csv, got none"):
-        script["main"](["--data", str(tmp_path), "--threads", "1"])
+        main(["--data", str(tmp_path), "--threads", "1"])

@@ -124,7 +124,7 @@ def test_every_trial_is_on_record_and_the_valid_split_is_not_read(main, data, ow
 def test_page_has_the_lines_that_train_the_best_trial(main, data, own_store):
     assert main(call(data, "--trials", 2, "--space", "lr=1e-4:1e-1:log", "optimizer=Adam")) == 0
     page = html.unescape(Path("out/sweep.html").read_text())
-    recipe, command = re.findall("<code>((?:import|python) .*?)</code>", page, re.DOTALL)
+    recipe, command = re.findall("<code>((?:import|mura-skorch) .*?)</code>", page, re.DOTALL)
     found = {}
     exec(recipe, found)
     table = pd.read_csv("out/trials.csv").set_index("trial")

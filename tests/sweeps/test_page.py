@@ -25,7 +25,7 @@ def result_of(values, direction="minimize", **changes):
     table = pd.DataFrame(rows, columns=["trial", "state", "lr", "batch_size", "value"])
     settings = {
         "recipe": 'MuraClassifier(module="<b>")',
-        "comparison": "python experiments/ablate.py",
+        "comparison": "mura-skorch ablate",
         "about": {"Data": "drawn"},
         "note": NOTE,
     }
