@@ -196,8 +196,8 @@ class TableFile:
         with open_file(self.path) as opened:
             try:
                 table = pd.read_parquet(opened)
-                for _, texts in table.select_dtypes("str").items():
-                    texts.tolist()  # fails here, or later, if a text is not in UTF-8
+                for name in table.select_dtypes("str"):
+                    table[name].tolist()  # fails here, or later, if a text is not in UTF-8
             except ImportError:  # of pyarrow
                 raise
             except Exception as error:  # pandas and pyarrow have many for a damaged file

@@ -21,12 +21,12 @@ def test_defaults_are_filled_in_from_the_data(capsys, tmp_path):
     write_studies(studies, "drawn.csv")
     write_studies(studies.drop(columns="note"), "clinic.csv")
     drawn = config(capsys, "train", "--data", "drawn.csv", "--lr", "0.01")
-    assert drawn["settings"]["image_size"] == 64
+    assert drawn["settings"]["max_epochs"] == 3
     assert drawn["settings"]["lr"] == drawn["model"]["lr"] == 0.01
     assert drawn["given"] == ["data", "lr"]
     assert drawn["data"]["splits"] == {"train": 4, "valid": 2}
     clinic = config(capsys, "train", "--data", "clinic.csv")
-    assert clinic["settings"]["image_size"] == 224
+    assert clinic["settings"]["max_epochs"] == 10
     assert clinic["model"]["module__weights"] == "IMAGENET1K_V1"
 
 
