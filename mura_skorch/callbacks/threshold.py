@@ -1,6 +1,7 @@
 """Score the validation studies after the fit, and choose the decision threshold on them."""
 
 import warnings
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,10 @@ class OperatingPoint(StatelessCallback):
         dataset, self.dataset_valid_ = self.dataset_valid_, None
         if dataset is None or not any("valid_loss" in row for row in net.history):
             return
-        studies, y_score = studies_of(dataset), net.predict_proba(dataset)[:, 1]
+        # In the arithmetic of the fit: integers are not there before it has ended.
+        own = copy(net)
+        own.engine, own.precision = "torch", net.precision_
+        studies, y_score = studies_of(dataset), own.predict_proba(dataset)[:, 1]
         if is_rule(net.threshold):
             _choose(net, studies, y_score)
         net.take_valid_predictions(validation_table(studies, y_score, threshold=net.threshold_))

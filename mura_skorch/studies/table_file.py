@@ -196,7 +196,8 @@ class TableFile:
         with open_file(self.path) as opened:
             try:
                 table = pd.read_parquet(opened)
-                for name in table.select_dtypes("str").columns:
+                texts: list[str] = table.columns[table.dtypes == "str"].tolist()
+                for name in texts:
                     table[name].tolist()  # fails here, or later, if a text is not in UTF-8
             except ImportError:  # of pyarrow
                 raise
