@@ -316,8 +316,8 @@ assert (from_run.predict_proba(some) == clf.predict_proba(some)).all()
 # Where to go next
 # ----------------
 #
-# - **MURA itself**: ``read_studies("MURA-v1.1")`` and ``MuraClassifier()`` with a GPU. The README
-#   names a script for each question, such as which body parts the network can read.
+# - **MURA itself**: ``read_studies("MURA-v1.1")`` and ``MuraClassifier()`` with a GPU;
+#   :doc:`../reference/command_line` has a command for each question.
 # - **Your own images**, PNG or DICOM: :doc:`../how_to/own_data`. Read its two rules on patients and
 #   labels.
 # - **The logged fit**: ``mlflow ui`` in the folder where you train.
