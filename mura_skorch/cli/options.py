@@ -41,7 +41,15 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*names, **settings)
 
     def parse_known_args(self, args=None, namespace=None):
-        """Parse arguments, and refuse unknown ones by the usage of the command they are of."""
+        """Parse arguments, and refuse unknown ones by the usage of the command they are of.
+
+        Parameters
+        ----------
+        args : list of str, optional
+            None means those of the process.
+        namespace : Namespace, optional
+            Filled in.
+        """
         found, unknown = super().parse_known_args(args, namespace)
         if unknown and unknown[0].startswith("-"):
             option = unknown[0].partition("=")[0]
@@ -55,7 +63,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
-    """Return a question with the known word that is most like one, or another text."""
+    """Return a question with the known word that is most like another, for a message.
+
+    Parameters
+    ----------
+    word : str
+        What was typed.
+    known : iterable of str
+        What could have been meant.
+    otherwise : str
+        Returned if no known word is like it.
+    """
     near = get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}?" if near else otherwise
 
