@@ -8,7 +8,7 @@ Defaults that depend on the data are filled in from the data. The settings of th
 
 import argparse
 
-from mura_skorch.cli.options import Parser, add_option
+from mura_skorch.cli.options import Parser, add_option, nearest
 
 __all__ = ["add_arguments", "check", "run"]
 
@@ -28,7 +28,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
     known = [name for name in SUBCOMMANDS if name != "config"]
     if args.name not in known:
-        parser.error(f"expected a command among {', '.join(known)}, got {args.name!r}")
+        hint = nearest(args.name, known, "see mura-skorch --help")
+        parser.error(f"expected a command among {', '.join(known)}, got {args.name!r}; {hint}")
     module = SUBCOMMANDS[args.name]
     inner = Parser(prog=f"mura-skorch {args.name}")
     module.add_arguments(inner)

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
@@ -29,7 +28,7 @@ from mura_skorch.cli import (
     sync,
     train,
 )
-from mura_skorch.cli.options import Parser, make_parser
+from mura_skorch.cli.options import Parser, make_parser, nearest
 from mura_skorch.cli.scripts import start_script
 from mura_skorch.commands import CommandError
 
@@ -105,8 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     parsers = {name: _add_parser(subparsers, name, module) for name, module in SUBCOMMANDS.items()}
     if argv and not argv[0].startswith("-") and argv[0] not in SUBCOMMANDS:
-        near = get_close_matches(argv[0], SUBCOMMANDS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else "see mura-skorch --help"
+        remedy = nearest(argv[0], SUBCOMMANDS, "see mura-skorch --help")
         parser.error(f"expected a command, got {argv[0]!r}; {remedy}")
     args = parser.parse_args(argv)
     name = vars(args).pop("command")

@@ -1,11 +1,13 @@
 """Parsers, and options that several commands and experiments have."""
 
 import argparse
+from collections.abc import Iterable
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OPTIONS", "Parser", "add_option", "folder_or_address", "make_parser"]
+__all__ = ["OPTIONS", "Parser", "add_option", "folder_or_address", "make_parser", "nearest"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,6 +20,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **settings: Any):
+        self._options: list[str] = []  # names of options, of which argparse has no public list
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
@@ -34,7 +37,45 @@ class Parser(argparse.ArgumentParser):
         is_plain = default is None or default is False or default in ([], argparse.SUPPRESS)
         if not is_plain and "default:" not in text:
             settings["help"] = f"{text} (default: %(default)s)".lstrip()
+        self._options += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **settings)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse arguments, and refuse unknown ones by the usage of the command they are of.
+
+        Parameters
+        ----------
+        args : list of str, optional
+            None means those of the process.
+        namespace : Namespace, optional
+            Filled in.
+        """
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown and unknown[0].startswith("-"):
+            option = unknown[0].partition("=")[0]
+            hint = nearest(option, self._options, f"see {self.prog} --help")
+            self.error(f"expected an option that there is, got {option}; {hint}")
+        if unknown:
+            self.error(
+                f"expected no further arguments, got {' '.join(unknown)}; see {self.prog} --help"
+            )
+        return found, unknown
+
+
+def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Return a question with the known word that is most like another, for a message.
+
+    Parameters
+    ----------
+    word : str
+        What was typed.
+    known : iterable of str
+        What could have been meant.
+    otherwise : str
+        Returned if no known word is like it.
+    """
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def folder_or_address(text: str) -> Path | str:
@@ -78,7 +119,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--batch-size": {"type": int, "metavar": "STUDIES", "help": "studies of a step"},
     "--lr": {"type": float, "help": "learning rate"},
     "--valid-share": {
-        "type": float,
+        "type": share,
         "help": "share of the train split's patients for validation",
     },
     "--device": {"default": "auto", "help": "cpu, cuda, or auto: a GPU if there is one"},

@@ -15,6 +15,20 @@ from mura_skorch.cli.predict import ENGINES, PRECISIONS
 __all__ = ["add_arguments", "run"]
 
 LOOPBACK = "127.0.0.1"
+LAST_PORT = 65535
+
+
+def port(text: str) -> int:
+    """Return the number of a port, or 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= LAST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"expected a port from 1 to {LAST_PORT}, or 0 for a free one, got {text!r}"
+        )
+    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a model, id of a run, or runs:/ or models:/ address",
     )
     add("--host", default=LOOPBACK, help="address to listen at; 0.0.0.0 lets other machines in")
-    add("--port", type=int, default=5001, help="0 takes a free one")
+    add("--port", type=port, default=5001, help="0 takes a free one")
     add("--workers", type=int, default=1, help="processes, each with the model in memory")
     add("--timeout", type=int, default=60, metavar="SECONDS", help="longest time of a request")
     add(

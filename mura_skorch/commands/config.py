@@ -4,6 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from mura_skorch.commands import CommandError, predict, train
+from mura_skorch.commands.cluster import check_fit
 from mura_skorch.commands.data import PHANTOMS
 from mura_skorch.commands.json_output import with_json
 from mura_skorch.commands.script_state import load_args
@@ -23,7 +24,7 @@ def main(args: Namespace, result: dict[str, Any]) -> int:
     resolve = {"train": _train, "predict": _predict, "evaluate": _predict}.get(args.name)
     try:
         called, data, model = resolve(args.called) if resolve else (args.called, None, None)
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, TypeError, ValueError) as error:
         raise CommandError(error) from error
     settings = {name: value for name, value in vars(called).items() if name not in HIDDEN}
     print(f"mura-skorch {args.name} would run with")
@@ -56,6 +57,7 @@ def _train(args):
         data = {"note": "phantoms, drawn when the command runs"}
     else:
         data = _counts(train.read(args))
+    check_fit(train.make_classifier, args)
     params = train.make_classifier(args).get_params(deep=False)
     # A leading underscore marks what skorch keeps for itself.
     model = {name: _named(value) for name, value in params.items() if name[0] != "_"}

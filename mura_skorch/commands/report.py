@@ -1,6 +1,7 @@
 """What ``mura-skorch report`` does: draw a report again from its tables."""
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from mura_skorch.commands import CommandError
@@ -18,6 +19,11 @@ __all__ = ["main"]
 def main(args: Namespace, result: dict[str, Any]) -> int:
     """Read the tables, write the report, print its scores; return 0."""
     try:
+        if args.out.exists() and Path(args.source).exists() and args.out.samefile(args.source):
+            raise ValueError(
+                f"expected --out other than the report that is read, got {args.out}, where the "
+                "pictures of the case review would be lost; pass another --out"
+            )
         check_writable(args.out)
         facts = read_study_facts(args.study_facts or {})
         with fetch_report(args.source) as folder:

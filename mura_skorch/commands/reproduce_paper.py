@@ -11,7 +11,7 @@ import torch
 from mura_skorch import Augment, MuraClassifier, PatientSplit, StudyNetwork, ValidStudies
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.commands import CommandError
-from mura_skorch.commands.cluster import dask_client, make_absolute
+from mura_skorch.commands.cluster import check_fit, dask_client, make_absolute
 from mura_skorch.commands.data import find_data, read_train_valid, weights_or_none
 from mura_skorch.commands.jobs import run_tasks
 from mura_skorch.commands.runs import runs_sentence
@@ -59,12 +59,13 @@ def main(args: Namespace) -> int:
                 make_absolute(args)
             read_study_facts(args.study_facts or {})  # fails here or never
             studies = read(args)
+            check_fit(make_classifier, args)
             StudyNetwork(weights_or_none(args.weights))  # fails here or never
             stack.enter_context(lock_folder(args.out))
             check_settings(args.out, shared_settings(args, studies))
             experiment_id = use_experiment(args.experiment, note=join_notes(studies))
             client = stack.enter_context(dask_client(args.dask, args.jobs))
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, TypeError, ValueError) as error:
             raise CommandError(error) from error
         return run(args, studies, experiment_id, client)
 
@@ -153,23 +154,12 @@ def train_seed(seed, train, valid, args, parent):
         with TrackedRun(
             run_id_of(state), name=f"seed_{seed}", parent=parent, note=parent.note
         ) as run:
-            clf = MuraClassifier(
-                module__weights=weights_or_none(args.weights),
-                module__augment=Augment(degrees=args.degrees),
-                criterion__level="view",
-                criterion__count="views",
-                dataset__image_size=args.image_size,
-                dataset__cache=args.cache,
-                max_epochs=args.max_epochs,
-                lr=args.lr,
-                batch_size=8,  # images, as each study is one view
+            clf = make_classifier(
+                args,
                 train_split=ValidStudies(explode_views(valid))
                 if args.select_on_valid
                 else held_out,
-                device=args.device,
                 random_state=seed,
-                iterator_train__num_workers=args.workers,
-                iterator_valid__num_workers=args.workers,
                 callbacks__mlflow__run_id=run,
                 callbacks__print_log=EpochLine(f"seed_{seed}"),
                 checkpoint_path=state,
@@ -180,6 +170,25 @@ def train_seed(seed, train, valid, args, parent):
     except Exception as error:
         return seed, None, f"FAILED: {error}"
     return seed, True, None
+
+
+def make_classifier(args, **params):
+    """Return the classifier of the protocol."""
+    return MuraClassifier(
+        module__weights=weights_or_none(args.weights),
+        module__augment=Augment(degrees=args.degrees),
+        criterion__level="view",
+        criterion__count="views",
+        dataset__image_size=args.image_size,
+        dataset__cache=args.cache,
+        max_epochs=args.max_epochs,
+        lr=args.lr,
+        batch_size=8,  # images, as each study is one view
+        device=args.device,
+        iterator_train__num_workers=args.workers,
+        iterator_valid__num_workers=args.workers,
+        **params,
+    )
 
 
 def model_folder(seed, args):

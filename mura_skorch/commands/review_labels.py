@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mura_skorch import MuraClassifier, PatientSplit
 from mura_skorch.commands import CommandError
+from mura_skorch.commands.cluster import check_fit
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
 from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.commands.threads import use_threads
@@ -131,12 +132,20 @@ class FineTuned:
     """Networks trained on the studies of each fold."""
 
     def __init__(self, args):
+        check_fit(self.make_classifier, args)
         self.args = args
 
     def fit(self, studies):
         """Return a network trained on labelled studies."""
-        args = self.args
-        clf = MuraClassifier(
+        clf = self.make_classifier(self.args).fit(studies)
+        if clf.interrupted_:
+            raise KeyboardInterrupt
+        return clf
+
+    @staticmethod
+    def make_classifier(args):
+        """Return the classifier that is fitted in each fold."""
+        return MuraClassifier(
             module__backbone=args.backbone,
             module__weights=weights_or_none(args.weights),
             dataset__image_size=args.image_size,
@@ -149,10 +158,7 @@ class FineTuned:
             random_state=args.random_state,
             callbacks__mlflow__log_model=False,
             verbose=0,
-        ).fit(studies)
-        if clf.interrupted_:
-            raise KeyboardInterrupt
-        return clf
+        )
 
     def predict(self, clf, studies):
         """Return the probabilities of abnormality of studies."""

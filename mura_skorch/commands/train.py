@@ -1,5 +1,6 @@
 """What ``mura-skorch train`` does: train one model per study type and report on all."""
 
+import shlex
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,10 +11,10 @@ import torch
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.classifier import MuraClassifier
 from mura_skorch.commands import CommandError
-from mura_skorch.commands.cluster import LOCAL, dask_client, make_absolute
+from mura_skorch.commands.cluster import LOCAL, check_fit, dask_client, make_absolute
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
 from mura_skorch.commands.jobs import run_tasks
-from mura_skorch.commands.runs import runs_sentence
+from mura_skorch.commands.runs import own_program, runs_sentence
 from mura_skorch.commands.script_state import (
     check_new,
     checkpoint_path,
@@ -57,6 +58,7 @@ __all__ = ["DEFAULTS", "main", "make_classifier", "read"]
 
 QUESTION = "Which body parts can the network read? One model per study type, compared in MLflow."
 POOLED = "all"
+MOST_MODELS = 7  # of which the ids are printed
 OF_THIS_CALL = ("resume", "dask", "parent_run_id")  # not as in a call that is resumed
 # Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
 DEFAULTS = {
@@ -85,13 +87,14 @@ def main(args: Namespace) -> int:
             check_writable(args.out)
             read_study_facts(args.study_facts or {})  # fails here or never
             studies = read(args)
+            check_fit(make_classifier, args)
             StudyNetwork(weights_or_none(args.weights))  # fails here or never
             stack.enter_context(lock_folder(args.out))
             if not is_resumed:
                 check_new(args.out)
             experiment_id = use_experiment(args.experiment, note=join_notes(studies))
             client = stack.enter_context(dask_client(args.dask, args.jobs))
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, TypeError, ValueError) as error:
             raise CommandError(error) from error
         stack.enter_context(signals_as_exceptions())
         return run(args, studies, experiment_id, is_resumed, client)
@@ -127,6 +130,7 @@ def run(args, studies, experiment_id, is_resumed, client=None):
             log_scores(parent, scores, report=folder)
     print(f"\n{format_scores(scores)}\n{note or ''}\n\nReport: {args.out}/report.html")
     print(runs_sentence(experiment_id))
+    print(*model_lines(done, args.data), sep="\n")
     if failed:
         there = f" --dask {args.dask}" if args.dask else ""
         print(f"Resume with: {resume_command(args.out, there)}")
@@ -216,6 +220,19 @@ def report(done, failed, studies, args, parent):
         prevalence=args.prevalence,
         title="One model per body part",
     )
+
+
+def model_lines(done, data):
+    """Return the ids of the models, and a command that predicts with the first, in few lines."""
+    ids = {name: run_id for name, (*_, run_id) in sorted(done.items()) if run_id is not None}
+    if not ids:
+        return []
+    lines = [f"  {printable(name):<12} {run_id}" for name, run_id in ids.items()]
+    if len(lines) > MOST_MODELS:
+        lines[MOST_MODELS:] = [f"  and {len(lines) - MOST_MODELS} more, which the report names"]
+    call = f"{own_program('mura-skorch')} predict --model {next(iter(ids.values()))}"
+    call += f" --data {shlex.quote(str(data))}"
+    return ["Models, by the ids of their runs:", *lines, f"Predict with one: {call}"]
 
 
 def run_text(run_id):

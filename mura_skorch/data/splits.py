@@ -279,10 +279,17 @@ def check_apart(
     if shared := set(keys[0]) & set(keys[1]):
         is_shared = np.isin(keys[0].astype(str), sorted(shared))
         written = dict(zip(keys[0][is_shared], first["patient"].to_numpy()[is_shared], strict=True))
+        example = ""
+        if "study" in first and "study" in second:
+            studies = [
+                table["study"].to_numpy()[own == min(shared)][0]
+                for table, own in zip((first, second), keys, strict=True)
+            ]
+            example = ", the first in the studies " + " and ".join(some_names([s]) for s in studies)
         raise ValueError(
             f"expected {names} to share no patient, got {len(shared)} in both "
-            f"({some_names([str(written[key]) for key in sorted(shared)])}); split by the patient "
-            "column, as PatientSplit does, or drop these patients from one"
+            f"({some_names([str(written[key]) for key in sorted(shared)])}){example}; split by the "
+            "patient column, as PatientSplit does, or drop these patients from one"
         )
     warn_of_lookalikes([*keys[0], *keys[1]], stacklevel=3)
     paths = [list(chain.from_iterable(table["views"])) for table in (first, second)]

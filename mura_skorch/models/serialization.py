@@ -160,7 +160,14 @@ def read_model(folder):
     if not folder.exists():
         raise FileNotFoundError(
             f"expected a folder written by MuraClassifier.save, or the whole id of a run, got "
-            f"{printable(folder)}, which is neither"
+            f"{printable(folder)}, which is neither; mura-skorch train prints ids at its end, and "
+            "mlflow ui shows them"
+        )
+    if (folder / "report.json").is_file() and not (folder / CONFIG_FILE).is_file():
+        raise FileNotFoundError(
+            f"expected a folder written by MuraClassifier.save, or the id of a run, got {folder}, "
+            "which holds a report; pass the id of a model's run, which report.html names under "
+            "What was run"
         )
     for name in (CONFIG_FILE, MODEL_FILE):
         if not (folder / name).is_file():

@@ -70,7 +70,7 @@ def read_study_table(path: str | os.PathLike[str], *, allow_outside: bool = Fals
         tuple([_full_path(file, path) for path in _checked(file, number, cell, allow_outside)])
         for number, cell in studies["views"].items()
     ]
-    _check_files(file, views)
+    _check_files(file, rows, paths, studies, views)
     studies = studies.reset_index(drop=True)
     studies["views"] = np.fromiter(views, dtype=object, count=len(views))
     if "label" not in studies:
@@ -252,14 +252,25 @@ def _full_path(file, path):
     return f"{file.folder}/{path}" if is_remote(file.folder) else os.path.join(file.folder, path)
 
 
-def _check_files(file, views):
+def _check_files(file, rows, column, studies, views):
     """Raise if a view on a disk is missing; remote ones are found when they are read."""
-    paths = [path for cell in views for path in cell if not is_remote(path)]
-    exist = map_files(os.path.exists, paths)
-    missing = [path for path, exists in zip(paths, exist, strict=True) if not exists]
+    local = [
+        (path, number, written)
+        for cell, (number, texts) in zip(views, studies["views"].items(), strict=True)
+        for path, written in zip(cell, texts, strict=True)
+        if not is_remote(path)
+    ]
+    exist = map_files(os.path.exists, [path for path, *_ in local])
+    missing = [view for view, exists in zip(local, exist, strict=True) if not exists]
     if missing:
+        path, number, written = missing[0]
+        study = studies["study"][number]
+        if column != "views":  # a row per view: `number` is that of the first of the study
+            is_view = rows["study"].eq(study) & rows[column].str.strip().eq(written)
+            number = is_view.idxmax()
         raise FileNotFoundError(
-            f"{file.shown}: expected image files that exist, got {len(missing):,} missing of "
-            f"{len(paths):,}, such as {some_names(missing[:1], width=1000)}; correct the paths, "
+            f"{file.shown}, {file.place(number)}, column {column}: expected image files that "
+            f"exist, got {len(missing):,} missing of {len(local):,}, such as "
+            f"{some_names([path], width=1000)} of the study {cell_text(study)}; correct the paths, "
             f"which start at {printable(file.folder)} if they are relative, or remove the rows"
         )

@@ -196,9 +196,9 @@ class TableFile:
         with open_file(self.path) as opened:
             try:
                 table = pd.read_parquet(opened)
-                texts: list[str] = table.columns[table.dtypes == "str"].tolist()
-                for name in texts:
-                    table[name].tolist()  # fails here, or later, if a text is not in UTF-8
+                texts: pd.DataFrame = table.select_dtypes("str")
+                for _, column in texts.items():
+                    column.tolist()  # fails here, or later, if a text is not in UTF-8
             except ImportError:  # of pyarrow
                 raise
             except Exception as error:  # pandas and pyarrow have many for a damaged file

@@ -163,10 +163,26 @@ def test_unknown_command_is_an_error_that_names_the_nearest(word, remedy):
     assert found.stderr.endswith(f"expected a command, got '{word}'; {remedy}\n")
 
 
-def test_unknown_option_is_an_error_of_the_call():
-    found = run("explore", "--dta", "there")
-    assert found.returncode == 2
-    assert "usage: mura-skorch" in found.stderr
+@pytest.mark.parametrize(
+    ("words", "usage", "message"),
+    [
+        (["explore", "--dta", "there"], "explore", "got --dta; did you mean --data?"),
+        (["explore", "--dta=there"], "explore", "got --dta; did you mean --data?"),
+        (["explore", "--xyz"], "explore", "got --xyz; see mura-skorch explore --help"),
+        (["explore", "there"], "explore", "got there; see mura-skorch explore --help"),
+        (["cache", "list", "c", "--jsn"], "cache list", "got --jsn; did you mean --json?"),
+        (["config", "train", "--lrr", "1"], "train", "got --lrr; did you mean --lr?"),
+        (["config", "tran"], "config", "got 'tran'; did you mean train?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_word_is_an_error_that_shows_the_usage_of_its_command(words, usage, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(words)
+    assert error.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"usage: mura-skorch {usage} ")
+    assert printed.endswith(f"{message}\n")
 
 
 def test_error_is_one_line_on_stderr_with_status_1():

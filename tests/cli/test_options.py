@@ -27,9 +27,14 @@ def test_output_folder_is_new_below_results_unless_it_is_given():
     assert parsed("--out", "--out", "here") == {"out": Path("here")}
 
 
+@pytest.mark.parametrize("word", ["10", "0", "1", "-0.1", "nan", "many"])
+@pytest.mark.parametrize("name", ["--prevalence", "--valid-share"])
+def test_shares_are_between_0_and_1(name, word, capsys):
+    with pytest.raises(SystemExit):
+        parsed(name, name, word)
+    assert "expected a share between 0 and 1, got" in capsys.readouterr().err
+
+
 def test_prevalences_are_shares():
     found = parsed("--prevalence", "--prevalence", "0.05", ".2")
     assert found == {"prevalence": [0.05, 0.2]}
-    for word in ("10", "0", "many"):
-        with pytest.raises(SystemExit):
-            parsed("--prevalence", "--prevalence", word)

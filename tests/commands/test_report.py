@@ -53,3 +53,13 @@ def test_without_options_the_page_stays_as_it_was(folder):
 def test_a_source_without_a_report_is_named(source):
     with pytest.raises(SystemExit, match="mura-skorch report: expected .*report"):
         main(["report", source])
+
+
+@pytest.mark.parametrize("out", ["first", "first/../first", "link"])
+def test_the_report_that_is_read_is_not_written_over(folder, out):
+    Path("link").symlink_to(folder)
+    Path(folder, "case.png").touch()
+    before = {path: path.stat().st_mtime_ns for path in Path(folder).iterdir()}
+    with pytest.raises(SystemExit, match="report: expected --out other than .*pass another --out"):
+        main(["report", folder, "--out", out])
+    assert {path: path.stat().st_mtime_ns for path in Path(folder).iterdir()} == before

@@ -81,6 +81,16 @@ def test_a_port_in_use_is_an_error_before_the_server_starts(model):
             main(["serve", str(model), "--port", str(port)])
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_a_port_that_cannot_be_is_an_error_of_the_call(port, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["serve", "model", f"--port={port}"])
+    assert error.value.code == 2
+    assert f"expected a port from 1 to 65535, or 0 for a free one, got '{port}'" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_folder_without_a_model_is_an_error(tmp_path):
     with pytest.raises(SystemExit, match="serve: expected .*got"):
         main(["serve", str(tmp_path)])

@@ -94,6 +94,10 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
     assert not any("mean_of" in name for run in runs.values() for name in run.data.metrics)
     assert parent.data.tags["note"] == note
     page = Path("out/report.html").read_text()
+    for name, run in runs.items():
+        assert re.search(rf"^  {name} +{run.info.run_id}$", printed, re.MULTILINE)
+    call = f"predict --model {runs['XR_ELBOW'].info.run_id} --data {data}\n"
+    assert call in printed[printed.index("Predict with one: ") :]
     for name, run in {"this page": parent, **runs}.items():
         row = rf"MLflow run of {name}</th>\s*<td>{run.info.run_id}</td>"
         assert re.search(row, page), name

@@ -261,9 +261,18 @@ def test_missing_files_are_counted_and_the_folder_named():
         HEADER + ROW.replace("b.png", "z.png") + ROW.replace("s1", "s2").replace("a.png", "y.png")
     )
     with pytest.raises(
-        FileNotFoundError, match=r"got 2 missing of 4, such as .*/z.png; .* start at /"
+        FileNotFoundError,
+        match=r"clinic.csv, line 2, column views: .* got 2 missing of 4, such as .*/z.png of the "
+        r"study 's1'; .* start at /",
     ):
         read_studies(write(text))
+    of_views = (
+        "study,study_type,patient,path\np,XR_HAND,7,a.png\nq,XR_HAND,7,b.png\np,XR_HAND,7, z.png\n"
+    )
+    with pytest.raises(
+        FileNotFoundError, match=r"line 4, column path: .* 1 missing of 3, .* study 'p'; "
+    ):
+        read_studies(write(of_views))
     with pytest.raises(
         FileNotFoundError, match=r"nowhere.csv: expected a table of studies, got no"
     ):
