@@ -135,11 +135,13 @@ def data_flow_page(
     fit = _add_fits(fits, data.get("patients")) if fits else None
     parts = dict(fit["parts"]) if fit else {}
     known = data.get("scored")
-    is_known = known and known["studies"] == len(scored)
-    parts["scored here"] = dict(known) if is_known else describe_studies(scored)
-    if is_known and "patient" in scored:
-        parts["scored here"]["patients"] = count_patients(scored["patient"])
-        parts["scored here"].pop("summed_over", None)
+    if known and known["studies"] == len(scored):
+        parts["scored here"] = known
+        if "patient" in scored:
+            unique = {"patients": count_patients(scored["patient"]), "summed_over": None}
+            parts["scored here"] = known | unique
+    else:
+        parts["scored here"] = describe_studies(scored)
     own = _scored_steps(data, predictions, len(scored), parts["scored here"])
     columns = [_fit_steps(fit), own] if fit else [own]
     return {
