@@ -40,6 +40,7 @@ from mura_skorch.report import (
     read_study_facts,
     write_report,
 )
+from mura_skorch.report.model_card import join_descriptions
 from mura_skorch.tracking import (
     TrackedRun,
     end_children,
@@ -209,12 +210,12 @@ def report(done, failed, studies, args, parent):
         "MLflow run of this page": run_text(parent.run_id),
         **{f"MLflow run of {name}": run_text(run_id) for name, (*_, run_id) in done.items()},
     }
-    model = ["One model per study type.", *(text for found in own for text in found.model)]
+    models = {name: found.model for name, (found, *_) in done.items() if name != POOLED}
     inputs = ReportInputs(
         predictions=add_pooled_scores([found.predictions for found in own], pooled),
         view_predictions=pd.concat(views, ignore_index=True) if views else None,
         cases=[case for found in own for case in found.cases],
-        model=list(dict.fromkeys(model)),
+        model=["One model per study type.", *join_descriptions(models)],
         alerts=[alert for found in own for alert in found.alerts],
         data=join_data([found.data for found in own], patients),
     )

@@ -228,8 +228,8 @@ def _apart_sentences(fit, apart, parts, is_external, patients):
         )
         if patients and patients["both"] > fit["n_shared"]:
             found.append(
-                f"Of these patients, {patients['both']:,} are in the training part of one model "
-                "and in the validation part of another."
+                "Patients in the training part of one model and in the validation part of "
+                f"another: {patients['both']:,}."
             )
     if apart is None:
         found.append(

@@ -165,7 +165,7 @@ def test_patient_of_several_models_counts_once(two_models, fitted, valid, tmp_pa
     n_all = len(training | validation)
     assert cells == [str(n_all), str(n_all + 1), str(n_scored)]
     assert f"share none of their {n_all} and {n_all + 1} patients, counted at the fit" in found
-    assert f"Of these patients, {n_all} are in the training part of one model" in found
+    assert f"and in the validation part of another: {n_all}." in found
     assert f"The {n_scored} patients scored here share none with the {n_all + 1} of" in found
     assert "sum over" not in found
     shared = join_data(data, [own, {**swapped, "scored": {*own["scored"], "another"}}])["apart"]
