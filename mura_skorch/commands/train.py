@@ -30,6 +30,7 @@ from mura_skorch.data import PatientSplit
 from mura_skorch.distributed import count_processes
 from mura_skorch.evaluation import add_pooled_scores, join_notes
 from mura_skorch.evaluation.formatting import format_scores
+from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.evaluation.published import is_mura
 from mura_skorch.metrics import OVERALL
 from mura_skorch.models import StudyNetwork
@@ -40,6 +41,7 @@ from mura_skorch.report import (
     read_study_facts,
     write_report,
 )
+from mura_skorch.report.model_card import join_descriptions
 from mura_skorch.tracking import (
     TrackedRun,
     end_children,
@@ -51,6 +53,7 @@ from mura_skorch.tracking import (
 from mura_skorch.training.checkpoint_file import run_id_of
 from mura_skorch.training.device import count_cores
 from mura_skorch.utils.atomic import check_writable
+from mura_skorch.utils.identity import patient_keys
 from mura_skorch.utils.signals import signals_as_exceptions
 from mura_skorch.utils.text import printable
 
@@ -165,7 +168,17 @@ def train(name, studies, args, parent):
                 log_test_scores(run, found.predictions)
     except Exception as error:
         return name, None, f"FAILED: {error}"
-    return name, (found, [{**row, "batches": []} for row in clf.history], run.run_id), None
+    history = [{**row, "batches": []} for row in clf.history]
+    return name, (found, history, patients_of(clf, found.predictions), run.run_id), None
+
+
+def patients_of(clf, predictions):
+    """Return the patients of the fit's parts and of the scored studies, as keys."""
+    return {
+        "training": clf.trained_patients_,
+        "validation": clf.validated_patients_,
+        "scored": set(patient_keys(scored_rows(predictions)["patient"])),
+    }
 
 
 def make_classifier(args, **params):
@@ -189,6 +202,7 @@ def report(done, failed, studies, args, parent):
     """Write the report of all types; return its scores."""
     done = dict(sorted(done.items()))  # by name, whichever finished first
     own = [found for name, (found, *_) in done.items() if name != POOLED]
+    patients = [seen for name, (*_, seen, _) in done.items() if name != POOLED]
     pooled = done[POOLED][0].predictions if POOLED in done else None
     views = [found.view_predictions for found in own]
     about = {
@@ -200,19 +214,19 @@ def report(done, failed, studies, args, parent):
         "MLflow run of this page": run_text(parent.run_id),
         **{f"MLflow run of {name}": run_text(run_id) for name, (*_, run_id) in done.items()},
     }
-    model = ["One model per study type.", *(text for found in own for text in found.model)]
+    models = {name: found.model for name, (found, *_) in done.items() if name != POOLED}
     inputs = ReportInputs(
         predictions=add_pooled_scores([found.predictions for found in own], pooled),
         view_predictions=pd.concat(views, ignore_index=True) if views else None,
         cases=[case for found in own for case in found.cases],
-        model=list(dict.fromkeys(model)),
+        model=["One model per study type.", *join_descriptions(models)],
         alerts=[alert for found in own for alert in found.alerts],
-        data=join_data([found.data for found in own]),
+        data=join_data([found.data for found in own], patients),
     )
     return write_report(
         args.out,
         inputs,
-        histories={name: history for name, (_, history, _) in done.items()},
+        histories={name: history for name, (_, history, *_) in done.items()},
         about=about,
         published=is_mura(studies),
         failed=failed,

@@ -10,7 +10,13 @@ from mura_skorch.utils.identity import count_patients
 from mura_skorch.utils.provenance import data_digest
 from mura_skorch.utils.text import shorten
 
-__all__ = ["add_descriptions", "characteristics_table", "describe_studies", "digest_of"]
+__all__ = [
+    "add_descriptions",
+    "characteristics_table",
+    "describe_studies",
+    "digest_of",
+    "patients_text",
+]
 
 AGE, CATEGORIES = "age", ("sex", "site")
 MAX_VALUES = 20  # of a column; more are only counted
@@ -90,6 +96,29 @@ def add_descriptions(first: Any, second: Any) -> Any:
     return first if first == second else SEVERAL
 
 
+def patients_text(part: Mapping[str, Any]) -> str:
+    """Return the number of patients of a description, and whether it is a sum over models.
+
+    Parameters
+    ----------
+    part : mapping
+        What `describe_studies` returns. ``summed_over`` is the number of models whose patients
+        were added up, so that one of several models was counted by each.
+
+    Returns
+    -------
+    str
+        "" if the number is not known.
+
+    Examples
+    --------
+    >>> patients_text({"patients": 530}), patients_text({"patients": 530, "summed_over": 7})
+    ('530', '530 (sum over 7 models)')
+    """
+    over = part.get("summed_over")
+    return _number(part["patients"]) + (f" (sum over {over} models)" if over else "")
+
+
 def characteristics_table(parts: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Lay out descriptions next to each other.
 
@@ -112,7 +141,7 @@ def characteristics_table(parts: Mapping[str, Mapping[str, Any]]) -> pd.DataFram
     """
     described = list(parts.values())
     rows = {
-        "patients": [_number(part["patients"]) for part in described],
+        "patients": [patients_text(part) for part in described],
         "studies": [_number(part["studies"]) for part in described],
         "views": [_number(part["views"]) for part in described],
         "views per study": [_ratio(part["views"], part["studies"]) for part in described],

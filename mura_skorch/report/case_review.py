@@ -1,4 +1,4 @@
-"""Case review: pictures and activation maps of the most confident errors."""
+"""Case review: pictures and maps of the most confident errors, and of a right call."""
 
 import io
 import warnings
@@ -22,6 +22,7 @@ from mura_skorch.utils.text import printable
 __all__ = ["Case", "CaseView", "SimilarStudy", "map_text", "review_cases", "show_views"]
 
 FALSE_NEGATIVE, FALSE_POSITIVE = "false negative", "false positive"
+TRUE_POSITIVE = "true positive"
 MIME = "image/jpeg"
 LEAST_CELLS = 4  # along a side of a map: with fewer it is a veil and shows no place
 QUALITY = 85  # of JPEG: about 20 kB for a radiograph with its overlay, 384 pixels each
@@ -100,12 +101,12 @@ class SimilarStudy:
 
 @dataclass(frozen=True)
 class Case:
-    """A study that the model got wrong.
+    """A study that the model got wrong, or one that it got right, for comparison.
 
     Attributes
     ----------
-    kind : {"false negative", "false positive"}
-        Abnormal but called normal, or normal but called abnormal.
+    kind : {"false negative", "false positive", "true positive"}
+        Abnormal but called normal, normal but called abnormal, or abnormal and called so.
     study, study_type : str
         Key and type of the study.
     patient : str or None
@@ -142,6 +143,11 @@ class Case:
     problem: str | None = None
     similar: tuple[SimilarStudy, ...] = ()
 
+    @property
+    def is_error(self) -> bool:
+        """Whether the model got the study wrong."""
+        return self.kind != TRUE_POSITIVE
+
 
 def review_cases(
     clf: Any,
@@ -149,6 +155,7 @@ def review_cases(
     predictions: pd.DataFrame,
     *,
     n_cases: int = 4,
+    n_right: int = 0,
     max_views: int = 6,
     longest_side: int = 384,
     train: pd.DataFrame | None = None,
@@ -169,7 +176,9 @@ def review_cases(
         A prediction table with ``study``, ``study_type``, ``label``, ``score``, ``threshold`` and,
         if known, ``patient`` and ``note``. Rows without a label or a score are ignored.
     n_cases : int, default=4
-        Maximum number of cases of each kind.
+        Maximum number of cases of each kind of error.
+    n_right : int, default=0
+        Maximum number of the most confident true positives, for comparison.
     max_views : int, default=6
         Maximum number of views per case.
     longest_side : int, default=384
@@ -184,8 +193,8 @@ def review_cases(
     Returns
     -------
     list of Case
-        False negatives by rising score, then false positives by falling score. A view that cannot
-        be read has the reason in ``problem`` instead of pictures.
+        False negatives by rising score, false positives by falling score, then true positives by
+        falling score. A view that cannot be read has the reason in ``problem`` instead of pictures.
 
     Warns
     -----
@@ -197,8 +206,10 @@ def review_cases(
     is_called, is_abnormal = ranked["score"] > ranked["threshold"], ranked["label"] == 1
     negatives = ranked[is_abnormal & ~is_called].head(n_cases)
     positives = ranked[~is_abnormal & is_called][::-1].head(n_cases)
+    right = ranked[is_abnormal & is_called][::-1].head(n_right)
     chosen = [(FALSE_NEGATIVE, row) for _, row in negatives.iterrows()]
     chosen += [(FALSE_POSITIVE, row) for _, row in positives.iterrows()]
+    chosen += [(TRUE_POSITIVE, row) for _, row in right.iterrows()]
     keys = studies.get("study", studies.index)
     known = dict(zip(keys, studies["views"], strict=True))
     paths = [known.get(row["study"], ()) for _, row in chosen]

@@ -1,7 +1,7 @@
 """What went into a model and its report: flow of studies, characteristics, sample size."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import reduce
 from typing import Any
 
@@ -13,12 +13,13 @@ from mura_skorch.evaluation.characteristics import (
     characteristics_table,
     describe_studies,
     digest_of,
+    patients_text,
 )
 from mura_skorch.evaluation.predictions import scored_rows
 from mura_skorch.metrics import studies_needed
 from mura_skorch.plots import FlowDisplay, FlowStep
 from mura_skorch.studies.read_counts import read_counts
-from mura_skorch.utils.identity import patient_keys
+from mura_skorch.utils.identity import count_patients, patient_keys
 from mura_skorch.utils.members import members_of
 from mura_skorch.utils.text import interval_text, number_text
 
@@ -67,13 +68,21 @@ def collect_data(
     }
 
 
-def join_data(found: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+def join_data(
+    found: Sequence[dict[str, Any] | None],
+    patients: Sequence[Mapping[str, Set[str]]] = (),
+) -> dict[str, Any] | None:
     """Join what went into several models, each of other study types; None if one is missing.
 
     Parameters
     ----------
     found : sequence of dict or None
         What `collect_data` returns for each model.
+    patients : sequence of mapping of str to set of str, default=()
+        For each model, the patients of its ``training`` part, of its ``validation`` part and of
+        the ``scored`` studies, as keys (`mura_skorch.utils.identity.patient_keys`). They let a
+        patient of several models count once. Without them, numbers of patients are sums over the
+        models, and the report says so. Only their numbers are kept.
     """
     known = [data for data in found if data is not None]
     if not known or len(known) < len(found):
@@ -81,13 +90,20 @@ def join_data(found: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
     fits = [fit for data in known for fit in data["fits"]]
     aparts = [data["apart"] for data in known]
     unknown = [apart for apart in aparts if apart is None or "n_shared" not in apart]
-    return {
+    summed = {"summed_over": len(known)} if len(known) > 1 else {}
+    scored = reduce(add_descriptions, [data["scored"] for data in known if data["scored"]])
+    joined = {
         "fits": [fit for number, fit in enumerate(fits) if fit not in fits[:number]],
         "read": known[0]["read"],
         "predicted": sum(data["predicted"] for data in known),
-        "scored": reduce(add_descriptions, [data["scored"] for data in known if data["scored"]]),
-        "apart": unknown[0] if unknown else reduce(add_descriptions, aparts),
+        "scored": scored | summed,
+        "apart": unknown[0] if unknown else reduce(add_descriptions, aparts) | summed,
     }
+    if len(patients) == len(known) and all(own["training"] for own in patients):
+        joined["patients"] = _count_once(patients)
+        if not unknown:
+            joined["apart"] = {"how": joined["apart"]["how"], **_count_apart(patients)}
+    return joined
 
 
 def data_flow_page(
@@ -116,30 +132,64 @@ def data_flow_page(
     data = data or {}
     scored = scored_rows(predictions)
     fits = data.get("fits", [])
-    fit = _add_fits(fits) if fits else None
+    fit = _add_fits(fits, data.get("patients")) if fits else None
     parts = dict(fit["parts"]) if fit else {}
     known = data.get("scored")
-    is_known = known and known["studies"] == len(scored)
-    parts["scored here"] = known if is_known else describe_studies(scored)
+    if known and known["studies"] == len(scored):
+        parts["scored here"] = known
+        if "patient" in scored:
+            unique = {"patients": count_patients(scored["patient"]), "summed_over": None}
+            parts["scored here"] = known | unique
+    else:
+        parts["scored here"] = describe_studies(scored)
     own = _scored_steps(data, predictions, len(scored), parts["scored here"])
     columns = [_fit_steps(fit), own] if fit else [own]
     return {
         "figure": FlowDisplay(columns, note=note).plot().figure_,
         "table": characteristics_table(parts),
         "sentences": [
-            *_apart_sentences(fit, data.get("apart"), parts, is_external),
-            *_fit_sentences(fits),
+            *_apart_sentences(fit, data.get("apart"), parts, is_external, data.get("patients")),
+            *_fit_sentences(fits, data.get("patients")),
         ],
         "sample_size": _sample_sizes(scores),
         "half_width": HALF_WIDTH_TEXT,
     }
 
 
-def _add_fits(fits):
+def _add_fits(fits, patients):
     """Add up what several models were fitted on; what was read is the same for all, or unknown."""
     reads = [fit["read"] for fit in fits]
     added = reduce(add_descriptions, fits)
+    if len(fits) > 1:
+        parts = {
+            name: part | ({"patients": patients[name]} if patients else {"summed_over": len(fits)})
+            for name, part in added["parts"].items()
+        }
+        added = added | {"parts": parts}
     return added | {"read": reads[0] if all(read == reads[0] for read in reads) else {}}
+
+
+def _count_once(patients):
+    """Return the numbers of patients in any training part, in any validation part and in both."""
+    training, validation = (
+        set().union(*(own[name] for own in patients)) for name in ("training", "validation")
+    )
+    return {
+        "training": len(training),
+        "validation": len(validation),
+        "both": len(training & validation),
+    }
+
+
+def _count_apart(patients):
+    """Return how many different patients were scored, seen by a fit, and shared by one model."""
+    seen = [own["training"] | own["validation"] for own in patients]
+    shared = [own["scored"] & known for own, known in zip(patients, seen, strict=True)]
+    return {
+        "n_shared": len(set().union(*shared)),
+        "n_seen": len(set().union(*seen)),
+        "n_scored": len(set().union(*(own["scored"] for own in patients))),
+    }
 
 
 def _count_shared(clf, studies, train, fits):
@@ -166,15 +216,21 @@ def _count_shared(clf, studies, train, fits):
     }
 
 
-def _apart_sentences(fit, apart, parts, is_external):
+def _apart_sentences(fit, apart, parts, is_external, patients):
     """Say what is known of patients on both sides."""
     found = []
     if fit and "validation" in fit["parts"]:
-        a, b = (fit["parts"][name]["patients"] for name in ("training", "validation"))
+        a, b = (patients_text(fit["parts"][name]) for name in ("training", "validation"))
+        of_each = " of each model" if patients else ""
         found.append(
-            f"Training and validation part share {_none(fit['n_shared'])} of their {a:,} and {b:,} "
-            "patients, counted at the fit."
+            f"Training and validation part{of_each} share {_none(fit['n_shared'])} of their {a} "
+            f"and {b} patients, counted at the fit."
         )
+        if patients and patients["both"] > fit["n_shared"]:
+            found.append(
+                "Patients in the training part of one model and in the validation part of "
+                f"another: {patients['both']:,}."
+            )
     if apart is None:
         found.append(
             "Patients of the fit and of the studies scored here were not compared: a saved model "
@@ -193,18 +249,21 @@ def _apart_sentences(fit, apart, parts, is_external):
         "fit": "counted in the process of the fit",
         "table": "counted with the table of the fit, which its digest identifies",
     }.get(apart["how"], "counted for each model")
+    over = apart.get("summed_over")
+    summed = f" (sum over {over} models)" if over else ""
     if is_external:
         n = apart["n_shared"]
         found.append(
-            f"{_none(n).capitalize()} of the {apart['n_scored']:,} patient ids here "
-            f"{'occur' if n > 1 else 'occurs'} among the {apart['n_seen']:,} of training and "
-            f"validation, {source}. Two hospitals may use one id for different patients, and "
-            "different ids for one patient."
+            f"{_none(n).capitalize()} of the {apart['n_scored']:,} patient ids here{summed} "
+            f"{'occur' if n > 1 else 'occurs'} among the {apart['n_seen']:,}{summed} of "
+            f"training and validation, {source}. Two hospitals may use one id for different "
+            "patients, and different ids for one patient."
         )
     else:
         found.append(
-            f"The {apart['n_scored']:,} patients scored here share {_none(apart['n_shared'])} with "
-            f"the {apart['n_seen']:,} of training and validation, {source}."
+            f"The {apart['n_scored']:,} patients scored here{summed} share "
+            f"{_none(apart['n_shared'])} with the {apart['n_seen']:,}{summed} of training and "
+            f"validation{' of their own model' if patients else ''}, {source}."
             + (" The figures are too good." if apart["n_shared"] else "")
         )
     if "training" in parts:
@@ -217,15 +276,21 @@ def _none(n):
     return "none" if n == 0 else f"{n:,}"
 
 
-def _fit_sentences(fits):
+def _fit_sentences(fits, patients):
     """Say what is missing, added up or counted as a study."""
     if not fits:
         return [NOT_RECORDED]
     found = []
     if len(fits) > 1:
+        counted = (
+            "A patient of several models counts once"
+            if patients
+            else "A patient of several models is counted by each, so that a sum of patients is not "
+            "the number of different people"
+        )
         found.append(
-            f"{len(fits)} models were fitted on different studies: their numbers are added up, and "
-            "a patient of several models is counted by each."
+            f"{len(fits)} models were fitted on different studies: their numbers are added up. "
+            f"{counted}."
         )
     if any(fit.get("is_exploded") for fit in fits):
         found.append("The fit was given single views: in its parts each view counts as a study.")
@@ -298,8 +363,9 @@ def _scored_steps(data, predictions, n_scored, described):
 
 def _part_text(title, own):
     """Return the lines of a box of a partition."""
-    known = own["patients"] is not None
+    known, over = own["patients"] is not None, own.get("summed_over")
     patients = f" of {_count(own['patients'], 'patient', 'patients')}" if known else ""
+    patients += f"\n(patients: sum over {over} models)" if known and over else ""
     studies = _count(own["studies"], "study", "studies")
     return f"{title}:\n{studies}{patients}\n{own['views']:,} views, {own['abnormal']:,} abnormal"
 

@@ -34,7 +34,7 @@ class ReportInputs(NamedTuple):
     view_predictions : DataFrame or None, default=None
         One row per view.
     cases : sequence of Case, default=()
-        The most confident errors, with pictures.
+        The most confident errors, and a right call to compare them with, with pictures.
     model : sequence of str, default=()
         Sentences for the model card: network, loss, study types and recalibration.
     alerts : sequence of str, default=()
@@ -79,8 +79,8 @@ def collect_predictions(
     keep : sequence of str, default=()
         Further columns of `studies` to copy, such as readers' labels or the site.
     n_cases : int, default=4
-        Number of false negatives, and of false positives, in the case review. 0 leaves out the
-        pictures.
+        Number of false negatives, and of false positives, in the case review, which
+        also shows the most confident true positive. 0 leaves out the pictures.
     train : DataFrame of n_train rows, optional
         The studies that the model was fitted on. The most similar ones are shown in the case
         review, never of the case's patient. If their digest is that of the fit, patients that are
@@ -143,6 +143,7 @@ def collect_predictions(
             studies,
             predictions,
             n_cases=n_cases,
+            n_right=1,
             train=train,
             train_features=train_features,
         )

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "card_anchors",
     "describe_model",
     "hub_metadata",
+    "join_descriptions",
     "model_card",
     "recalibration",
     "to_markdown",
@@ -81,6 +82,8 @@ POOLED = {
 }
 RECALIBRATED = "Recalibrated after training: "
 LOSS, TRAINING = "Loss: ", "Training: "
+BEFORE_TYPE = "study types |epochs were run for |training part: "  # in sentences of one type
+NUMBER = r"\d*\.?\d+"
 NO_MODEL = "The report was written without a description of the model."
 # Recorded settings of a fit, in the words of the card; those of the loss and the network are said
 # elsewhere, and those of the machine change no model.
@@ -161,6 +164,37 @@ def describe_model(clf: Any) -> list[str]:
     if clf.triage_ is not None:  # an ensemble does not use those of its members
         found += clf.triage_.describe()
     return list(dict.fromkeys(found))
+
+
+def join_descriptions(models: Mapping[str, Sequence[str]]) -> list[str]:
+    """Join the descriptions of models of one study type each, and say what they share once.
+
+    Parameters
+    ----------
+    models : mapping of str to sequence of str
+        What `describe_model` returns, by study type.
+
+    Returns
+    -------
+    list of str
+        Sentences that differ only in the study type or its class weights are one, with a list.
+
+    Examples
+    --------
+    >>> start = "Trained on the study types"
+    >>> join_descriptions({"XR_HAND": [f"{start} XR_HAND."], "XR_WRIST": [f"{start} XR_WRIST."]})
+    ['Trained on the study types XR_HAND, XR_WRIST.']
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, sentences in models.items():
+        own = rf"{re.escape(name)}(?: {NUMBER} and {NUMBER})?"
+        for text in sentences:
+            match = re.fullmatch(rf"(.*(?:{BEFORE_TYPE}))({own})([.;].*)", text)
+            head, item, tail = match.groups() if match else (text, "", "")
+            items = found.setdefault((head, tail), [])
+            if item not in items:
+                items.append(item)
+    return [f"{head}{', '.join(items)}{tail}" for (head, tail), items in found.items()]
 
 
 def _backbone_text(module):

@@ -101,6 +101,13 @@ def test_one_child_per_type_and_the_pooled_one_with_table_and_figure(main, data,
     for name, run in {"this page": parent, **runs}.items():
         row = rf"MLflow run of {name}</th>\s*<td>{run.info.run_id}</td>"
         assert re.search(row, page), name
+    card = Path("out/model_card.md").read_text()
+    assert "Trained on the study types XR_ELBOW, XR_HAND, XR_WRIST." in card
+    train = {path.name for path in (data / "train").glob("*/*")}
+    valid = {path.name for path in (data / "valid").glob("*/*")}
+    apart = f"The {len(valid)} patients scored here share none with the {len(train)} of training"
+    assert apart in page
+    assert "sum over" not in page
     client = mlflow.MlflowClient()
     logged = {item.path for item in client.list_artifacts(parent.info.run_id, "report")}
     assert {"report/predictions.csv", "report/metrics.csv", "report/report.html"} <= logged

@@ -53,6 +53,36 @@ def test_cases_are_the_most_confident_errors(cases, predictions):
     assert all((case.score > case.threshold) == (case.kind == "false positive") for case in cases)
 
 
+def test_right_call_is_the_most_confident_true_positive(fitted, valid, predictions):
+    cases = review_cases(fitted, valid, predictions, n_cases=1, n_right=1)
+    assert [case.kind for case in cases] == ["false negative", "false positive", "true positive"]
+    is_right = (predictions.label == 1) & (predictions.decision == 1)
+    best = predictions[is_right].sort_values("score", ascending=False)
+    assert cases[-1].study == best["study"].iloc[0]
+    assert [case.is_error for case in cases] == [True, True, False]
+
+
+def test_page_separates_the_right_call_from_the_errors(fitted, valid, predictions, tmp_path):
+    cases = review_cases(fitted, valid, predictions, n_cases=1, n_right=1)
+    inputs = collect_predictions(fitted, valid, n_cases=0)
+    write_report(tmp_path, inputs._replace(cases=cases))
+    page = (tmp_path / "report.html").read_text()
+    errors, right = page.split("A right call, for comparison")
+    assert "False negative, score" in errors
+    assert "False positive, score" in errors
+    assert "True positive, score" not in errors
+    assert right.count("True positive, score") == 1
+    assert "False negative, score" not in right
+
+
+def test_page_without_errors_says_so(fitted, valid, predictions, tmp_path):
+    cases = review_cases(fitted, valid, predictions, n_cases=0, n_right=1)
+    inputs = collect_predictions(fitted, valid, n_cases=0)
+    write_report(tmp_path, inputs._replace(cases=cases))
+    page = (tmp_path / "report.html").read_text()
+    assert "false negatives and false positives: there are none" in page
+
+
 @pytest.mark.parametrize(
     ("cells", "text"),
     [

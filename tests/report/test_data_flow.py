@@ -135,6 +135,64 @@ def test_models_of_several_types_are_added_up(fitted, valid, tmp_path):
     assert join_data([]) is None
 
 
+@pytest.fixture
+def two_models(fitted, valid):
+    """Two models of the same patients: what `collect_data` returns for each, and predictions."""
+    inputs = collect_predictions(fitted, valid, n_cases=0)
+    other = {**inputs.data, "fits": [{**fit, "digest": "other"} for fit in inputs.data["fits"]]}
+    second = inputs.predictions.assign(study=inputs.predictions["study"] + "b", study_type="XR_TOE")
+    return [inputs.data, other], inputs._replace(
+        predictions=pd.concat([inputs.predictions, second], ignore_index=True)
+    )
+
+
+def parts_of_flow(folder):
+    """Return the row of patients in the table of characteristics, and the text of the section."""
+    found = section(folder)
+    row = re.search(r"<tr[^>]*>\s*<t[hd][^>]*>patients</t[hd]>.*?</tr>", found, re.DOTALL)[0]
+    return re.findall(r"<td[^>]*>(.*?)</td>", row)[-3:], found
+
+
+def test_patient_of_several_models_counts_once(two_models, fitted, valid, tmp_path):
+    data, inputs = two_models
+    n_scored = valid["patient"].nunique()
+    training, validation = fitted.trained_patients_, fitted.validated_patients_
+    own = {"training": training, "validation": validation, "scored": set(valid["patient"])}
+    swapped = {**own, "training": validation, "validation": training | {"another"}}
+    joined = join_data(data, [own, swapped])
+    write_report(tmp_path, inputs._replace(data=joined))
+    cells, found = parts_of_flow(tmp_path)
+    n_all = len(training | validation)
+    assert cells == [str(n_all), str(n_all + 1), str(n_scored)]
+    assert f"share none of their {n_all} and {n_all + 1} patients, counted at the fit" in found
+    assert f"and in the validation part of another: {n_all}." in found
+    assert f"The {n_scored} patients scored here share none with the {n_all + 1} of" in found
+    assert "sum over" not in found
+    shared = join_data(data, [own, {**swapped, "scored": {*own["scored"], "another"}}])["apart"]
+    counts = {"n_shared": 1, "n_seen": n_all + 1, "n_scored": n_scored + 1}
+    assert shared == {"how": "fit", **counts}
+
+
+def test_sum_of_patients_over_models_is_called_a_sum(two_models, fitted, valid, tmp_path):
+    data, inputs = two_models
+    joined = join_data(data)
+    write_report(tmp_path, inputs._replace(data=joined))
+    cells, found = parts_of_flow(tmp_path)
+    n_training, n_validation = (
+        2 * len(own) for own in (fitted.trained_patients_, fitted.validated_patients_)
+    )
+    of_sum = "(sum over 2 models)"
+    n_scored = valid["patient"].nunique()
+    assert cells == [f"{n_training} {of_sum}", f"{n_validation} {of_sum}", str(n_scored)]
+    assert f"share none of their {n_training} {of_sum} and {n_validation} {of_sum}" in found
+    assert f"The {2 * n_scored} patients scored here {of_sum} share none with the" in found
+    assert "is not the number of different people" in found
+    page = data_flow_page(joined, inputs.predictions, evaluate(inputs.predictions).studies, note="")
+    texts = [text.get_text() for text in page["figure"].axes[0].texts]
+    assert any(f"{n_training} patients\n(patients: sum over 2 models)" in text for text in texts)
+    assert any(f" of {n_scored} patients\n" in text for text in texts)
+
+
 def test_flow_names_every_reason_to_leave_something_out(fitted, valid, predictions):
     data = collect_data(fitted, valid)
     fit = {**data["fits"][0], "given": 30, "unreadable_studies": 1, "unreadable_views": 3}

@@ -6,7 +6,7 @@ from nets import TinyNet, tiny_classifier
 
 from mura_skorch import MuraClassifier
 from mura_skorch.report import ReportInputs, write_report
-from mura_skorch.report.model_card import describe_model
+from mura_skorch.report.model_card import describe_model, join_descriptions
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -119,3 +119,29 @@ def test_card_of_a_model_with_triage_says_what_it_is_for(predictions, tmp_path):
     assert "The triage of this model is for research, too." in text
     write_report(tmp_path / "b", predictions)
     assert "triage" not in (tmp_path / "b" / "model_card.md").read_text().lower()
+
+
+def test_sentences_of_several_models_that_differ_in_the_type_are_one():
+    def told(name, weights, epoch):
+        return [
+            "Network: Tiny.",
+            f"Trained on the study types {name}.",
+            f"Loss: class weights of this loss, from the training part: {name} {weights}. They",
+            f"Training: 3 epochs were run for {name}; the weights are those of epoch {epoch}.",
+        ]
+
+    joined = join_descriptions(
+        {
+            "XR_HAND": told("XR_HAND", ".40 and .60", 2),
+            "XR_TOE": told("XR_TOE", ".5 and 1.5", 2),
+            "XR_WRIST": told("XR_WRIST", ".7 and .3", 3),
+        }
+    )
+    assert joined == [
+        "Network: Tiny.",
+        "Trained on the study types XR_HAND, XR_TOE, XR_WRIST.",
+        "Loss: class weights of this loss, from the training part: XR_HAND .40 and .60, "
+        "XR_TOE .5 and 1.5, XR_WRIST .7 and .3. They",
+        "Training: 3 epochs were run for XR_HAND, XR_TOE; the weights are those of epoch 2.",
+        "Training: 3 epochs were run for XR_WRIST; the weights are those of epoch 3.",
+    ]
