@@ -1,7 +1,6 @@
 """Score the validation studies after the fit, and choose the decision threshold on them."""
 
 import warnings
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -37,13 +36,20 @@ class OperatingPoint(StatelessCallback):
         dataset, self.dataset_valid_ = self.dataset_valid_, None
         if dataset is None or not any("valid_loss" in row for row in net.history):
             return
-        # In the arithmetic of the fit: integers are not there before it has ended.
-        own = copy(net)
-        own.engine, own.precision = "torch", net.precision_
-        studies, y_score = studies_of(dataset), own.predict_proba(dataset)[:, 1]
+        studies, y_score = studies_of(dataset), _predict(net, dataset)
         if is_rule(net.threshold):
             _choose(net, studies, y_score)
         net.take_valid_predictions(validation_table(studies, y_score, threshold=net.threshold_))
+
+
+def _predict(net, dataset):
+    """Return the scores in the arithmetic of the fit, since integers come after it."""
+    given = net.engine, net.precision
+    net.engine, net.precision = "torch", net.precision_
+    try:
+        return net.predict_proba(dataset)[:, 1]
+    finally:
+        net.engine, net.precision = given
 
 
 def validation_table(
