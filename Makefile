@@ -35,7 +35,7 @@ QUICK := not slow and not faults
 help:
 	@echo "make demo   install the package alone, draw phantoms, train on each body part, print the table"
 	@echo "make check  install, then lint, types, import rules and the quick tests: 3 minutes"
-	@echo "make test   install, then lint, types, import rules and all tests: 13 minutes"
+	@echo "make test   install, then lint, types, import rules and all tests: 25 minutes"
 	@echo "make test-faults  only the tests that cause real faults, with 30 kills instead of 4"
 	@echo "make weights  real ImageNet weights for the tests, 26 MB; make check and make test do it, too"
 	@echo "make bench  install, then the table of timings in 20 minutes; RECORD=machine keeps it in the records"
