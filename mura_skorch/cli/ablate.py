@@ -18,13 +18,14 @@ from functools import partial
 from pathlib import Path
 
 from mura_skorch.cli.options import add_option
+from mura_skorch.commands.defaults import ABLATE
 
 __all__ = ["add_arguments", "check", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=ABLATE)
     add("a", metavar="A", nargs="?", help="defaults, a preset, a file, or key=value,key=value")
     add("b", metavar="B", nargs="?", help="the same")
     add("--seeds", type=int, default=5, help="models of each setting")
@@ -32,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared("--study-types")
     add_shared("--weights")
     add_shared("--module")
-    add_shared("--image-size", default_text="224, phantoms: 64")
-    add_shared("--max-epochs", default_text="10, phantoms: 4")
-    add_shared("--batch-size", default_text="8")
-    add_shared("--lr", default_text="0.0001, phantoms: 0.0005")
+    add_shared("--image-size")
+    add_shared("--max-epochs")
+    add_shared("--batch-size")
+    add_shared("--lr")
     add_shared("--device")
-    add_shared("--valid-share", default_text="0.1, phantoms: 0.2")
+    add_shared("--valid-share")
     add(
         "--jobs",
         type=int,

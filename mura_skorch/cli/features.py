@@ -16,18 +16,19 @@ import argparse
 from functools import partial
 
 from mura_skorch.cli.options import add_option
+from mura_skorch.commands.defaults import FEATURES
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=FEATURES)
     add_shared("--data")
     add_shared("--study-types")
     add("--backbone", default="densenet169", help="torchvision name, or timm: and a name of timm")
     add_shared("--weights")
-    add_shared("--image-size", default_text="224, phantoms: 64")
+    add_shared("--image-size")
     add("--model", help="folder or MLflow run of a trained network, instead of a backbone")
     add("--run", help="folder or MLflow run of a trained model to compare with")
     add("--draws", type=int, default=3, help="draws of the patients for each size")

@@ -1,11 +1,13 @@
 """Parsers, and options that several commands and experiments have."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from mura_skorch.commands.defaults import default_text as text_of
 
 __all__ = ["OPTIONS", "Parser", "add_option", "folder_or_address", "make_parser", "nearest"]
 
@@ -106,10 +108,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "of either (default: drawn phantoms)",
     },
     "--study-types": {"nargs": "+", "metavar": "TYPE", "help": "default: all in the data"},
-    "--weights": {
-        "help": "name of torchvision or tag of timm, path, or none (default: IMAGENET1K_V1, "
-        "phantoms: none)",
-    },
+    "--weights": {"help": "name of torchvision or tag of timm, path, or none"},
     "--module": {
         "metavar": "FILE:CLASS",
         "help": "a network of your own (default: DenseNet-169)",
@@ -166,6 +165,7 @@ def add_option(
     parser: argparse.ArgumentParser,
     name: str,
     *,
+    defaults: Mapping[str, tuple[Any, Any]] | None = None,
     default_text: str | None = None,
     **changes: Any,
 ) -> None:
@@ -177,13 +177,18 @@ def add_option(
         The parser of a command or an experiment.
     name : str
         A key of `OPTIONS`. ``--out`` is a new folder below ``results`` by default.
+    defaults : mapping of str to tuple, optional
+        Defaults of the command that depend on the data, as in `mura_skorch.commands.defaults`. The
+        help shows that of this option.
     default_text : str, optional
-        How the help shows a default that depends on the data or the time. None means that the help
-        shows the default as it is.
+        How the help shows another default, which depends on the data or the time. None means that
+        the help shows the default as it is.
     **changes
         Arguments of ``parser.add_argument`` that replace those in `OPTIONS`.
     """
     settings = OPTIONS[name] | changes
+    if choices := (defaults or {}).get(name[2:].replace("-", "_")):
+        default_text = text_of(*choices)
     if name == "--out" and "default" not in changes:
         settings["default"] = Path("results") / datetime.now().strftime("%Y%m%d-%H%M%S")
         default_text = "results/DATE-TIME"

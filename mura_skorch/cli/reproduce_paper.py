@@ -11,6 +11,7 @@ import argparse
 from functools import partial
 
 from mura_skorch.cli.options import add_option
+from mura_skorch.commands.defaults import REPRODUCE_PAPER
 
 __all__ = ["add_arguments", "run"]
 
@@ -20,12 +21,12 @@ PROTOCOLS = ("v3", "v4")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=REPRODUCE_PAPER)
     add_shared("--data")
     add("--protocol", choices=PROTOCOLS, default="v3", help="version of the paper")
     add("--select-on-valid", action="store_true", help="select epochs and members on valid itself")
     add_shared("--image-size", default_text="the protocol's, phantoms: 64")
-    add_shared("--max-epochs", default_text="10, phantoms: 2")
+    add_shared("--max-epochs")
     add("--n-seeds", type=int, help="models trained (default: the protocol's)")
     add(
         "--n-members",
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="models averaged, those with the lowest validation loss (default: the protocol's)",
     )
     add_shared("--weights")
-    add_shared("--lr", default_text="0.0001, phantoms: 0.0005")
-    add_shared("--valid-share", default_text="0.1, phantoms: 0.2")
+    add_shared("--lr")
+    add_shared("--valid-share")
     add_shared("--device")
     add_shared("--threads", default_text="one per core", help="CPU threads; changes the rounding")
     add("--jobs", type=int, default=1, help="models at a time; does not change the results")

@@ -17,13 +17,14 @@ from functools import partial
 from pathlib import Path
 
 from mura_skorch.cli.options import add_option
+from mura_skorch.commands.defaults import REVIEW_LABELS
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=REVIEW_LABELS)
     add_shared("--data")
     add_shared("--study-types")
     add(
@@ -37,14 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="flip this share of the labels first, and count how many are found")  # fmt: skip
     add("--backbone", default="densenet169", help="torchvision name, or timm: and a name of timm")
     add_shared("--weights")
-    add_shared("--image-size", default_text="224")
+    add_shared("--image-size")
     add("--fine-tune", action="store_true", help="train a network for each fold, which takes hours")
-    add_shared("--max-epochs", default_text="10, phantoms: 4", help="with --fine-tune")
-    add_shared("--batch-size", default_text="8", help="with --fine-tune")
-    add_shared("--lr", default_text="0.0001, phantoms: 0.0005", help="with --fine-tune")
+    add_shared("--max-epochs", help="with --fine-tune")
+    add_shared("--batch-size", help="with --fine-tune")
+    add_shared("--lr", help="with --fine-tune")
     add_shared(
         "--valid-share",
-        default_text="0.1, phantoms: 0.2",
         help="with --fine-tune: patients that choose the epoch",
     )
     add_shared("--device")

@@ -15,6 +15,7 @@ import argparse
 from functools import partial
 
 from mura_skorch.cli.options import add_option
+from mura_skorch.commands.defaults import SWEEP
 
 __all__ = ["add_arguments", "run"]
 
@@ -24,7 +25,7 @@ METRICS = ("valid_loss", "valid_kappa")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=SWEEP)
     add_shared("--data", help="MURA's folder or one like it (default: phantom wrists are drawn)")
     add_shared("--study-types")
     add("--storage", default="sqlite:///sweep.db", metavar="URL", help="database of the trials")
@@ -47,12 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_shared("--weights")
     add_shared("--module")
-    add_shared("--image-size", default_text="224, phantoms: 64")
-    add_shared("--max-epochs", default_text="10, phantoms: 3")
-    add_shared("--batch-size", default_text="8")
-    add_shared("--lr", default_text="0.0001, phantoms: 0.0005")
+    add_shared("--image-size")
+    add_shared("--max-epochs")
+    add_shared("--batch-size")
+    add_shared("--lr")
     add_shared("--device")
-    add_shared("--valid-share", default_text="0.1, phantoms: 0.2")
+    add_shared("--valid-share")
     add_shared(
         "--threads",
         default_text="one per core, phantoms: 1",

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from mura_skorch.cli.options import add_option
+from mura_skorch.commands.defaults import TRAIN
 
 __all__ = ["add_arguments", "check", "run"]
 
@@ -22,17 +23,17 @@ was stopped. The last line says how to resume it.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add, add_shared = parser.add_argument, partial(add_option, parser)
+    add, add_shared = parser.add_argument, partial(add_option, parser, defaults=TRAIN)
     add_shared("--data")
     add_shared("--study-types")
     add_shared("--weights")
-    add_shared("--image-size", default_text="224")
-    add_shared("--max-epochs", default_text="10, phantoms: 3")
-    add_shared("--batch-size", default_text="8")
-    add_shared("--lr", default_text="0.0001, phantoms: 0.0003")
+    add_shared("--image-size")
+    add_shared("--max-epochs")
+    add_shared("--batch-size")
+    add_shared("--lr")
     add("--level", choices=["study", "view"], default="study", help="level of the loss")
     add_shared("--device")
-    add_shared("--valid-share", default_text="0.1, phantoms: 0.2")
+    add_shared("--valid-share")
     add(
         "--jobs",
         type=int,

@@ -11,7 +11,8 @@ import torch
 from mura_skorch import MuraClassifier, PatientSplit
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.commands import CommandError
-from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.data import choose_studies, find_data, read_train_valid
+from mura_skorch.commands.defaults import ABLATE
 from mura_skorch.commands.jobs import run_tasks
 from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.commands.script_state import (
@@ -25,7 +26,7 @@ from mura_skorch.commands.script_state import (
     resume_command,
     save_args,
 )
-from mura_skorch.commands.settings import absolute_network, load_network, read_settings
+from mura_skorch.commands.settings import absolute_network, read_settings, shared_parameters
 from mura_skorch.evaluation import compare_seeds, join_notes, prediction_table
 from mura_skorch.tracking import TrackedRun, end_children, log_test_scores, use_experiment
 from mura_skorch.training.checkpoint_file import run_id_of
@@ -39,17 +40,7 @@ __all__ = ["DEFAULTS", "main"]
 PHANTOMS = Path("phantoms_ablate")
 # Many test studies: they cost little time, and decide how narrow the intervals are.
 N_DRAWN = {"n_train": 100, "n_valid": 200, "n_test": 0}  # studies
-# Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
-DEFAULTS = {
-    "weights": ("IMAGENET1K_V1", "none"),
-    "image_size": (224, 64),  # pixels
-    "max_epochs": (10, 4),
-    "batch_size": (8, 8),  # studies
-    "lr": (1e-4, 5e-4),
-    "valid_share": (0.1, 0.2),
-    "jobs": (1, min(4, count_cores())),
-    "threads": (count_cores(), 1),
-}
+DEFAULTS = ABLATE | {"jobs": (1, min(4, count_cores())), "threads": (count_cores(), 1)}
 # What the script itself sets.
 OWN = ("random_state", "checkpoint_path", "device", "callbacks__mlflow", "callbacks__print_log")
 OF_THIS_CALL = ("resume", "parent_run_id")
@@ -151,19 +142,7 @@ def parameters(text, args):
             f"expected settings without {', '.join(own)}, which the script sets, got {text}; use "
             "its options, see --help"
         )
-    shared = {
-        "dataset__image_size": args.image_size,
-        "dataset__cache": args.cache,
-        "max_epochs": args.max_epochs,
-        "batch_size": args.batch_size,
-        "lr": args.lr,
-        "train_split": PatientSplit(args.valid_share),
-    }
-    if args.module is None:
-        shared["module__weights"] = weights_or_none(args.weights)
-    else:
-        shared["module"] = load_network(args.module)
-    return shared | settings
+    return shared_parameters(args) | {"train_split": PatientSplit(args.valid_share)} | settings
 
 
 def report(seeds, done, args, note, parent):

@@ -2,7 +2,7 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,37 +10,13 @@ from typing import Any
 from joblib import parallel_config
 
 from mura_skorch._version import __version__
-from mura_skorch.classifier import MuraClassifier
 from mura_skorch.commands.data import find_data
 from mura_skorch.distributed import count_processes
-from mura_skorch.training.parameters import check_parameters
 
-__all__ = ["LOCAL", "check_fit", "dask_client", "make_absolute"]
+__all__ = ["LOCAL", "dask_client", "make_absolute"]
 
 LOCAL = "local"
 WAIT = 120  # seconds for a first worker
-
-
-def check_fit(make_classifier: Callable[[Namespace], MuraClassifier], args: Namespace) -> None:
-    """Raise before a run is opened what every fit of a command would raise after it.
-
-    Parameters
-    ----------
-    make_classifier : callable
-        Returns the classifier of the arguments.
-    args : Namespace
-        Complete. The device is not checked with ``--dask`` and an address: workers may have others
-        than this machine.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A parameter is of a wrong type or out of range, or the views are too small for the network.
-    """
-    clf = make_classifier(args)
-    if getattr(args, "dask", None) not in (None, LOCAL):
-        clf.set_params(device="cpu")
-    check_parameters(clf)
 
 
 @contextmanager

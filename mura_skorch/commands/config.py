@@ -4,11 +4,10 @@ from argparse import Namespace
 from typing import Any
 
 from mura_skorch.commands import CommandError, predict, train
-from mura_skorch.commands.cluster import check_fit
-from mura_skorch.commands.data import PHANTOMS
+from mura_skorch.commands.data import PHANTOMS, fill_in
 from mura_skorch.commands.json_output import with_json
 from mura_skorch.commands.script_state import load_args
-from mura_skorch.ensemble import load_model
+from mura_skorch.commands.settings import check_fit
 from mura_skorch.utils.members import trained_types
 from mura_skorch.utils.text import printable
 
@@ -51,9 +50,7 @@ def _train(args):
         args = load_args(args.resume)
     if args.data is None and not PHANTOMS.exists():
         args.data = PHANTOMS
-        for name, (_, of_phantoms) in train.DEFAULTS.items():
-            if getattr(args, name) is None:
-                setattr(args, name, of_phantoms)
+        fill_in(args, train.DEFAULTS, are_phantoms=True)
         data = {"note": "phantoms, drawn when the command runs"}
     else:
         data = _counts(train.read(args))
@@ -76,9 +73,7 @@ def _predict(args):
         studies = predict.read(args, predict.wanted_columns(args))
         data = _counts(studies)
     if args.model is not None:
-        params = {"device": args.device, "engine": args.engine, "precision": args.precision}
-        given = {name: value for name, value in params.items() if value is not None}
-        loaded = load_model(args.model, **given)
+        loaded = predict.load(args)
         model = {
             "kind": type(loaded).__name__,
             "study_types": sorted(trained_types(loaded)),

@@ -16,8 +16,10 @@ from mura_skorch.studies.columns import join_notes
 
 __all__ = [
     "PHANTOMS",
+    "are_phantoms",
     "choose_split",
     "choose_studies",
+    "fill_in",
     "find_data",
     "read_train_valid",
     "weights_or_none",
@@ -120,10 +122,7 @@ def choose_studies(
     ValueError
         A study type is not in the table, or views are addresses and there is no ``--cache``.
     """
-    are_phantoms = (join_notes(studies) or "").startswith("phantoms")
-    for name, choices in defaults.items():
-        if getattr(args, name) is None:
-            setattr(args, name, choices[are_phantoms])
+    fill_in(args, defaults, are_phantoms=are_phantoms(studies))
     present = sorted(studies.study_type.unique())
     args.study_types = sorted(set(args.study_types or present))
     if unknown := sorted(set(args.study_types) - set(present)):
@@ -132,6 +131,30 @@ def choose_studies(
     if getattr(args, "cache", "") is None:
         refuse_remote(chain.from_iterable(studies["views"]))
     return studies
+
+
+def fill_in(
+    args: argparse.Namespace, defaults: Mapping[str, tuple[Any, Any]], *, are_phantoms: bool
+) -> None:
+    """Set the arguments that were not given to their defaults.
+
+    Parameters
+    ----------
+    args : Namespace
+        Changed in place.
+    defaults : mapping of str to tuple
+        Default of an argument for radiographs, and for phantoms.
+    are_phantoms : bool
+        Which of the two to take.
+    """
+    for name, choices in defaults.items():
+        if getattr(args, name, None) is None:
+            setattr(args, name, choices[are_phantoms])
+
+
+def are_phantoms(studies: DataFrame) -> bool:
+    """Return whether studies are drawn, by their note."""
+    return (join_notes(studies) or "").startswith("phantoms")
 
 
 def weights_or_none(text: str) -> str | None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mura_skorch.commands import CommandError
 from mura_skorch.commands.cluster import dask_client
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.defaults import FEATURES
 from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.commands.threads import use_threads
 from mura_skorch.ensemble import load_model
@@ -30,8 +31,7 @@ __all__ = ["DEFAULTS", "main"]
 
 QUESTION = "How far do frozen features come? A learning curve over patients with labels."
 SMALLEST = 25  # patients
-# Default of an argument: for radiographs, and for phantoms, small enough for a minute or two.
-DEFAULTS = {"weights": ("IMAGENET1K_V1", "none"), "image_size": (224, 64)}
+DEFAULTS = FEATURES
 SHOWN = ["kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high"]
 
 

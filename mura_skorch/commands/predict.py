@@ -30,7 +30,7 @@ from mura_skorch.utils.identity import file_codes, patient_keys, warn_of_lookali
 from mura_skorch.utils.members import members_of, trained_types
 from mura_skorch.utils.remote import is_remote
 
-__all__ = ["check", "main", "predict", "read", "wanted_columns", "write_scores"]
+__all__ = ["check", "load", "main", "predict", "read", "wanted_columns", "write_scores"]
 
 QUESTION = "How good is a saved model on other studies? Predict them, and score those with labels."
 
@@ -208,16 +208,15 @@ def check(table, args):
 
 def open_model(args, studies):
     """Return the model at the requested operating point, and cautions about its refit."""
-    given = {"device": args.device, "engine": args.engine, "precision": args.precision}
+    cache = {}
     if any(map(is_remote, (args.data, args.similar_from, args.refit_on))):
         if args.cache is None:
             raise ValueError(
                 "expected --cache for data that is not on a disk, got none; pass a folder: each "
                 "view is read once, into it"
             )
-        given["dataset__cache"] = args.cache
-    # None is the model's own.
-    model = load_model(args.model, **{k: value for k, value in given.items() if value is not None})
+        cache = {"dataset__cache": args.cache}
+    model = load(args, **cache)
     model.describe_engine()  # makes it now, or says why it cannot
     if args.refit_on:
         everything = local = read_studies(args.refit_on)
@@ -244,6 +243,13 @@ def open_model(args, studies):
             f"{args.threshold!r} on, got none; or pass a number"
         )
     return model if args.threshold is None else model.set_params(threshold=args.threshold), []
+
+
+def load(args, **params):
+    """Return the model, with the device, engine and precision that were given."""
+    given = {"device": args.device, "engine": args.engine, "precision": args.precision} | params
+    # None is the model's own.
+    return load_model(args.model, **{k: value for k, value in given.items() if value is not None})
 
 
 def embed_training(args, model):

@@ -11,11 +11,19 @@ import torch
 from mura_skorch import Augment, MuraClassifier, PatientSplit, StudyNetwork, ValidStudies
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.commands import CommandError
-from mura_skorch.commands.cluster import check_fit, dask_client, make_absolute
-from mura_skorch.commands.data import find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.cluster import dask_client, make_absolute
+from mura_skorch.commands.data import (
+    are_phantoms,
+    fill_in,
+    find_data,
+    read_train_valid,
+    weights_or_none,
+)
+from mura_skorch.commands.defaults import REPRODUCE_PAPER
 from mura_skorch.commands.jobs import run_tasks
 from mura_skorch.commands.runs import runs_sentence
 from mura_skorch.commands.script_state import check_settings, checkpoint_path, clear, lock_folder
+from mura_skorch.commands.settings import check_fit
 from mura_skorch.commands.threads import use_threads
 from mura_skorch.ensemble import MuraEnsemble, best_valid_loss
 from mura_skorch.evaluation import join_notes, prediction_table, write_competition
@@ -36,16 +44,13 @@ PROTOCOLS = {
     "v3": {"image_size": 224, "degrees": 10, "n_seeds": 1, "n_members": 1},
     "v4": {"image_size": 320, "degrees": 30, "n_seeds": 10, "n_members": 5},
 }
-# Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
-DEFAULTS = {
-    "weights": ("IMAGENET1K_V1", "none"),
-    "max_epochs": (10, 2),
-    "lr": (1e-4, 5e-4),
-    "valid_share": (0.1, 0.2),
-}
+DEFAULTS = REPRODUCE_PAPER
 COMMON = {name: radiographs for name, (radiographs, _) in DEFAULTS.items()}
-SMALL = {name: phantoms for name, (_, phantoms) in DEFAULTS.items()} | {"image_size": 64}
-SMALL_V4 = {"n_seeds": 3, "n_members": 2}
+# Departures from the protocol for phantoms.
+SMALL = {
+    "v3": {"image_size": 64},
+    "v4": {"image_size": 64, "n_seeds": 3, "n_members": 2},
+}
 # Settings that all members of an ensemble share.
 SHARED = ("protocol", "select_on_valid", "image_size", "degrees", *COMMON)
 
@@ -236,12 +241,13 @@ def read(args):
     """Return the studies, and fill in the arguments that depend on them."""
     args.data = find_data(args.data)
     studies = read_train_valid(args.data)
-    settings = COMMON | PROTOCOLS[args.protocol]
-    if (join_notes(studies) or "").startswith("phantoms"):
-        settings |= SMALL | (SMALL_V4 if args.protocol == "v4" else {})
-    for name, value in settings.items():
-        if getattr(args, name, None) is None:
-            setattr(args, name, value)
+    protocol = PROTOCOLS[args.protocol]
+    small = protocol | SMALL[args.protocol]
+    fill_in(
+        args,
+        DEFAULTS | {name: (protocol[name], small[name]) for name in protocol},
+        are_phantoms=are_phantoms(studies),
+    )
     if not 1 <= args.n_members <= args.n_seeds:
         raise ValueError(
             f"expected --n-members from 1 to --n-seeds, {args.n_seeds}, got {args.n_members}"

@@ -11,9 +11,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mura_skorch import MuraClassifier, PatientSplit
 from mura_skorch.commands import CommandError
-from mura_skorch.commands.cluster import check_fit
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.defaults import REVIEW_LABELS
 from mura_skorch.commands.runs import runs_sentence
+from mura_skorch.commands.settings import check_fit, shared_parameters
 from mura_skorch.commands.threads import use_threads
 from mura_skorch.evaluation import (
     apply_verdicts,
@@ -41,15 +42,7 @@ QUESTION = (
 )
 PHANTOMS = Path("phantoms_labels")
 N_DRAWN = {"n_train": 600, "n_valid": 200, "n_test": 0}  # studies
-# Default of an argument: for radiographs, and for phantoms, small enough for minutes on two cores.
-DEFAULTS = {
-    "weights": ("IMAGENET1K_V1", "none"),
-    "image_size": (224, 224),  # pixels
-    "max_epochs": (10, 4),
-    "batch_size": (8, 8),  # studies
-    "lr": (1e-4, 5e-4),
-    "valid_share": (0.1, 0.2),
-}
+DEFAULTS = REVIEW_LABELS
 LONGEST_SIDE = 256  # pixels of a picture on the page, which holds some 500
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)  # of the studies, at which --flip counts what is found
 THRESHOLD = 0.5
@@ -147,12 +140,7 @@ class FineTuned:
         """Return the classifier that is fitted in each fold."""
         return MuraClassifier(
             module__backbone=args.backbone,
-            module__weights=weights_or_none(args.weights),
-            dataset__image_size=args.image_size,
-            dataset__cache=args.cache,
-            max_epochs=args.max_epochs,
-            batch_size=args.batch_size,
-            lr=args.lr,
+            **shared_parameters(args),
             train_split=PatientSplit(args.valid_share),
             device=args.device,
             random_state=args.random_state,

@@ -1,19 +1,32 @@
-"""Read the parameters of an estimator from the command line or a file."""
+"""Read the parameters of an estimator from the command line or a file, and check them."""
 
 import ast
 import re
 import runpy
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from skorch.callbacks import LRScheduler
 
+from mura_skorch.classifier import MuraClassifier
+from mura_skorch.commands.cluster import LOCAL
+from mura_skorch.commands.data import weights_or_none
 from mura_skorch.data import Augment, PatientSplit
 from mura_skorch.presets import beyond_paper
+from mura_skorch.training.parameters import check_parameters
 from mura_skorch.utils.text import printable
 
-__all__ = ["DEFAULTS", "absolute_network", "load_network", "read_settings"]
+__all__ = [
+    "DEFAULTS",
+    "absolute_network",
+    "check_fit",
+    "load_network",
+    "read_settings",
+    "shared_parameters",
+]
 
 DEFAULTS = "defaults"
 PRESETS = {"beyond_paper": beyond_paper}
@@ -75,6 +88,50 @@ def read_settings(text: str, **common: Any) -> dict[str, Any]:
             f"expected settings such as {EXAMPLE}, the path of a file of such lines, {DEFAULTS} or "
             f"{', '.join(PRESETS)}, got {printable(text)}: {printable(reason)}"
         ) from error
+
+
+def shared_parameters(args: Namespace) -> dict[str, Any]:
+    """Return the parameters of a classifier that the options common to fits give.
+
+    Parameters
+    ----------
+    args : Namespace
+        With ``weights``, ``image_size``, ``cache``, ``max_epochs``, ``batch_size`` and ``lr``; and
+        ``module``, if the command has it.
+    """
+    if getattr(args, "module", None) is None:
+        network = {"module__weights": weights_or_none(args.weights)}
+    else:
+        network = {"module": load_network(args.module)}
+    return network | {
+        "dataset__image_size": args.image_size,
+        "dataset__cache": args.cache,
+        "max_epochs": args.max_epochs,
+        "batch_size": args.batch_size,
+        "lr": args.lr,
+    }
+
+
+def check_fit(make_classifier: Callable[[Namespace], MuraClassifier], args: Namespace) -> None:
+    """Raise before a run is opened what every fit of a command would raise after it.
+
+    Parameters
+    ----------
+    make_classifier : callable
+        Returns the classifier of the arguments.
+    args : Namespace
+        Complete. The device is not checked with ``--dask`` and an address: workers may have others
+        than this machine.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter is of a wrong type or out of range, or the views are too small for the network.
+    """
+    clf = make_classifier(args)
+    if getattr(args, "dask", None) not in (None, LOCAL):
+        clf.set_params(device="cpu")
+    check_parameters(clf)
 
 
 def absolute_network(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mura_skorch import MuraClassifier
 from mura_skorch.commands.data import weights_or_none
+from mura_skorch.commands.defaults import SWEEP
 from mura_skorch.commands.script_state import check_settings
 from mura_skorch.commands.settings import DEFAULTS as NO_SETTINGS
 from mura_skorch.commands.settings import load_network, read_settings
@@ -26,16 +27,7 @@ __all__ = [
     "shared_settings",
 ]
 
-# Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
-DEFAULTS = {
-    "weights": ("IMAGENET1K_V1", "none"),
-    "image_size": (224, 64),  # pixels
-    "max_epochs": (10, 3),
-    "batch_size": (8, 8),  # studies
-    "lr": (1e-4, 5e-4),
-    "valid_share": (0.1, 0.2),
-    "threads": (count_cores(), 1),
-}
+DEFAULTS = SWEEP | {"threads": (count_cores(), 1)}
 METRICS = {"valid_loss": "minimize", "valid_kappa": "maximize"}
 # What all trials of a study share.
 SHARED = (

@@ -11,8 +11,9 @@ import torch
 from mura_skorch.callbacks import EpochLine
 from mura_skorch.classifier import MuraClassifier
 from mura_skorch.commands import CommandError
-from mura_skorch.commands.cluster import LOCAL, check_fit, dask_client, make_absolute
+from mura_skorch.commands.cluster import LOCAL, dask_client, make_absolute
 from mura_skorch.commands.data import choose_studies, find_data, read_train_valid, weights_or_none
+from mura_skorch.commands.defaults import TRAIN
 from mura_skorch.commands.jobs import run_tasks
 from mura_skorch.commands.runs import own_program, runs_sentence
 from mura_skorch.commands.script_state import (
@@ -26,6 +27,7 @@ from mura_skorch.commands.script_state import (
     resume_command,
     save_args,
 )
+from mura_skorch.commands.settings import check_fit, shared_parameters
 from mura_skorch.data import PatientSplit
 from mura_skorch.distributed import count_processes
 from mura_skorch.evaluation import add_pooled_scores, join_notes
@@ -63,17 +65,7 @@ QUESTION = "Which body parts can the network read? One model per study type, com
 POOLED = "all"
 MOST_MODELS = 7  # of which the ids are printed
 OF_THIS_CALL = ("resume", "dask", "parent_run_id")  # not as in a call that is resumed
-# Default of an argument: as in the paper, and for phantoms, small enough for minutes on two cores.
-DEFAULTS = {
-    "weights": ("IMAGENET1K_V1", "none"),
-    "image_size": (224, 224),  # pixels
-    "max_epochs": (10, 3),
-    "batch_size": (8, 8),  # studies
-    "lr": (1e-4, 3e-4),
-    "valid_share": (0.1, 0.2),
-    "jobs": (1, min(4, count_cores())),
-    "threads": (count_cores(), 1),
-}
+DEFAULTS = TRAIN | {"jobs": (1, min(4, count_cores())), "threads": (count_cores(), 1)}
 
 
 def main(args: Namespace) -> int:
@@ -184,13 +176,8 @@ def patients_of(clf, predictions):
 def make_classifier(args, **params):
     """Return the classifier that is fitted on each type."""
     return MuraClassifier(
-        module__weights=weights_or_none(args.weights),
-        dataset__image_size=args.image_size,
-        dataset__cache=args.cache,
+        **shared_parameters(args),
         criterion__level=args.level,
-        max_epochs=args.max_epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
         train_split=PatientSplit(args.valid_share),
         device=args.device,
         random_state=args.random_state,
