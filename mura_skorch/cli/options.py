@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         if unknown and unknown[0].startswith("-"):
             option = unknown[0].partition("=")[0]
             hint = nearest(option, self._options, f"see {self.prog} --help")
-            self.error(f"expected an option that there is, got {option}; {hint}")
+            self.error(f"expected a known option, got {option}; {hint}")
         if unknown:
             self.error(
                 f"expected no further arguments, got {' '.join(unknown)}; see {self.prog} --help"
